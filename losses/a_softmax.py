@@ -1,0 +1,61 @@
+"""A-Softmax (SphereFace): L-Softmax's angular margin on normalised class weights."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from marginbench.annealing import MarginAnnealing
+from marginbench.chebyshev import multiplicative_psi
+from marginbench.heads import CosineHead, register_head
+from marginbench.parameters import NonNegative, PositiveInteger
+
+
+@register_head("a-softmax")
+class ASoftmax(CosineHead):
+    """z_y = ‖x‖ψ(θ), z_j = ‖x‖cos θ_j, ‖w_j‖ = 1, no bias (Liu et al., CVPR 2017, Eq. 6–7).
+
+    Args:
+        in_features: D.
+        num_classes: K.
+        m: margin, integer ≥ 1. The paper's is 4.
+        lambda_base: start of the annealing weight λ; 0 switches annealing off. The authors' code
+            has 1000, with γ = 0.12, power 1 and floor 5.
+        lambda_gamma: γ, the speed of λ's decay per iteration.
+        lambda_power: the power of λ's decay.
+        lambda_min: λ's floor.
+            (See :class:`marginbench.annealing.MarginAnnealing`.)
+    """
+
+    formula = "z_y = (λ‖x‖cos θ + ‖x‖ψ(θ)) / (1 + λ),  ψ = (−1)^k cos mθ − 2k,  ‖w‖ = 1"
+    paper = "Liu et al., SphereFace, CVPR 2017, Eq. 6–7"
+
+    def __init__(
+        self,
+        in_features: int,
+        num_classes: int,
+        *,
+        m: PositiveInteger = 4,
+        lambda_base: NonNegative = 0.0,
+        lambda_gamma: NonNegative = 0.12,
+        lambda_power: NonNegative = 1.0,
+        lambda_min: NonNegative = 0.0,
+    ) -> None:
+        super().__init__(in_features, num_classes, s=1.0)
+        self.m = m
+        self.annealing = MarginAnnealing(lambda_base, lambda_gamma, lambda_power, lambda_min)
+
+    def psi(self, cosine: Tensor) -> Tensor:
+        return multiplicative_psi(cosine, self.m)
+
+    def target(self, cosine: Tensor) -> Tensor:
+        return self.annealing.blend(cosine, self.psi(cosine))
+
+    def scale(self, norms: Tensor) -> Tensor:
+        return norms
+
+    def loss(self, features: Tensor, labels: Tensor) -> Tensor:
+        self.annealing.advance()
+        return super().loss(features, labels)
+
+    def diagnostics(self) -> dict[str, Tensor]:
+        return {"lambda": self.annealing.current()} if self.annealing.base else {}

@@ -1,0 +1,34 @@
+"""AM-Softmax (CosFace): an additive margin on the cosine."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from marginbench.heads import CosineHead, register_head
+from marginbench.parameters import NonNegative, Positive
+
+
+@register_head("am-softmax")
+class AMSoftmax(CosineHead):
+    """z_y = s(cos θ − m), z_j = s·cos θ_j.
+
+    Wang et al., Additive Margin Softmax, SPL 2018, Eq. 6; CosFace, CVPR 2018, Eq. 4.
+
+    Args:
+        in_features: D.
+        num_classes: K.
+        m: margin ≥ 0.
+        s: scale > 0. A few classes want a small one (8 to 16), thousands of them 30 to 64.
+    """
+
+    formula = "z_y = s(cos θ_y − m),  z_j = s·cos θ_j"
+    paper = "Wang et al., Additive Margin Softmax, SPL 2018, Eq. 6; CosFace, CVPR 2018, Eq. 4"
+
+    def __init__(
+        self, in_features: int, num_classes: int, *, m: NonNegative = 0.35, s: Positive = 30.0
+    ) -> None:
+        super().__init__(in_features, num_classes, s=s)
+        self.m = m
+
+    def psi(self, cosine: Tensor) -> Tensor:
+        return cosine - self.m

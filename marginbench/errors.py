@@ -1,0 +1,22 @@
+"""The errors that are a user's to mend, told apart from faults of the program."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class UserError(Exception):
+    """Something that the user can put right.
+
+    The message names the thing (file, field, value) and what is allowed; the command line prints
+    it without a traceback and exits with a non-zero status.
+    """
+
+
+class DamagedFile(UserError):
+    """A file of a run folder that is there but does not read well."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path} is damaged: {reason}")
+        self.path = path
+        self.reason = reason

@@ -1,0 +1,151 @@
+"""Parameters read off a signature: names, defaults, ranges, and clear refusals.
+
+A head, a backbone or a data source declares its parameters once, as annotated keyword-only
+arguments; this module checks given values against them and fills in the defaults, so that a
+cell's key is a hash of what really runs.
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import annotated_types
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic.fields import FieldInfo
+
+from marginbench.errors import UserError
+
+Positive = Annotated[float, Field(gt=0)]
+"""A real number above 0."""
+NonNegative = Annotated[float, Field(ge=0)]
+"""A real number, 0 or above."""
+Fraction = Annotated[float, Field(ge=0, le=1)]
+"""A real number from 0 to 1."""
+PositiveInteger = Annotated[int, Field(ge=1)]
+"""A whole number, 1 or above."""
+
+_CONFIG = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+@cache
+def parameter_model(owner: str, function: Callable[..., Any]) -> type[BaseModel]:
+    """The keyword-only parameters of a function or class as a pydantic model.
+
+    Args:
+        owner: what the parameters belong to, for messages ("head 'arcface'").
+        function: its keyword-only arguments are the parameters; each needs an annotation.
+
+    Raises:
+        UserError: the function swallows any keyword (``**``) or leaves a parameter unannotated.
+    """
+    target = function.__init__ if inspect.isclass(function) else function
+    hints = get_type_hints(target, include_extras=True)
+    fields: dict[str, Any] = {}
+    for name, parameter in inspect.signature(target).parameters.items():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            raise UserError(
+                f"{owner} takes **{name}, which would swallow misspelt parameters: "
+                "name each parameter in the signature"
+            )
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            continue
+        if name not in hints:
+            raise UserError(f"{owner}: parameter {name!r} needs a type annotation")
+        default = ... if parameter.default is inspect.Parameter.empty else parameter.default
+        fields[name] = (hints[name], default)
+    return create_model(f"Parameters of {owner}", __config__=_CONFIG, **fields)
+
+
+def resolve(owner: str, function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The given parameters checked, and the defaults filled in.
+
+    Args:
+        owner: what the parameters belong to, for messages.
+        function: see :func:`parameter_model`.
+        given: values by name; lists count as tuples.
+
+    Returns:
+        A value for every parameter, in the order of the signature.
+
+    Raises:
+        UserError: an unknown parameter, a missing one, or a value that is not allowed; the
+            message names the owner, the parameter, the value and what is allowed.
+    """
+    model = parameter_model(owner, function)
+    fields = model.model_fields
+    try:
+        values = model(**{name: _tuples(value) for name, value in given.items()})
+    except ValidationError as error:
+        raise UserError(
+            "; ".join(_explain(owner, fields, given, e) for e in error.errors())
+        ) from None
+    return {name: getattr(values, name) for name in fields}
+
+
+def allowed_values(field: FieldInfo) -> str:
+    """What a parameter may be, in words: "integer ≥ 1", "'a' or 'b'", "number > 0"."""
+    return _allowed(field.annotation, field.metadata)
+
+
+def default_text(field: FieldInfo) -> str:
+    """A parameter's default as a user would type it, or "required"."""
+    return "required" if field.is_required() else repr(field.default)
+
+
+def describe_parameters(owner: str, function: Callable[..., Any]) -> list[tuple[str, str, str]]:
+    """(name, default, allowed values) of each parameter."""
+    fields = parameter_model(owner, function).model_fields
+    return [(name, default_text(field), allowed_values(field)) for name, field in fields.items()]
+
+
+def _explain(
+    owner: str, fields: Mapping[str, FieldInfo], given: Mapping[str, Any], error: Any
+) -> str:
+    name = str(error["loc"][0])
+    if error["type"] == "extra_forbidden":
+        names = ", ".join(fields) or "none"
+        return f"{owner} has no parameter {name!r}; its parameters: {names}"
+    allowed = allowed_values(fields[name])
+    if error["type"] == "missing":
+        return f"{owner} needs its parameter {name!r} ({allowed})"
+    return f"{owner}: {name} = {given[name]!r} is not allowed; allowed: {allowed}"
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+_BOUNDS = {
+    annotated_types.Gt: (">", "gt"),
+    annotated_types.Ge: ("≥", "ge"),
+    annotated_types.Lt: ("<", "lt"),
+    annotated_types.Le: ("≤", "le"),
+}
+_TYPES = {int: "integer", float: "number", bool: "True or False", str: "text"}
+
+
+def _allowed(annotation: Any, metadata: list[Any]) -> str:
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        inner, *extra = get_args(annotation)
+        flat = [m for item in extra for m in getattr(item, "metadata", None) or [item]]
+        return _allowed(inner, [*flat, *metadata])
+    if origin is Literal:
+        return " or ".join(repr(choice) for choice in get_args(annotation))
+    if origin in (Union, types.UnionType):
+        return " or ".join(_allowed(choice, []) for choice in get_args(annotation))
+    if origin is tuple:
+        inner = [choice for choice in get_args(annotation) if choice is not Ellipsis]
+        return f"list of {_allowed(inner[0], [])}" if inner else "list"
+    text = "None" if annotation is type(None) else _TYPES.get(annotation, str(annotation))
+    for bound in metadata:
+        for kind, (sign, attribute) in _BOUNDS.items():
+            if isinstance(bound, kind):
+                text += f" {sign} {getattr(bound, attribute):g}"
+        if isinstance(bound, annotated_types.MinLen) and bound.min_length:
+            text += f" of at least {bound.min_length}"
+    return text.replace("number ≥ 0 ≤ 1", "number from 0 to 1")

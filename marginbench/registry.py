@@ -1,0 +1,85 @@
+"""Named things that plug-ins add: one registry for each kind (heads, suites, sections, ...)."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
+
+from marginbench.errors import UserError
+
+Entry = TypeVar("Entry")
+
+NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9+.-]*")
+
+
+class Registry(Generic[Entry]):
+    """A mapping from names to entries that refuses a name taken twice.
+
+    Args:
+        kind: what an entry is called in messages, in the singular ("head").
+        discover: called before every look-up; loads the plug-ins that add entries.
+    """
+
+    def __init__(self, kind: str, discover: Callable[[], None] = lambda: None) -> None:
+        self.kind = kind
+        self._discover = discover
+        self._entries: dict[str, Entry] = {}
+        self._origins: dict[str, str] = {}
+
+    def add(self, name: str, entry: Entry, origin: str) -> None:
+        """Add an entry.
+
+        Args:
+            name: lower case, of letters, digits, "-", "+" and ".".
+            origin: where the entry was defined (module and name), for messages.
+
+        Raises:
+            UserError: the name is malformed, or taken by an entry of another origin.
+        """
+        if not NAME_PATTERN.fullmatch(name):
+            raise UserError(
+                f"{self.kind} name {name!r} is not allowed: lower-case letters, digits, '-', '+' "
+                "and '.' are, and the first character is a letter or a digit"
+            )
+        if name in self._entries and self._origins[name] != origin:
+            raise UserError(
+                f"{self.kind} {name!r} is registered twice: by {self._origins[name]} and by "
+                f"{origin}; give one of them another name"
+            )
+        self._entries[name] = entry
+        self._origins[name] = origin
+
+    def get(self, name: str) -> Entry:
+        """The entry of that name.
+
+        Raises:
+            UserError: there is none; the message lists those that there are.
+        """
+        self._discover()
+        if name not in self._entries:
+            close = difflib.get_close_matches(name, self._entries, n=1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise UserError(
+                f"unknown {self.kind} {name!r}{hint}; there are: "
+                + (", ".join(sorted(self._entries)) or "none")
+            )
+        return self._entries[name]
+
+    def origin(self, name: str) -> str:
+        """Where the entry of that name was defined."""
+        self.get(name)
+        return self._origins[name]
+
+    def names(self) -> list[str]:
+        """All names, sorted."""
+        self._discover()
+        return sorted(self._entries)
+
+    def __iter__(self) -> Iterator[tuple[str, Entry]]:
+        return ((name, self._entries[name]) for name in self.names())
+
+    def __contains__(self, name: object) -> bool:
+        self._discover()
+        return name in self._entries
