@@ -102,7 +102,8 @@ def replace_target(logits: Tensor, labels: Tensor, target: Tensor) -> Tensor:
 class CosineHead(Head):
     """Base of the heads whose logits are scaled cosines.
 
-    z_j = s·cos θ_j, and z_y = s·ψ(cos θ_y) for the target. A margin is the function :meth:`psi`; a head of this family need not define more.
+    z_j = s·cos θ_j, and z_y = s·ψ(cos θ_y) for the target. A margin is the function :meth:`psi`;
+    a head of this family need not define more.
 
     Args:
         in_features: D.
