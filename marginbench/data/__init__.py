@@ -1,1 +1,124 @@
-"""Data."""
+"""Data sources: what a cell trains on, tests on and verifies on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from marginbench.errors import UserError
+from marginbench.folder_imports import import_all_modules
+from marginbench.parameters import resolve
+from marginbench.registry import Registry
+
+
+@dataclass(frozen=True)
+class VerificationPairs:
+    """Pairs of images to tell apart: same class or not.
+
+    Attributes:
+        images: (M, C, H, W), uint8.
+        first, second: (P,), int64, indices into images.
+        same: (P,), bool.
+        fold: (P,), int64, 0…F−1; thresholds are chosen on the other folds.
+        description: what is verified, for the report.
+    """
+
+    images: Tensor
+    first: Tensor
+    second: Tensor
+    same: Tensor
+    fold: Tensor
+    description: str
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """Images and labels, whole in memory.
+
+    Attributes:
+        train_images, test_images: (N, C, H, W), uint8.
+        train_labels, test_labels: (N,), int64, in [0, K).
+        class_names: K names.
+        pairs: verification pairs of classes not trained on, or None.
+    """
+
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    class_names: tuple[str, ...]
+    pairs: VerificationPairs | None = None
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.class_names)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        channels, height, width = self.train_images.shape[1:]
+        return channels, height, width
+
+
+DataSource = Callable[..., ImageData]
+
+_registry: Registry[DataSource] = Registry(
+    "data source", lambda: import_all_modules(__name__, __path__)
+)
+
+
+def data_source(name: str) -> Callable[[DataSource], DataSource]:
+    """Function decorator: make a data source known. Keyword-only arguments are its parameters."""
+
+    def add(function: DataSource) -> DataSource:
+        _registry.add(name, function, f"{function.__module__}.{function.__qualname__}")
+        return function
+
+    return add
+
+
+def data_source_names() -> list[str]:
+    """The names of all data sources."""
+    return _registry.names()
+
+
+def resolve_data_parameters(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a data source, checked, with the defaults filled in.
+
+    Raises:
+        UserError: an unknown source or parameter, or a value that is not allowed.
+    """
+    return resolve(f"data source {name!r}", _registry.get(name), given)
+
+
+def load_data(name: str, given: Mapping[str, Any]) -> ImageData:
+    """The images and labels of a source, checked for shape and label range.
+
+    Raises:
+        UserError: an unknown source or parameter, or data that is damaged.
+    """
+    data = _registry.get(name)(**resolve_data_parameters(name, given))
+    for split, images, labels in (
+        ("training", data.train_images, data.train_labels),
+        ("test", data.test_images, data.test_labels),
+    ):
+        if images.dtype != torch.uint8 or images.ndim != 4 or len(images) != len(labels):
+            raise UserError(
+                f"data source {name!r}: {split} images must be uint8 (N, C, H, W) with N labels; "
+                f"they are {images.dtype} {tuple(images.shape)} with {len(labels)} labels"
+            )
+        counts = torch.bincount(labels, minlength=data.num_classes)
+        if len(counts) > data.num_classes:
+            raise UserError(
+                f"data source {name!r}: {split} label {int(labels.max())} is not allowed; "
+                f"allowed: 0 to {data.num_classes - 1}"
+            )
+        if split == "training" and (counts == 0).any():
+            empty = data.class_names[int((counts == 0).nonzero()[0])]
+            raise UserError(f"data source {name!r}: class {empty!r} has no training image")
+    return data

@@ -1,0 +1,80 @@
+"""Plain convolutional networks: stages of 3×3 convolutions, batch normalisation, PReLU, pooling."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from marginbench.backbones import Backbone, register_backbone
+from marginbench.parameters import PositiveInteger
+
+
+class PlainNetwork(Backbone):
+    """Stages of (convolution, batch normalisation, PReLU), each closed by 2×2 max pooling.
+
+    Pooling rounds up, as in Caffe. The features are a linear map of the last stage's output,
+    with no activation after it. Convolutions and the linear map are He-initialised (fan-in).
+
+    Args:
+        image_shape: (C, H, W).
+        stages: filters of each convolution, stage by stage.
+        kernel: odd; padding keeps the size.
+        features: D.
+        normalise_features: batch normalisation of the features.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        stages: tuple[tuple[int, ...], ...],
+        kernel: int,
+        features: int,
+        normalise_features: bool = False,
+    ) -> None:
+        super().__init__()
+        channels, height, width = image_shape
+        layers: list[nn.Module] = []
+        for stage in stages:
+            for filters in stage:
+                layers += [
+                    nn.Conv2d(channels, filters, kernel, padding=kernel // 2, bias=False),
+                    nn.BatchNorm2d(filters),
+                    nn.PReLU(filters),
+                ]
+                channels = filters
+            layers.append(nn.MaxPool2d(2, stride=2, ceil_mode=True))
+            height, width = -(-height // 2), -(-width // 2)
+        self.convolutions = nn.Sequential(*layers)
+        self.linear = nn.Linear(channels * height * width, features)
+        self.out_features = features
+        self.normalisation = nn.BatchNorm1d(features) if normalise_features else nn.Identity()
+        for module in self.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) → (N, D)."""
+        features = self.linear(self.convolutions(images).flatten(1))
+        return self.normalisation(features)
+
+
+@register_backbone("small")
+def small(
+    image_shape: tuple[int, int, int],
+    *,
+    widths: tuple[PositiveInteger, ...] = (16, 32),
+    features: PositiveInteger = 32,
+    normalise_features: bool = True,
+) -> PlainNetwork:
+    """A small network for small images: two 3×3 convolutions a stage, batch-normalised PReLU.
+
+    Args:
+        image_shape: (C, H, W).
+        widths: filters of each stage.
+        features: D; 2 for features that can be drawn.
+        normalise_features: batch normalisation of the features, which keeps losses of very
+            different steepness trainable at one learning rate.
+    """
+    return PlainNetwork(
+        image_shape, tuple((width, width) for width in widths), 3, features, normalise_features
+    )

@@ -1,0 +1,218 @@
+"""A cell: one training run as a frozen, validated value with a key of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from marginbench.errors import UserError
+from marginbench.parameters import Fraction, NonNegative, Positive, PositiveInteger, allowed_values
+
+SCHEMA_VERSION = 1
+KEY_LENGTH = 12
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Component(_Value):
+    """A named part of a cell (data, backbone or head) and its parameters."""
+
+    name: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+class Optimiser(_Value):
+    """Stochastic gradient descent with momentum.
+
+    Weight decay applies to weights (tensors of two and more dimensions), the head's included; not
+    to biases, to normalisation, to PReLU slopes (He et al., ICCV 2015) and to learnt scales.
+    """
+
+    learning_rate: Positive = 0.1
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: NonNegative = 5e-4
+
+
+class Schedule(_Value):
+    """How long, in what batches, at which learning rate.
+
+    Attributes:
+        iterations: optimiser steps.
+        batch_size: images a step.
+        milestones: iterations after which the learning rate is multiplied by ``factor``.
+        factor: see milestones.
+        evaluations: how often errors are recorded along the way, the end included.
+        sampling: "shuffled" draws every image once an epoch; "pairs" draws, for every batch,
+            ``batch_size / samples_per_class`` classes and as many images of each.
+        samples_per_class: for "pairs".
+    """
+
+    iterations: PositiveInteger
+    batch_size: PositiveInteger
+    milestones: tuple[PositiveInteger, ...] = ()
+    factor: Fraction = 0.1
+    evaluations: PositiveInteger = 20
+    sampling: Literal["shuffled", "pairs"] = "shuffled"
+    samples_per_class: PositiveInteger = 4
+
+
+class Cell(_Value):
+    """One training run. Same key, same run: to the bit on CPU.
+
+    Attributes:
+        schema_version: of this format.
+        data: what is trained and tested on.
+        backbone: images → features.
+        head: features and labels → loss.
+        optimiser: see :class:`Optimiser`.
+        schedule: see :class:`Schedule`.
+        seed: of backbone, head and batch order, each with a generator of its own.
+        precision: of the backbone; the head computes in float32.
+        setting: what the report calls the cells that differ in head and seed only; no part of
+            the key.
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    data: Component
+    backbone: Component
+    head: Component
+    optimiser: Optimiser = Optimiser()
+    schedule: Schedule
+    seed: Annotated[int, Field(ge=0)] = 0
+    precision: Literal["float32", "bf16"] = "float32"
+    setting: str = ""
+
+    @property
+    def key(self) -> str:
+        """Hash of what is part of the experiment; of a resolved cell (:func:`resolve_cell`)."""
+        return _hash(self.model_dump(mode="json", exclude={"setting"}))
+
+    @property
+    def comparison(self) -> str:
+        """Hash of everything but head and seed: cells that share it may be compared."""
+        return _hash(self.model_dump(mode="json", exclude={"setting", "head", "seed"}))
+
+    @property
+    def slug(self) -> str:
+        """A readable folder name; not unique by itself."""
+        m = self.head.parameters.get("m")
+        parts = [self.data.name, self.backbone.name, self.head.name]
+        parts += [f"m{m:g}"] if isinstance(m, (int, float)) else []
+        return "-".join([*parts, f"seed{self.seed}"]).replace("/", "_").replace(":", "_")
+
+    def to_json(self) -> str:
+        """The cell as canonical, indented JSON."""
+        return json.dumps(_canonical(self.model_dump(mode="json")), indent=2, sort_keys=True) + "\n"
+
+
+def make_cell(**fields: Any) -> Cell:
+    """A cell from its fields, checked.
+
+    Raises:
+        UserError: a field that is missing, unknown or not allowed; the message names the field,
+            the value and what is allowed.
+    """
+    try:
+        cell = Cell.model_validate(fields)
+    except ValidationError as error:
+        raise UserError(refusal("cell", Cell, error)) from None
+    late = [m for m in cell.schedule.milestones if m >= cell.schedule.iterations]
+    if late or list(cell.schedule.milestones) != sorted(set(cell.schedule.milestones)):
+        raise UserError(
+            f"cell: schedule.milestones = {list(cell.schedule.milestones)} is not allowed; "
+            f"allowed: rising iterations below schedule.iterations = {cell.schedule.iterations}"
+        )
+    if cell.schedule.evaluations > cell.schedule.iterations:
+        raise UserError(
+            f"cell: schedule.evaluations = {cell.schedule.evaluations} is not allowed; "
+            f"allowed: at most schedule.iterations = {cell.schedule.iterations}"
+        )
+    return cell
+
+
+def resolve_cell(cell: Cell) -> Cell:
+    """The same cell with the defaults of data, backbone and head filled in, all checked.
+
+    A changed default thus changes the key, and a default spelt out does not.
+
+    Raises:
+        UserError: an unknown data source, backbone or head, or a parameter that is not allowed.
+    """
+    # Imported here: a suite can declare cells without importing torch.
+    from marginbench.backbones import resolve_backbone_parameters
+    from marginbench.data import resolve_data_parameters
+    from marginbench.heads import resolve_head_parameters
+
+    resolvers = {
+        "data": resolve_data_parameters,
+        "backbone": resolve_backbone_parameters,
+        "head": resolve_head_parameters,
+    }
+    parts = {}
+    for field, resolve_parameters in resolvers.items():
+        part: Component = getattr(cell, field)
+        values = resolve_parameters(part.name, part.parameters)
+        parts[field] = Component(name=part.name, parameters=values)
+    return cell.model_copy(update=parts)
+
+
+def cell_from_json(text: str) -> Cell:
+    """A cell from :meth:`Cell.to_json`.
+
+    Raises:
+        UserError: the text is no JSON, or no cell.
+    """
+    try:
+        return Cell.model_validate_json(text)
+    except ValidationError as error:
+        raise UserError(refusal("cell", Cell, error)) from None
+
+
+def refusal(owner: str, model: type[BaseModel], error: ValidationError) -> str:
+    """Pydantic's complaint as one sentence a field: field, value, what is allowed."""
+    return "; ".join(_sentence(owner, model, e) for e in error.errors())
+
+
+def _sentence(owner: str, model: type[BaseModel], error: Any) -> str:
+    location = [str(part) for part in error["loc"]]
+    fields: Mapping[str, Any] = model.model_fields
+    field = None
+    for part in location:
+        field = fields.get(part)
+        inner = getattr(field, "annotation", None)
+        is_model = isinstance(inner, type) and issubclass(inner, BaseModel)
+        fields = inner.model_fields if is_model else {}
+        if field is None:
+            break
+    path = ".".join(location) or "value"
+    if error["type"] == "extra_forbidden":
+        parent = model
+        for part in location[:-1]:
+            parent = parent.model_fields[part].annotation
+        return f"{owner} has no field {path!r}; there are: {', '.join(parent.model_fields)}"
+    if error["type"] == "missing":
+        return f"{owner} needs the field {path!r}"
+    allowed = allowed_values(field) if field is not None and not fields else error["msg"]
+    return f"{owner}: {path} = {error['input']!r} is not allowed; allowed: {allowed}"
+
+
+def _canonical(value: Any) -> Any:
+    """Whole floats as integers, so that 4 and 4.0 give one key."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {key: _canonical(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_canonical(item) for item in value]
+    return value
+
+
+def _hash(value: Any) -> str:
+    text = json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]

@@ -1,0 +1,194 @@
+"""The command ``marginbench``. Heavy imports wait until a command needs them."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from marginbench import __version__
+from marginbench.errors import UserError
+
+DEFAULT_RUNS = "runs"
+
+
+class ManyHeads(click.Command):
+    """Lets ``--only`` take several heads: ``--only softmax arcface``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        spread: list[str] = []
+        for argument in args:
+            previous = spread[-2] if len(spread) > 1 else None
+            if previous == "--only" and not argument.startswith("-") and ctx_has_suite(spread):
+                spread += ["--only", argument]
+            else:
+                spread.append(argument)
+        return super().parse_args(ctx, spread)
+
+
+def ctx_has_suite(arguments: list[str]) -> bool:
+    """Whether SUITE stands among the arguments already, so that what follows is a head."""
+    return bool(arguments) and not arguments[0].startswith("-")
+
+
+class Group(click.Group):
+    """Prints a user's error in one line, without a traceback, and exits with status 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            click.echo(f"marginbench: {error}", err=True)
+            sys.exit(1)
+
+
+@click.group(
+    cls=Group,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Example: marginbench run digits --seeds 5 --workers 2",
+)
+@click.version_option(__version__, prog_name="marginbench")
+def main() -> None:
+    """Compare margin losses: run a grid of training runs, read one report."""
+    warnings.showwarning = _show_warning
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    click.echo(f"marginbench: warning: {message}", err=True)
+
+
+def _plugin_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--plugin",
+        "plugins",
+        multiple=True,
+        metavar="FILE.py",
+        help="A file with your own heads, suites or sections. May be repeated.",
+    )(command)
+
+
+def _suite_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """SUITE and the options that say which of its cells, and where."""
+    for decorate in reversed(
+        [
+            click.argument("suite"),
+            _plugin_option,
+            click.option(
+                "--runs",
+                default=DEFAULT_RUNS,
+                show_default=True,
+                metavar="DIR",
+                envvar="MARGINBENCH_RUNS",
+                help="Where the run folders are; MARGINBENCH_RUNS sets it too.",
+            ),
+            click.option(
+                "--seeds", type=click.IntRange(min=1), metavar="N", help="Seeds 0 to N−1."
+            ),
+            click.option(
+                "--only",
+                multiple=True,
+                metavar="HEAD...",
+                help="Only the cells with these heads (after SUITE).",
+            ),
+        ]
+    ):
+        command = decorate(command)
+    return command
+
+
+@main.command(epilog="Example: marginbench suites --plugin my_suite.py")
+@_plugin_option
+def suites(plugins: tuple[str, ...]) -> None:
+    """List the suites: how many cells each has, and what it needs."""
+    from marginbench.listings import print_suites
+
+    _load(plugins)
+    print_suites()
+
+
+@main.command(epilog="Example: marginbench heads --plugin my_head.py")
+@click.argument("names", nargs=-1, metavar="[HEAD]...")
+@_plugin_option
+def heads(names: tuple[str, ...], plugins: tuple[str, ...]) -> None:
+    """List the heads: formula, parameters with defaults and allowed values, source paper."""
+    from marginbench.listings import print_heads
+
+    _load(plugins)
+    print_heads(list(names))
+
+
+@main.command(
+    cls=ManyHeads, epilog="Example: marginbench run digits --only softmax arcface --workers 2"
+)
+@_suite_options
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Cells trained at a time. Default: one per GPU, or one per CPU core.",
+)
+@click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    help="Where to train; auto is CUDA where there is one.",
+)
+@click.option(
+    "--threads",
+    default=1,
+    show_default=True,
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="CPU threads a cell. Runs repeat to the bit only with the same number.",
+)
+@click.option("--dry-run", is_flag=True, help="Show what would be run, and run nothing.")
+@click.option("--force", is_flag=True, help="Run finished and damaged cells again, from the start.")
+def run(**options: Any) -> None:
+    """Run the cells of SUITE that are not done, here, then write the report.
+
+    SUITE is a name (see `marginbench suites`) or the path of your own suite file. What is done is
+    never run again; what was interrupted goes on from its checkpoint.
+    """
+    from marginbench.run_command import run_suite
+
+    _load(options.pop("plugins"))
+    sys.exit(run_suite(runs=Path(options.pop("runs")), **options))
+
+
+@main.command(cls=ManyHeads, epilog="Example: marginbench report digits --section comparison")
+@_suite_options
+@click.option(
+    "--section",
+    "sections",
+    multiple=True,
+    metavar="NAME",
+    help="Only this section. May be repeated.",
+)
+def report(**options: Any) -> None:
+    """Write the report of SUITE from what is there, finished or not."""
+    from marginbench.run_command import report_suite
+
+    _load(options.pop("plugins"))
+    sys.exit(report_suite(runs=Path(options.pop("runs")), **options))
+
+
+@main.command(cls=ManyHeads, epilog="Example: marginbench status digits --only l-softmax")
+@_suite_options
+def status(**options: Any) -> None:
+    """Show the cells of SUITE: done, running, failed, diverged, not started, with progress."""
+    from marginbench.run_command import show_status
+
+    _load(options.pop("plugins"))
+    sys.exit(show_status(runs=Path(options.pop("runs")), **options))
+
+
+def _load(plugins: tuple[str, ...]) -> None:
+    from marginbench.plugins import load_plugin_file
+
+    for file in plugins:
+        load_plugin_file(file)

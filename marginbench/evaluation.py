@@ -1,0 +1,126 @@
+"""What a trained (or half-trained) model is worth: error rates, features, verification."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from marginbench.experiment import Experiment
+from marginbench.geometry import direction
+from marginbench.verification import verification_accuracy
+
+BATCH = 1024
+TRAIN_SAMPLE = 10_000
+DRAWN_SAMPLE = 5_000
+DRAWN_DIMENSIONS = 3
+
+
+@torch.no_grad()
+def compute_features(experiment: Experiment, images: Tensor) -> Tensor:
+    """Features (N, D), float32, of uint8 images on the device; the backbone in testing mode."""
+    experiment.backbone.eval()
+    parts = [experiment.features(part).float() for part in images.split(BATCH)]
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def error_rate(experiment: Experiment, features: Tensor, labels: Tensor) -> float:
+    """The share of images whose highest logit (margin off) is not their label's."""
+    experiment.head.eval()
+    wrong = sum(
+        (experiment.head.logits(part).argmax(dim=1) != truth).sum()
+        for part, truth in zip(features.split(BATCH), labels.split(BATCH), strict=True)
+    )
+    return int(wrong) / len(labels)
+
+
+def error_rates(experiment: Experiment) -> dict[str, float]:
+    """train_error and test_error, in [0, 1].
+
+    The training error is taken in testing mode on the training images (the first 10,000 of the
+    data source's order shuffled by a fixed seed, where there are more).
+    """
+    count = len(experiment.train_labels)
+    chosen = slice(None)
+    if count > TRAIN_SAMPLE:
+        fixed = torch.Generator().manual_seed(0)
+        order = torch.randperm(count, generator=fixed)[:TRAIN_SAMPLE]
+        chosen = order.to(experiment.device)
+    rates = {}
+    for name, images, labels in (
+        ("train_error", experiment.train_images[chosen], experiment.train_labels[chosen]),
+        ("test_error", experiment.test_images, experiment.test_labels),
+    ):
+        rates[name] = error_rate(experiment, compute_features(experiment, images), labels)
+    return rates
+
+
+def final_evaluation(experiment: Experiment) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Numbers for the result and arrays for the figures.
+
+    Returns:
+        numbers: verification_accuracy, verification_standard_error (in [0, 1]) where the data has
+            pairs.
+        arrays: class_cosine (K, K), mean cosine between test features by class; of features
+            with at most 3 dimensions, the features and labels themselves; of verification, the
+            pairs' scores.
+    """
+    numbers: dict[str, Any] = {}
+    arrays: dict[str, np.ndarray] = {}
+    test = compute_features(experiment, experiment.test_images)
+    labels = experiment.test_labels
+    arrays["class_cosine"] = class_cosine(test, labels, experiment.data.num_classes)
+    if test.shape[1] <= DRAWN_DIMENSIONS:
+        train = compute_features(experiment, experiment.train_images[:DRAWN_SAMPLE])
+        arrays["train_features"] = train.cpu().numpy()
+        arrays["train_labels"] = experiment.train_labels[:DRAWN_SAMPLE].cpu().numpy()
+        arrays["test_features"] = test[:DRAWN_SAMPLE].cpu().numpy()
+        arrays["test_labels"] = labels[:DRAWN_SAMPLE].cpu().numpy()
+        arrays["class_weights"] = _class_weights(experiment)
+    pairs = experiment.data.pairs
+    if pairs is not None:
+        unit = direction(compute_features(experiment, pairs.images.to(experiment.device)))
+        scores = (unit[pairs.first] * unit[pairs.second]).sum(dim=1).cpu().numpy()
+        same, fold = pairs.same.numpy(), pairs.fold.numpy()
+        accuracy = verification_accuracy(scores, same, fold)
+        numbers["verification_accuracy"] = accuracy.mean
+        numbers["verification_standard_error"] = accuracy.standard_error
+        numbers["verification_of"] = pairs.description
+        arrays |= {"pair_scores": scores, "pair_same": same, "pair_fold": fold}
+    return numbers, arrays
+
+
+def class_cosine(features: Tensor, labels: Tensor, num_classes: int) -> np.ndarray:
+    """Mean cosine between features of class a and of class b, a pair never an image with itself.
+
+    The matrix of Liu et al., ICML 2016, Fig. 5. NaN where there is no such pair.
+
+    Args:
+        features: (N, D).
+        labels: (N,), in [0, K).
+        num_classes: K.
+
+    Returns:
+        (K, K), float64.
+    """
+    unit = direction(features.double())
+    sums = unit.new_zeros(num_classes, unit.shape[1]).index_add_(0, labels, unit)
+    counts = torch.bincount(labels, minlength=num_classes).double()
+    # A zero feature has no direction: its cosine with itself is 0, not 1.
+    own = unit.square().sum(dim=1)
+    itself = own.new_zeros(num_classes).index_add_(0, labels, own)
+    totals = sums @ sums.T - torch.diag(itself)
+    pairs = torch.outer(counts, counts) - torch.diag(counts)
+    return torch.where(pairs > 0, totals / pairs, torch.nan).cpu().numpy()
+
+
+def _class_weights(experiment: Experiment) -> np.ndarray:
+    """The head's class weights (K, D), or none (0, D) where it has not one vector a class."""
+    weight = getattr(experiment.head, "weight", None)
+    shape = (experiment.data.num_classes, experiment.backbone.out_features)
+    if isinstance(weight, Tensor) and tuple(weight.shape) == shape:
+        return weight.detach().cpu().numpy()
+    return np.empty((0, shape[1]), dtype=np.float32)

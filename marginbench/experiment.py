@@ -1,0 +1,128 @@
+"""Everything that a cell's training needs, built from the cell alone."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from marginbench.backbones import Backbone, build_backbone
+from marginbench.batch_plan import check_pairs, draw_batches
+from marginbench.cells import Cell, Optimiser, Schedule
+from marginbench.data import ImageData, load_data
+from marginbench.errors import UserError
+from marginbench.heads import Head, build_head
+from marginbench.seeds import seeded
+
+
+@dataclass
+class Experiment:
+    """A cell's data, model and optimiser on a device, at iteration 0.
+
+    Attributes:
+        cell: resolved.
+        device: where everything lives.
+        data: as loaded, on the CPU.
+        train_images, test_images: (N, C, H, W), uint8, on the device.
+        train_labels, test_labels: (N,), on the device.
+        mean_image: (C, H, W), float32, of the training images, in [0, 1].
+        batches: (iterations, batch_size), on the device.
+        backbone, head: the model.
+        optimiser: of both.
+    """
+
+    cell: Cell
+    device: torch.device
+    data: ImageData
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    mean_image: Tensor
+    batches: Tensor
+    backbone: Backbone
+    head: Head
+    optimiser: torch.optim.SGD
+
+    def features(self, images: Tensor) -> Tensor:
+        """uint8 images (N, C, H, W) on the device → features (N, D), in the cell's precision."""
+        inputs = images.float().div_(255).sub_(self.mean_image)
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+        bf16 = self.cell.precision == "bf16"
+        context = (
+            torch.autocast(self.device.type, dtype=torch.bfloat16)
+            if bf16
+            else contextlib.nullcontext()
+        )
+        with context:
+            return self.backbone(inputs)
+
+
+def build_experiment(cell: Cell, device: torch.device) -> Experiment:
+    """Load the data, draw the batches, initialise backbone and head from their own seeds.
+
+    Raises:
+        UserError: data that is missing or damaged, parameters that do not go together, bf16 on a
+            device other than CUDA.
+    """
+    if cell.precision == "bf16" and device.type != "cuda":
+        raise UserError(
+            f"cell: precision = 'bf16' needs a CUDA device, and this one is {device.type!r}; "
+            "allowed here: 'float32'"
+        )
+    data = load_data(cell.data.name, cell.data.parameters)
+    batches = draw_batches(data.train_labels, cell.schedule, cell.seed)
+    with seeded(cell.seed, "backbone"):
+        backbone = build_backbone(
+            cell.backbone.name, data.image_shape, cell.backbone.parameters
+        ).to(device, memory_format=torch.channels_last)
+    with seeded(cell.seed, "head"):
+        head = build_head(
+            cell.head.name, backbone.out_features, data.num_classes, **cell.head.parameters
+        ).to(device)
+    if head.needs_pairs:
+        check_pairs(batches, data.train_labels, cell.head.name)
+    return Experiment(
+        cell=cell,
+        device=device,
+        data=data,
+        train_images=data.train_images.to(device),
+        train_labels=data.train_labels.to(device),
+        test_images=data.test_images.to(device),
+        test_labels=data.test_labels.to(device),
+        mean_image=_mean_image(data.train_images).to(device),
+        batches=batches.to(device),
+        backbone=backbone,
+        head=head,
+        optimiser=_build_optimiser(backbone, head, cell.optimiser),
+    )
+
+
+def learning_rate(iteration: int, optimiser: Optimiser, schedule: Schedule) -> float:
+    """The rate of the step that ends at an iteration (1 … iterations)."""
+    passed = sum(iteration > milestone for milestone in schedule.milestones)
+    return optimiser.learning_rate * schedule.factor**passed
+
+
+def _mean_image(images: Tensor) -> Tensor:
+    """Mean of the training images, in [0, 1], summed exactly whatever their number."""
+    total = torch.zeros(images.shape[1:], dtype=torch.int64)
+    for part in images.split(4096):
+        total += part.sum(dim=0, dtype=torch.int64)
+    return (total.double() / (255 * len(images))).float()
+
+
+def _build_optimiser(backbone: nn.Module, head: nn.Module, settings: Optimiser) -> torch.optim.SGD:
+    parameters = [p for module in (backbone, head) for p in module.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": settings.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.SGD(
+        [group for group in groups if group["params"]],
+        lr=settings.learning_rate,
+        momentum=settings.momentum,
+        fused=True,
+    )

@@ -1,0 +1,152 @@
+"""Suites and grids: how a comparison is declared. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from marginbench.cells import Cell, Component, make_cell
+from marginbench.errors import UserError
+from marginbench.plugins import SUITES_GROUP, load_group, load_plugin_file
+from marginbench.registry import Registry
+
+SuiteFunction = Callable[[list[int]], list[Cell]]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A named list of cells, and what its report must show.
+
+    Attributes:
+        name: what the command line calls it.
+        description: one line.
+        needs: what must be there to run it; one line.
+        seeds: how many seeds it has unless ``--seeds`` says otherwise.
+        baseline: the head that the others are compared with.
+        sections: names of the report's sections; None for all.
+        function: seeds → cells.
+    """
+
+    name: str
+    description: str
+    needs: str
+    seeds: int
+    baseline: str
+    sections: tuple[str, ...] | None
+    function: SuiteFunction
+
+    def cells(self, seeds: int | None = None) -> list[Cell]:
+        """The suite's cells, as declared (not resolved).
+
+        Args:
+            seeds: how many; the suite's own number if None.
+
+        Raises:
+            UserError: the suite yields no cell, or something that is none.
+        """
+        cells = list(self.function(list(range(self.seeds if seeds is None else seeds))))
+        wrong = [value for value in cells if not isinstance(value, Cell)]
+        if wrong:
+            raise UserError(f"suite {self.name!r} yields {wrong[0]!r}, which is not a cell")
+        if not cells:
+            raise UserError(f"suite {self.name!r} has no cells")
+        return cells
+
+
+_registry: Registry[Suite] = Registry("suite", lambda: load_group(SUITES_GROUP))
+
+
+def suite(
+    name: str,
+    *,
+    description: str = "",
+    needs: str = "nothing beyond the package",
+    seeds: int = 3,
+    baseline: str = "softmax",
+    sections: Sequence[str] | None = None,
+) -> Callable[[SuiteFunction], SuiteFunction]:
+    """Function decorator: make a suite known. The function takes the seeds and returns cells.
+
+    Raises:
+        UserError: the name is taken or malformed.
+    """
+
+    def add(function: SuiteFunction) -> SuiteFunction:
+        chosen = tuple(sections) if sections is not None else None
+        entry = Suite(name, description, needs, seeds, baseline, chosen, function)
+        _registry.add(name, entry, f"{function.__module__}.{function.__qualname__}")
+        return function
+
+    return add
+
+
+def suite_names() -> list[str]:
+    """The names of all registered suites."""
+    return _registry.names()
+
+
+def find_suite(name: str) -> Suite:
+    """The suite of that name, or the one that a file defines.
+
+    Args:
+        name: a registered name, or the path of a Python file with exactly one ``@suite``.
+
+    Raises:
+        UserError: no such suite or file; the file does not import, or has no or several suites.
+    """
+    if name.endswith(".py") or "/" in name:
+        module = load_plugin_file(name)
+        # Not `names()`: a file need not wait for the installed packages' suites.
+        own = [entry for _, entry in _registry if entry.function.__module__ == module.__name__]
+        if len(own) != 1:
+            found = ", ".join(entry.name for entry in own) or "none"
+            raise UserError(
+                f"suite file {name!r}: exactly one @suite is needed, there is {found}"
+                + ("; name the one you mean and give the file by --plugin" if own else "")
+            )
+        return own[0]
+    if Path(f"{name}.py").is_file() and name not in _registry:
+        raise UserError(f"unknown suite {name!r}; did you mean the file '{name}.py'?")
+    return _registry.get(name)
+
+
+def component(name: str, **parameters: Any) -> Component:
+    """A named part of a cell: ``component("l-softmax", m=2)``."""
+    return Component(name=name, parameters=parameters)
+
+
+def grid(**choices: Any) -> list[Cell]:
+    """The product of choices as cells.
+
+    Each argument is a field of :class:`marginbench.cells.Cell`; a list stands for several values.
+    A text stands for a component without parameters.
+
+    Example:
+        >>> grid(
+        ...     data="digits",
+        ...     backbone="small",
+        ...     head=["softmax", component("l-softmax", m=2)],
+        ...     schedule=Schedule(iterations=400, batch_size=64),
+        ...     seed=[0, 1, 2],
+        ... )  # 6 cells, seeds fastest
+
+    Raises:
+        UserError: a field that is missing, unknown or not allowed.
+    """
+    names = list(choices)
+    options = [value if isinstance(value, list) else [value] for value in choices.values()]
+    return [
+        make_cell(
+            **{name: _as_component(name, value) for name, value in zip(names, row, strict=True)}
+        )
+        for row in itertools.product(*options)
+    ]
+
+
+def _as_component(field: str, value: Any) -> Any:
+    if field in ("data", "backbone", "head") and isinstance(value, str):
+        return Component(name=value)
+    return value

@@ -1,0 +1,249 @@
+"""What ``run``, ``report`` and ``status`` do, once their options are read."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from marginbench.live_display import STYLES, LiveDisplay
+from marginbench.local_dispatch import Board, default_workers, run_locally
+from marginbench.plugins import loaded_plugin_files
+from marginbench.sections import chosen_sections
+from marginbench.store import FINISHED, CellStatus, RunFolder, State
+from marginbench.suite_runs import SuiteRun, check_writable, open_suite
+from marginbench.wording import count, duration
+from marginbench.worker import Order
+
+INTERRUPTED_STATUS = 130
+
+
+def run_suite(
+    suite: str,
+    runs: Path,
+    *,
+    seeds: int | None,
+    only: tuple[str, ...],
+    workers: int | None,
+    device: str,
+    threads: int,
+    dry_run: bool,
+    force: bool,
+) -> int:
+    """Train what is not done, then report.
+
+    Returns:
+        Exit status: 0, 1 if a cell failed or is damaged, 130 if interrupted.
+
+    Raises:
+        UserError: see :func:`marginbench.suite_runs.open_suite`; a folder that cannot be written.
+    """
+    console = Console()
+    suite_run = open_suite(suite, runs, seeds=seeds, only=only)
+    _check_device(device)
+    statuses = [folder.status() for folder in suite_run.runs]
+    todo = _to_run(suite_run, statuses, force)
+    damaged = [] if force else _damaged(suite_run, statuses)
+    workers = min(workers or default_workers(device), max(len(todo), 1))
+    ready = sum(status.state in FINISHED for status in statuses)
+    console.print(
+        f"{suite_run.suite.name}: {count(len(suite_run.runs), 'cell')}"
+        + (f" of {suite_run.of}" if suite_run.of != len(suite_run.runs) else "")
+        + f", {ready} finished, {len(todo)} to run"
+        + (f", {workers} at a time" if todo else ""),
+        highlight=False,
+    )
+    if dry_run:
+        for folder in todo:
+            console.print(f"  {folder.path.name}", highlight=False)
+        _tell_damaged(console, damaged)
+        return 1 if damaged else 0
+    check_writable(suite_run.folder)
+    board = Board(total=0)
+    if todo:
+        board = _train(console, suite_run, todo, workers, device, threads, force)
+    if board.stopping:
+        left = len(todo) - sum(status.state in FINISHED for _, status in board.ended)
+        console.print(
+            f"[yellow]stopped[/]: {count(left, 'cell')} to go; the same command continues",
+            highlight=False,
+        )
+        return INTERRUPTED_STATUS
+    exit_status = _report(console, suite_run, None)
+    failed = [(f, s) for f, s in board.ended if s.state not in FINISHED]
+    for folder, status in failed:
+        console.print(f"[red]{status.state}[/] {folder.path}: {escape(status.message)}")
+        console.print(f"  its output: {folder.log}", highlight=False)
+    _tell_damaged(console, damaged)
+    return 1 if failed or damaged else exit_status
+
+
+def report_suite(
+    suite: str,
+    runs: Path,
+    *,
+    seeds: int | None,
+    only: tuple[str, ...],
+    sections: tuple[str, ...],
+) -> int:
+    """Write the report from what is there.
+
+    Returns:
+        Exit status: 0, or 1 if a cell is damaged or a section could not be made.
+
+    Raises:
+        UserError: as :func:`run_suite`, or an unknown section.
+    """
+    console = Console()
+    if sections:
+        chosen_sections(list(sections))
+    suite_run = open_suite(suite, runs, seeds=seeds, only=only)
+    check_writable(suite_run.folder)
+    return _report(console, suite_run, list(sections) or None)
+
+
+def show_status(suite: str, runs: Path, *, seeds: int | None, only: tuple[str, ...]) -> int:
+    """Print the cells and their states.
+
+    Returns:
+        Exit status: 0, or 1 if a cell failed or is damaged.
+
+    Raises:
+        UserError: see :func:`marginbench.suite_runs.open_suite`.
+    """
+    console = Console()
+    suite_run = open_suite(suite, runs, seeds=seeds, only=only)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("cell", "setting", "state", "iteration", ""):
+        table.add_column(column, overflow="fold")
+    states: Counter[State] = Counter()
+    for folder in suite_run.runs:
+        status = folder.status()
+        states[status.state] += 1
+        style = STYLES.get(status.state, "default")
+        table.add_row(
+            folder.path.name,
+            folder.cell.setting,
+            f"[{style}]{status.state}[/]",
+            f"{status.iteration}/{folder.cell.schedule.iterations}",
+            escape(status.message) + _pace(status),
+        )
+    console.print(table)
+    told = ", ".join(f"{states[state]} {state}" for state in State if states[state])
+    console.print(f"{count(len(suite_run.runs), 'cell')}: {told}", highlight=False)
+    return 1 if states[State.FAILED] or states[State.DAMAGED] else 0
+
+
+def _pace(status: CellStatus) -> str:
+    """Iterations a second and the time left, of a running cell."""
+    if status.lease is None or "started" not in status.lease.progress:
+        return ""
+    progress = status.lease.progress
+    steps = progress["iteration"] - progress["resumed_at"]
+    seconds = time.time() - status.lease.age - progress["started"]
+    if steps <= 0 or seconds <= 0:
+        return ""
+    pace = steps / seconds
+    left = (progress["of"] - progress["iteration"]) / pace
+    return f", {pace:.1f} iterations/s, {duration(left)} left"
+
+
+def _to_run(suite_run: SuiteRun, statuses: list[CellStatus], force: bool) -> list[RunFolder]:
+    keep = (*FINISHED, State.DAMAGED)
+    return [
+        folder
+        for folder, status in zip(suite_run.runs, statuses, strict=True)
+        if force or status.state not in keep
+    ]
+
+
+def _damaged(suite_run: SuiteRun, statuses: list[CellStatus]) -> list[tuple[RunFolder, str]]:
+    return [
+        (folder, status.message)
+        for folder, status in zip(suite_run.runs, statuses, strict=True)
+        if status.state == State.DAMAGED
+    ]
+
+
+def _tell_damaged(console: Console, damaged: list[tuple[RunFolder, str]]) -> None:
+    for folder, message in damaged:
+        console.print(f"[red]damaged[/]: {escape(message)}", highlight=False)
+        console.print(
+            f"  to run this cell again, move or delete its folder {folder.path}", highlight=False
+        )
+
+
+def _train(
+    console: Console,
+    suite_run: SuiteRun,
+    todo: list[RunFolder],
+    workers: int,
+    device: str,
+    threads: int,
+    force: bool,
+) -> Board:
+    orders = [
+        Order(
+            cell=folder.cell,
+            suite_folder=suite_run.folder,
+            plugin_files=tuple(loaded_plugin_files()),
+            device=device,
+            threads=threads,
+            force=force,
+        )
+        for folder in todo
+    ]
+    previous = signal.signal(signal.SIGTERM, _as_interrupt)
+    try:
+        with LiveDisplay(console, len(orders)) as display:
+            return run_locally(orders, workers, display)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _as_interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _report(console: Console, suite_run: SuiteRun, sections: list[str] | None) -> int:
+    from marginbench.report import write_report
+    from marginbench.results import results
+
+    frame = results(suite_run)
+    report = write_report(frame, suite_run.suite, suite_run.report_folder, sections)
+    for name, table_frame in report.tables.items():
+        if name.startswith("comparison-"):
+            _print_table(console, name.removeprefix("comparison-"), table_frame)
+    damaged = frame[frame["state"] == State.DAMAGED.value]
+    for message in damaged["message"]:
+        console.print(f"[red]damaged[/]: {escape(message)}", highlight=False)
+    for name, error in report.failed_sections:
+        console.print(f"[red]section {name} could not be made[/]: {escape(error)}", highlight=False)
+    console.print(f"report: {report.page}", highlight=False, soft_wrap=True)
+    return 1 if report.failed_sections or len(damaged) else 0
+
+
+def _print_table(console: Console, title: str, frame: object) -> None:
+    table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    for position, column in enumerate(frame.columns):
+        table.add_column(column, justify="right" if position else "left")
+    for row in frame.itertuples(index=False):
+        table.add_row(*(escape(str(cell)) for cell in row))
+    console.print(table)
+    console.print()
+
+
+def _check_device(device: str) -> None:
+    from marginbench.errors import UserError
+
+    if device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise UserError("--device cuda: torch sees no CUDA device here; allowed: auto, cpu")

@@ -1,0 +1,59 @@
+"""Is a difference between heads real? Paired tests over seeds, corrected for many comparisons."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+LEVEL = 0.05
+"""A difference is marked if its corrected p-value is below this."""
+
+
+def paired_p_value(differences: Sequence[float]) -> float:
+    """Two-sided p-value of Student's paired t-test that the mean difference is 0.
+
+    Args:
+        differences: one per seed, of two runs that share the seed.
+
+    Returns:
+        NaN where the test says nothing: fewer than two seeds, or differences that are all equal
+        (a test set counts errors in whole images, so this happens by chance, and the formula's
+        p = 0 would be far from the truth).
+    """
+    values = np.asarray(differences, dtype=float)
+    spread = np.ptp(values) if len(values) else 0.0
+    if len(values) < 2 or spread <= 1e-12:
+        return float("nan")
+    return float(stats.ttest_1samp(values, 0.0).pvalue)
+
+
+def mean_interval(values: Sequence[float], level: float = 1 - LEVEL) -> tuple[float, float]:
+    """Confidence interval of a mean, by Student's t; NaN for fewer than two values."""
+    array = np.asarray(values, dtype=float)
+    if len(array) < 2:
+        return float("nan"), float("nan")
+    half = stats.t.ppf((1 + level) / 2, len(array) - 1) * stats.sem(array)
+    return float(array.mean() - half), float(array.mean() + half)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's correction: p-values that may be compared with the level all at once.
+
+    Controls the chance of even one false mark, whatever the dependence (Holm, Scandinavian Journal
+    of Statistics, 1979).
+
+    Args:
+        p_values: in [0, 1]; NaN for a comparison that was not tested and does not count.
+
+    Returns:
+        The corrected values, in the same order; NaN stays NaN.
+    """
+    values = np.asarray(p_values, dtype=float)
+    tested = np.flatnonzero(~np.isnan(values))
+    order = tested[np.argsort(values[tested], kind="stable")]
+    factors = len(order) - np.arange(len(order))
+    corrected = np.full(len(values), np.nan)
+    corrected[order] = np.minimum(1, np.maximum.accumulate(values[order] * factors))
+    return corrected.tolist()

@@ -1,0 +1,317 @@
+"""The run folder: one per cell, ``RUNS/SUITE/SLUG-KEY/``, and what its files say.
+
+``cell.json`` what is run; ``history.jsonl`` the errors along the way; ``checkpoint.pt`` where a run
+goes on; ``evaluation.npz`` what the figures need; ``environment.json`` where, when and how long;
+``failure.json`` the last error; ``log.txt`` the run's output; ``result.json``, written last: a cell
+is done if and only if it is there and reads well.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zipfile
+import zlib
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from marginbench.atomic_files import write_text_atomically
+from marginbench.cells import Cell, cell_from_json
+from marginbench.errors import DamagedFile, UserError
+from marginbench.lease import LeaseState, read_lease
+
+RESULT_FIELDS = {"key", "outcome", "reason", "iteration", "train_error", "test_error", "device"}
+FILES = (
+    "result.json",
+    "checkpoint.pt",
+    "history.jsonl",
+    "evaluation.npz",
+    "environment.json",
+    "failure.json",
+    "cell.json",
+)
+HISTORY_FIELDS = {"iteration", "learning_rate", "loss", "train_error", "test_error"}
+
+
+class State(StrEnum):
+    """What has become of a cell."""
+
+    DONE = "done"
+    DIVERGED = "diverged"
+    RUNNING = "running"
+    FAILED = "failed"
+    DAMAGED = "damaged"
+    STOPPED = "stopped"
+    NOT_STARTED = "not started"
+
+
+FINISHED = (State.DONE, State.DIVERGED)
+
+
+@dataclass(frozen=True)
+class CellStatus:
+    """A cell's state and what can be said of it.
+
+    Attributes:
+        state: see :class:`State`; "stopped" is a run that was interrupted and will go on.
+        message: the last error, the reason of a divergence, or who runs it.
+        iteration: how far it is, as far as known.
+        result: the content of result.json, of a finished cell.
+        lease: of a running cell.
+    """
+
+    state: State
+    message: str = ""
+    iteration: int = 0
+    result: dict[str, Any] | None = None
+    lease: LeaseState | None = None
+
+
+class RunFolder:
+    """The files of one cell.
+
+    Args:
+        suite_folder: ``RUNS/SUITE``.
+        cell: resolved.
+    """
+
+    def __init__(self, suite_folder: Path, cell: Cell) -> None:
+        self.cell = cell
+        self.key = cell.key
+        self.path = suite_folder / f"{cell.slug}-{self.key}"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint.pt"
+
+    @property
+    def evaluation(self) -> Path:
+        return self.path / "evaluation.npz"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.txt"
+
+    def create(self) -> None:
+        """Make the folder and its cell.json, if they are not there.
+
+        Raises:
+            UserError: the folder cannot be written.
+            DamagedFile: its cell.json is another cell's, or does not read.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if not (self.path / "cell.json").exists():
+                write_text_atomically(self.path / "cell.json", self.cell.to_json())
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be written: {error.strerror}") from error
+        self.check_cell()
+
+    def clear(self) -> None:
+        """Remove what an earlier run left, lease and log excepted."""
+        for name in FILES:
+            (self.path / name).unlink(missing_ok=True)
+
+    def forget_failure(self) -> None:
+        """A new try begins: the last one's error is no longer the state."""
+        (self.path / "failure.json").unlink(missing_ok=True)
+
+    def check_cell(self) -> None:
+        """Make sure that cell.json is this cell's.
+
+        Raises:
+            DamagedFile: it does not read, or is another cell's.
+        """
+        path = self.path / "cell.json"
+        try:
+            key = cell_from_json(_read_text(path)).key
+        except DamagedFile:
+            raise
+        except UserError as error:
+            raise DamagedFile(path, str(error)) from None
+        if key != self.key:
+            raise DamagedFile(path, f"it holds the cell {key}, its folder is that of {self.key}")
+
+    def status(self) -> CellStatus:
+        """What has become of the cell. Never raises: a damaged folder is a state."""
+        if not self.path.is_dir():
+            return CellStatus(State.NOT_STARTED)
+        stored = self.stored_status()
+        if stored.state in FINISHED or stored.state == State.DAMAGED:
+            return stored
+        try:
+            lease = read_lease(self.path)
+        except OSError as error:
+            return CellStatus(State.DAMAGED, f"{self.path} cannot be read: {error.strerror}")
+        iteration = int(lease.progress.get("iteration", 0)) if lease else 0
+        if lease is not None and lease.alive:
+            return CellStatus(State.RUNNING, lease.owner_text(), iteration, lease=lease)
+        return replace(stored, iteration=iteration)
+
+    def stored_status(self) -> CellStatus:
+        """The state as the files have it, whoever may be training now."""
+        try:
+            result = self.read_result()
+            if (self.path / "cell.json").exists() or result is not None:
+                self.check_cell()
+            if result is not None:
+                self.check_history(result)
+                self.check_evaluation()
+        except DamagedFile as error:
+            return CellStatus(State.DAMAGED, str(error))
+        except OSError as error:
+            return CellStatus(State.DAMAGED, f"{self.path} cannot be read: {error.strerror}")
+        if result is not None:
+            diverged = result["outcome"] == "diverged"
+            state = State.DIVERGED if diverged else State.DONE
+            return CellStatus(state, result["reason"], result["iteration"], result)
+        failure = self.read_failure()
+        if failure is not None:
+            return CellStatus(State.FAILED, failure["error"])
+        return CellStatus(State.STOPPED if self.checkpoint.exists() else State.NOT_STARTED)
+
+    def read_result(self) -> dict[str, Any] | None:
+        """result.json, or None.
+
+        Raises:
+            DamagedFile: it does not read well, or is another cell's.
+        """
+        path = self.path / "result.json"
+        if not path.exists():
+            return None
+        result = _read_json(path)
+        missing = RESULT_FIELDS - set(result)
+        if missing:
+            raise DamagedFile(path, f"the fields {', '.join(sorted(missing))} are missing")
+        if result["key"] != self.key:
+            raise DamagedFile(path, f"it is the result of the cell {result['key']!r}")
+        if result["outcome"] not in ("finished", "diverged"):
+            raise DamagedFile(
+                path, f"outcome = {result['outcome']!r}; allowed: 'finished' or 'diverged'"
+            )
+        for name in ("train_error", "test_error"):
+            value = result[name]
+            if not isinstance(value, (int, float)) or not 0 <= value <= 1:
+                raise DamagedFile(path, f"{name} = {value!r}; allowed: number from 0 to 1")
+        return result
+
+    def write_result(self, result: dict[str, Any]) -> None:
+        """result.json, last of all files, and the end of any earlier failure."""
+        write_text_atomically(self.path / "result.json", _dump(result, indent=2))
+        self.forget_failure()
+
+    def read_history(self) -> list[dict[str, Any]]:
+        """:func:`read_history_file` of this folder."""
+        return read_history_file(self.path / "history.jsonl")
+
+    def check_history(self, result: dict[str, Any]) -> None:
+        """Make sure that the history reads and ends where the result does.
+
+        Raises:
+            DamagedFile: it does not.
+        """
+        rows = self.read_history()
+        last = rows[-1]["iteration"] if rows else 0
+        if last != result["iteration"]:
+            raise DamagedFile(
+                self.path / "history.jsonl",
+                f"it ends at iteration {last}, the result at {result['iteration']}",
+            )
+
+    def write_history(self, rows: list[dict[str, Any]]) -> None:
+        """All rows anew: the file is short, and thus never holds a line twice or in part."""
+        text = "".join(_dump(row) for row in rows)
+        write_text_atomically(self.path / "history.jsonl", text)
+
+    def check_evaluation(self) -> None:
+        """Make sure that evaluation.npz is whole.
+
+        Raises:
+            DamagedFile: it is not.
+        """
+        try:
+            with zipfile.ZipFile(self.evaluation) as archive:
+                broken = archive.testzip()
+        except FileNotFoundError:
+            raise DamagedFile(self.evaluation, "it is missing") from None
+        except (zipfile.BadZipFile, ValueError, EOFError, zlib.error) as error:
+            raise DamagedFile(self.evaluation, f"it cannot be read ({error})") from None
+        if broken is not None:
+            raise DamagedFile(self.evaluation, f"its part {broken!r} fails its checksum")
+
+    def write_environment(self, environment: dict[str, Any]) -> None:
+        """environment.json: what may differ between two runs of the same cell."""
+        write_text_atomically(self.path / "environment.json", _dump(environment, indent=2))
+
+    def read_environment(self) -> dict[str, Any]:
+        """environment.json, or an empty mapping where it is missing or damaged."""
+        try:
+            return _read_json(self.path / "environment.json")
+        except (DamagedFile, OSError):
+            return {}
+
+    def write_failure(self, error: str, traceback: str) -> None:
+        """failure.json: why the last try ended."""
+        failure = {"error": error, "traceback": traceback}
+        write_text_atomically(self.path / "failure.json", _dump(failure, indent=2))
+
+    def read_failure(self) -> dict[str, Any] | None:
+        """failure.json, or None."""
+        path = self.path / "failure.json"
+        if not path.exists():
+            return None
+        try:
+            return {"error": "unknown", "traceback": "", **_read_json(path)}
+        except DamagedFile as error:
+            return {"error": str(error), "traceback": ""}
+
+
+def read_history_file(path: Path) -> list[dict[str, Any]]:
+    """The rows of a history.jsonl; none if it is not there.
+
+    Raises:
+        DamagedFile: a line does not read; the message names it.
+    """
+    if not path.exists():
+        return []
+    rows = []
+    for number, line in enumerate(_read_text(path).splitlines(), start=1):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            raise DamagedFile(path, f"line {number} is not JSON") from None
+        if not isinstance(row, dict) or not set(row) >= HISTORY_FIELDS:
+            names = ", ".join(sorted(HISTORY_FIELDS))
+            raise DamagedFile(path, f"line {number} lacks one of {names}")
+        rows.append(row)
+    return rows
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise DamagedFile(path, "it is not UTF-8 text") from None
+    except FileNotFoundError:
+        raise DamagedFile(path, "it is missing") from None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(_read_text(path))
+    except ValueError as error:
+        raise DamagedFile(path, f"it is not JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise DamagedFile(path, "it is not a JSON object")
+    return value
+
+
+def _dump(value: dict[str, Any], indent: int | None = None) -> str:
+    """JSON, one value a line or indented; NaN and infinity, which JSON lacks, as null."""
+    finite = {
+        name: None if isinstance(item, float) and not math.isfinite(item) else item
+        for name, item in value.items()
+    }
+    return json.dumps(finite, indent=indent, allow_nan=False) + "\n"

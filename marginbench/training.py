@@ -1,0 +1,206 @@
+"""The training loop: one for every head."""
+
+from __future__ import annotations
+
+import platform
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+import marginbench
+from marginbench.atomic_files import write_atomically
+from marginbench.cells import Cell
+from marginbench.checkpoints import Progress, load_checkpoint, save_checkpoint
+from marginbench.divergence import divergence
+from marginbench.evaluation import error_rates, final_evaluation
+from marginbench.experiment import Experiment, build_experiment, learning_rate
+from marginbench.lease import Lease
+from marginbench.store import RunFolder
+
+CHECKPOINT_SECONDS = 60.0
+
+
+class Interrupted(Exception):
+    """The run was asked to stop; its checkpoint is written."""
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device of that name; "auto" is CUDA where there is one, else the CPU."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
+
+
+def train(
+    cell: Cell,
+    folder: RunFolder,
+    lease: Lease,
+    *,
+    device: torch.device,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    """Train a cell from where its folder stands to its end, and write its result.
+
+    Args:
+        cell: resolved.
+        folder: the cell's; its checkpoint, if any, is gone on from.
+        lease: of that folder, held.
+        device: where to train.
+        checkpoint_seconds: a checkpoint is written that often, and when asked to stop.
+        should_stop: asked after every step.
+
+    Returns:
+        The result, as written.
+
+    Raises:
+        UserError: data or parameters that are not allowed, a damaged checkpoint, a lost lease.
+        Interrupted: ``should_stop`` answered yes.
+    """
+    _make_deterministic()
+    started = time.time()
+    experiment = build_experiment(cell, device)
+    progress = load_checkpoint(folder.checkpoint, folder.key, experiment)
+    if progress is None:
+        progress = Progress(0, loss_sum=torch.zeros((), dtype=torch.float64, device=device))
+    else:
+        folder.write_history(progress.history)
+    resumed_at = progress.iteration
+    schedule = cell.schedule
+    looks = _evaluation_iterations(schedule.iterations, schedule.evaluations)
+
+    def save() -> None:
+        lease.check()
+        save_checkpoint(folder.checkpoint, folder.key, experiment, progress)
+
+    reason = _divergence(experiment, progress) if progress.history else None
+    last_save = time.monotonic()
+    _training_mode(experiment)
+    while progress.iteration < schedule.iterations and reason is None:
+        _step(experiment, progress)
+        if progress.iteration in looks:
+            _record(experiment, progress)
+            _training_mode(experiment)
+            lease.check()
+            folder.write_history(progress.history)
+            reason = _divergence(experiment, progress)
+        lease.tell(
+            iteration=progress.iteration,
+            of=schedule.iterations,
+            started=started,
+            resumed_at=resumed_at,
+        )
+        if should_stop():
+            save()
+            raise Interrupted
+        if time.monotonic() - last_save >= checkpoint_seconds:
+            save()
+            last_save = time.monotonic()
+    save()
+    return _finish(experiment, progress, reason, folder, lease, started)
+
+
+def _step(experiment: Experiment, progress: Progress) -> None:
+    """One optimiser step; nothing in it waits for the device."""
+    cell = experiment.cell
+    rate = learning_rate(progress.iteration + 1, cell.optimiser, cell.schedule)
+    for group in experiment.optimiser.param_groups:
+        group["lr"] = rate
+    batch = experiment.batches[progress.iteration]
+    features = experiment.features(experiment.train_images[batch])
+    loss = experiment.head(features, experiment.train_labels[batch])
+    experiment.optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    experiment.optimiser.step()
+    progress.loss_sum += loss.detach().double()
+    progress.loss_count += 1
+    progress.iteration += 1
+
+
+def _training_mode(experiment: Experiment) -> None:
+    experiment.backbone.train()
+    experiment.head.train()
+
+
+def _record(experiment: Experiment, progress: Progress) -> None:
+    """Add a row to the history: the mean loss since the last one, and the errors now."""
+    cell = experiment.cell
+    row: dict[str, Any] = {
+        "iteration": progress.iteration,
+        "learning_rate": learning_rate(progress.iteration, cell.optimiser, cell.schedule),
+        "loss": float(progress.loss_sum) / progress.loss_count,
+        **error_rates(experiment),
+    }
+    row |= {name: float(value) for name, value in experiment.head.diagnostics().items()}
+    progress.history.append(row)
+    progress.loss_sum.zero_()
+    progress.loss_count = 0
+
+
+def _divergence(experiment: Experiment, progress: Progress) -> str | None:
+    labels = experiment.data.train_labels
+    return divergence(progress.history, labels, experiment.cell.schedule.iterations)
+
+
+def _finish(
+    experiment: Experiment,
+    progress: Progress,
+    reason: str | None,
+    folder: RunFolder,
+    lease: Lease,
+    started: float,
+) -> dict[str, Any]:
+    last = progress.history[-1]
+    numbers, arrays = final_evaluation(experiment) if reason is None else ({}, {})
+    result = {
+        "key": folder.key,
+        "outcome": "finished" if reason is None else "diverged",
+        "reason": reason or "",
+        "iteration": progress.iteration,
+        "train_error": last["train_error"],
+        "test_error": last["test_error"],
+        **numbers,
+        "feature_dimension": experiment.backbone.out_features,
+        "num_classes": experiment.data.num_classes,
+        "class_names": list(experiment.data.class_names),
+        "train_images": len(experiment.train_labels),
+        "test_images": len(experiment.test_labels),
+        "device": _device_name(experiment.device),
+    }
+    lease.check()
+    folder.write_history(progress.history)
+    write_atomically(folder.evaluation, lambda file: np.savez_compressed(file, **arrays))
+    folder.write_environment(
+        {
+            "marginbench": marginbench.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "host": socket.gethostname(),
+            "threads": torch.get_num_threads(),
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "seconds_of_last_try": round(time.time() - started, 3),
+        }
+    )
+    folder.write_result(result)
+    return result
+
+
+def _evaluation_iterations(iterations: int, evaluations: int) -> set[int]:
+    return {round(iterations * i / evaluations) for i in range(1, evaluations + 1)}
+
+
+def _make_deterministic() -> None:
+    """Same cell, same result: to the bit on the CPU; on CUDA as far as cuDNN goes."""
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # Filling fresh memory guards against reading it unset; it costs 230 fills a step here.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

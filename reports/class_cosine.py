@@ -1,0 +1,67 @@
+"""Class-by-class cosine of the features, softmax beside the best head (the paper's Fig. 5)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+
+from marginbench.comparison_table import compare
+from marginbench.drawing import new_figure
+from marginbench.results import evaluation, finished_runs, settings
+from marginbench.sections import Picture, SectionContent, section
+from marginbench.wording import slug
+
+
+@section("class-cosine", title="Cosine between classes", order=40)
+def class_cosine(results: pd.DataFrame) -> SectionContent:
+    """One figure a setting: mean cosine between test features of each two classes."""
+    pictures = []
+    for name, rows in settings(results):
+        labels = _baseline_and_best(rows)
+        if not labels:
+            continue
+        figure, axes = new_figure(1, len(labels), width=4.6, height=4.2)
+        done = finished_runs(rows)
+        for position, (axis, label) in enumerate(zip(axes, labels, strict=True)):
+            runs = done[done["label"] == label]
+            matrix = np.mean([evaluation(f)["class_cosine"] for f in runs["folder"]], axis=0)
+            few = len(matrix) <= 20
+            names = runs.iloc[0]["class_names"] if few else False
+            sns.heatmap(
+                matrix,
+                ax=axis,
+                vmin=-1,
+                vmax=1,
+                cmap="vlag",
+                square=True,
+                annot=len(matrix) <= 10,
+                fmt=".2f",
+                annot_kws={"size": 7},
+                xticklabels=names,
+                yticklabels=names,
+                cbar=position == len(labels) - 1,
+                cbar_kws={"label": "mean cosine", "shrink": 0.8},
+            )
+            own = np.nanmean(np.diag(matrix))
+            other = np.nanmean(matrix[~np.eye(len(matrix), dtype=bool)])
+            axis.set_title(f"{label}\nwithin a class {own:.2f}, between classes {other:.2f}")
+            axis.set_xlabel("class")
+            axis.set_ylabel("class" if position == 0 else "")
+        caption = (
+            f"{name}: mean cosine between test features of two classes, an image never paired with "
+            f"itself, mean over seeds: the baseline beside the head with the lowest test error. "
+            "In the form of Liu et al., ICML 2016, Fig. 5."
+        )
+        pictures.append(Picture(f"class-cosine-{slug(name)}", caption, figure))
+    return SectionContent(pictures=pictures)
+
+
+def _baseline_and_best(rows: pd.DataFrame) -> list[str]:
+    """The labels drawn: the baseline, then the other head with the lowest mean test error."""
+    compared = [row for row in compare(rows) if row.test_errors]
+    baseline = [row.label for row in compared if row.is_baseline]
+    others = sorted(
+        (row for row in compared if not row.is_baseline), key=lambda row: row.mean_test_error
+    )
+    return baseline + [row.label for row in others[:1]]

@@ -1,0 +1,77 @@
+"""2-D features by class, training and test, in the form of the paper's Fig. 2."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from marginbench.drawing import clear_unused, colours, new_figure
+from marginbench.results import evaluation, finished_runs, settings
+from marginbench.sections import Picture, SectionContent, section
+from marginbench.wording import percent, slug
+
+COLUMNS = 4
+
+
+@section("features", title="Features", order=30)
+def features(results: pd.DataFrame) -> SectionContent:
+    """For every setting with 2-D features: one panel a head, of the first finished seed."""
+    pictures = []
+    for name, rows in settings(results):
+        done = finished_runs(rows)
+        done = done[done["feature_dimension"] == 2].drop_duplicates("label")
+        if done.empty:
+            continue
+        for split in ("test", "train"):
+            row_count = -(-len(done) // COLUMNS)
+            columns = min(COLUMNS, len(done))
+            figure, axes = new_figure(row_count, columns, width=3.1, height=3.3)
+            for axis, row in zip(axes, done.itertuples(), strict=False):
+                _draw(axis, row, split)
+            clear_unused(axes, len(done))
+            handles, labels = axes[0].get_legend_handles_labels()
+            figure.legend(
+                handles,
+                labels,
+                loc="outside right center",
+                frameon=False,
+                title="class",
+                markerscale=3,
+            )
+            caption = (
+                f"{name}: features of the {'test' if split == 'test' else 'training'} images by "
+                "class, with the directions of the class weights; one seed. In the form of Liu "
+                "et al., ICML 2016, Fig. 2."
+            )
+            pictures.append(Picture(f"features-{slug(name)}-{split}", caption, figure))
+    return SectionContent(pictures=pictures)
+
+
+def _draw(axis: Axes, row: tuple, split: str) -> None:
+    arrays = evaluation(row.folder)
+    points, labels = arrays[f"{split}_features"], arrays[f"{split}_labels"]
+    palette = colours(row.class_names)
+    for number, name in enumerate(row.class_names):
+        of_class = points[labels == number]
+        axis.scatter(
+            of_class[:, 0],
+            of_class[:, 1],
+            s=4,
+            alpha=0.7,
+            linewidths=0,
+            color=palette[name],
+            label=name,
+            rasterized=True,
+        )
+    reach = np.linalg.norm(points, axis=1).max()
+    for weight, name in zip(arrays["class_weights"], row.class_names, strict=False):
+        end = weight / max(np.linalg.norm(weight), 1e-12) * reach
+        axis.plot([0, end[0]], [0, end[1]], color=palette[name], linewidth=0.8, alpha=0.6)
+    axis.set_aspect("equal")
+    axis.set_box_aspect(1)
+    axis.set_xlim(-1.05 * reach, 1.05 * reach)
+    axis.set_ylim(-1.05 * reach, 1.05 * reach)
+    axis.tick_params(labelsize=7)
+    kind, error = ("test", row.test_error) if split == "test" else ("training", row.train_error)
+    axis.set_title(f"{row.label}\n{kind} error {percent(error)} %")
