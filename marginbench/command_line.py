@@ -94,6 +94,13 @@ def _suite_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 metavar="HEAD...",
                 help="Only the cells with these heads (after SUITE).",
             ),
+            click.option(
+                "--head",
+                "more_heads",
+                multiple=True,
+                metavar="NAME[:m=0.3,...]",
+                help="A further head in every comparison of the suite. May be repeated.",
+            ),
         ]
     ):
         command = decorate(command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -116,6 +117,27 @@ def find_suite(name: str) -> Suite:
 def component(name: str, **parameters: Any) -> Component:
     """A named part of a cell: ``component("l-softmax", m=2)``."""
     return Component(name=name, parameters=parameters)
+
+
+def parse_component(text: str) -> Component:
+    """A component as typed in a shell: ``arcface`` or ``arcface:m=0.3,s=10``.
+
+    Raises:
+        UserError: the text has another form.
+    """
+    name, _, rest = text.partition(":")
+    parameters = {}
+    for part in rest.split(",") if rest else []:
+        parameter, equals, value = part.partition("=")
+        if not (equals and parameter.strip() and value.strip()):
+            raise UserError(
+                f"{text!r} is not allowed; allowed: NAME or NAME:PARAMETER=VALUE,PARAMETER=VALUE"
+            )
+        try:
+            parameters[parameter.strip()] = ast.literal_eval(value.strip())
+        except (ValueError, SyntaxError):
+            parameters[parameter.strip()] = value.strip()
+    return Component(name=name.strip(), parameters=parameters)
 
 
 def grid(**choices: Any) -> list[Cell]:

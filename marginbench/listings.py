@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from marginbench.errors import UserError
 from marginbench.grids import find_suite, suite_names
+from marginbench.live_display import make_console
 
 
 def print_suites() -> None:
@@ -27,7 +27,7 @@ def print_suites() -> None:
         except UserError as error:
             numbers, described = ("–", "–"), Text(str(error), style="red")
         table.add_row(name, *numbers, str(suite.seeds), Text(suite.needs), described)
-    Console().print(table)
+    make_console().print(table)
 
 
 def print_heads(names: list[str]) -> None:
@@ -42,7 +42,7 @@ def print_heads(names: list[str]) -> None:
     from marginbench.heads import head_class, head_names
     from marginbench.parameters import describe_parameters
 
-    console = Console()
+    console = make_console()
     for name in names or head_names():
         head = head_class(name)
         console.print(Text(name, style="bold"))

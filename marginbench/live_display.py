@@ -6,6 +6,7 @@ import time
 from types import TracebackType
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -29,6 +30,12 @@ STYLES = {
     State.RUNNING: "cyan",
     State.STOPPED: "yellow",
 }
+
+
+def make_console() -> Console:
+    """The terminal; into a file or a pipe, lines are wide enough for every table."""
+    console = Console()
+    return console if console.is_terminal else Console(width=160)
 
 
 class LiveDisplay:
@@ -93,9 +100,10 @@ class LiveDisplay:
 def cell_line(folder: RunFolder, status: CellStatus) -> str:
     """A cell and how it ended, in one line of rich markup."""
     style = STYLES.get(status.state, "default")
-    text = f"[{style}]{status.state}[/] {folder.path.name}"
+    setting = f" ({folder.cell.setting})" if folder.cell.setting else ""
+    text = f"[{style}]{status.state}[/] {folder.path.name}{escape(setting)}"
     if status.state == State.DONE and status.result is not None:
         return f"{text}: test error {percent(status.result['test_error'])} %"
     if status.message:
-        text += f": {status.message}".replace("[", r"\[")
+        text += f": {escape(status.message)}"
     return text

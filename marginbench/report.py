@@ -28,12 +28,12 @@ class Report:
 
     Attributes:
         page: ``index.html``.
-        tables: every table, by its name.
+        tables: every table.
         failed_sections: (name, error) of sections that raised.
     """
 
     page: Path
-    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    tables: list[Table] = field(default_factory=list)
     failed_sections: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -91,7 +91,7 @@ def _make_section(
         report.failed_sections.append((section.name, message))
         write_text_atomically(folder / f"{section.name}-error.txt", traceback.format_exc())
         return shown | {"error": message}
-    report.tables |= {table.name: table.frame for table in content.tables}
+    report.tables += content.tables
     if not (content.text or tables or pictures):
         return None
     return shown | {"text": content.text, "tables": tables, "pictures": pictures}

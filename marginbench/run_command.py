@@ -12,9 +12,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from marginbench.live_display import STYLES, LiveDisplay
+from marginbench.errors import UserError
+from marginbench.live_display import STYLES, LiveDisplay, make_console
 from marginbench.local_dispatch import Board, default_workers, run_locally
 from marginbench.plugins import loaded_plugin_files
+from marginbench.sections import Table as ReportTable
 from marginbench.sections import chosen_sections
 from marginbench.store import FINISHED, CellStatus, RunFolder, State
 from marginbench.suite_runs import SuiteRun, check_writable, open_suite
@@ -30,6 +32,7 @@ def run_suite(
     *,
     seeds: int | None,
     only: tuple[str, ...],
+    more_heads: tuple[str, ...],
     workers: int | None,
     device: str,
     threads: int,
@@ -44,8 +47,8 @@ def run_suite(
     Raises:
         UserError: see :func:`marginbench.suite_runs.open_suite`; a folder that cannot be written.
     """
-    console = Console()
-    suite_run = open_suite(suite, runs, seeds=seeds, only=only)
+    console = make_console()
+    suite_run = open_suite(suite, runs, seeds=seeds, only=only, more_heads=more_heads)
     _check_device(device)
     statuses = [folder.status() for folder in suite_run.runs]
     todo = _to_run(suite_run, statuses, force)
@@ -90,6 +93,7 @@ def report_suite(
     *,
     seeds: int | None,
     only: tuple[str, ...],
+    more_heads: tuple[str, ...],
     sections: tuple[str, ...],
 ) -> int:
     """Write the report from what is there.
@@ -100,15 +104,22 @@ def report_suite(
     Raises:
         UserError: as :func:`run_suite`, or an unknown section.
     """
-    console = Console()
+    console = make_console()
     if sections:
         chosen_sections(list(sections))
-    suite_run = open_suite(suite, runs, seeds=seeds, only=only)
+    suite_run = open_suite(suite, runs, seeds=seeds, only=only, more_heads=more_heads)
     check_writable(suite_run.folder)
     return _report(console, suite_run, list(sections) or None)
 
 
-def show_status(suite: str, runs: Path, *, seeds: int | None, only: tuple[str, ...]) -> int:
+def show_status(
+    suite: str,
+    runs: Path,
+    *,
+    seeds: int | None,
+    only: tuple[str, ...],
+    more_heads: tuple[str, ...],
+) -> int:
     """Print the cells and their states.
 
     Returns:
@@ -117,8 +128,8 @@ def show_status(suite: str, runs: Path, *, seeds: int | None, only: tuple[str, .
     Raises:
         UserError: see :func:`marginbench.suite_runs.open_suite`.
     """
-    console = Console()
-    suite_run = open_suite(suite, runs, seeds=seeds, only=only)
+    console = make_console()
+    suite_run = open_suite(suite, runs, seeds=seeds, only=only, more_heads=more_heads)
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("cell", "setting", "state", "iteration", ""):
         table.add_column(column, overflow="fold")
@@ -217,31 +228,31 @@ def _report(console: Console, suite_run: SuiteRun, sections: list[str] | None) -
 
     frame = results(suite_run)
     report = write_report(frame, suite_run.suite, suite_run.report_folder, sections)
-    for name, table_frame in report.tables.items():
-        if name.startswith("comparison-"):
-            _print_table(console, name.removeprefix("comparison-"), table_frame)
+    for table in report.tables:
+        if table.name.startswith("comparison-"):
+            _print_table(console, table)
     damaged = frame[frame["state"] == State.DAMAGED.value]
     for message in damaged["message"]:
         console.print(f"[red]damaged[/]: {escape(message)}", highlight=False)
     for name, error in report.failed_sections:
         console.print(f"[red]section {name} could not be made[/]: {escape(error)}", highlight=False)
-    console.print(f"report: {report.page}", highlight=False, soft_wrap=True)
+    console.print(f"\nreport: {report.page}", highlight=False, soft_wrap=True)
     return 1 if report.failed_sections or len(damaged) else 0
 
 
-def _print_table(console: Console, title: str, frame: object) -> None:
-    table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+def _print_table(console: Console, content: ReportTable) -> None:
+    """A comparison table, without the columns that a terminal has no room for."""
+    frame = content.frame.drop(columns="train error %", errors="ignore")
+    table = Table(box=None, header_style="bold", pad_edge=False)
     for position, column in enumerate(frame.columns):
-        table.add_column(column, justify="right" if position else "left")
+        table.add_column(column, justify="right" if position else "left", no_wrap=True)
     for row in frame.itertuples(index=False):
         table.add_row(*(escape(str(cell)) for cell in row))
+    console.print(f"\n[bold]{escape(content.caption.split(':')[0])}[/]", highlight=False)
     console.print(table)
-    console.print()
 
 
 def _check_device(device: str) -> None:
-    from marginbench.errors import UserError
-
     if device == "cuda":
         import torch
 

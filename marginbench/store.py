@@ -254,6 +254,7 @@ class RunFolder:
 
     def write_failure(self, error: str, traceback: str) -> None:
         """failure.json: why the last try ended."""
+        self.path.mkdir(parents=True, exist_ok=True)
         failure = {"error": error, "traceback": traceback}
         write_text_atomically(self.path / "failure.json", _dump(failure, indent=2))
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from marginbench.cells import Cell, resolve_cell
+from marginbench.cells import Cell, Component, resolve_cell
 from marginbench.errors import UserError
-from marginbench.grids import Suite, find_suite
+from marginbench.grids import Suite, find_suite, parse_component
 from marginbench.heads import head_class
 from marginbench.store import RunFolder
 
@@ -41,7 +41,8 @@ def open_suite(
     runs_folder: Path,
     *,
     seeds: int | None = None,
-    only: Iterable[str] = (),
+    only: Sequence[str] = (),
+    more_heads: Sequence[str] = (),
 ) -> SuiteRun:
     """The cells of a suite, checked; nothing is written.
 
@@ -50,6 +51,8 @@ def open_suite(
         runs_folder: RUNS.
         seeds: how many; the suite's own number if None.
         only: names of heads; none for all.
+        more_heads: heads to put into every comparison beside the suite's own, as
+            :func:`marginbench.grids.parse_component` reads them.
 
     Raises:
         UserError: an unknown suite, head or parameter, a value that is not allowed, the same cell
@@ -57,12 +60,15 @@ def open_suite(
     """
     suite = find_suite(name)
     try:
-        cells = [resolve_cell(cell) for cell in suite.cells(seeds)]
+        declared = suite.cells(seeds)
+        declared += _with_heads(declared, [parse_component(text) for text in more_heads])
+        cells = [resolve_cell(cell) for cell in declared]
     except UserError as error:
         raise UserError(f"suite {suite.name!r}: {error}") from error
     _refuse_twins(suite, cells)
     folder = runs_folder / suite.name
-    chosen = _choose(suite, cells, list(only))
+    further = [parse_component(text).name for text in more_heads]
+    chosen = _choose(suite, cells, [*only, *further] if only else [])
     return SuiteRun(suite, folder, [RunFolder(folder, cell) for cell in chosen], len(cells))
 
 
@@ -97,6 +103,12 @@ def _refuse_twins(suite: Suite, cells: list[Cell]) -> None:
                 f"suite {suite.name!r} has the same cell twice: number {first} and number "
                 f"{number} are both {cell.slug} ({cell.key}); remove one"
             )
+
+
+def _with_heads(cells: list[Cell], heads: list[Component]) -> list[Cell]:
+    """Each head in every comparison and for every seed that the cells have."""
+    places = {(cell.comparison, cell.seed): cell for cell in cells}
+    return [cell.model_copy(update={"head": head}) for head in heads for cell in places.values()]
 
 
 def _choose(suite: Suite, cells: list[Cell], only: list[str]) -> list[Cell]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from marginbench.cells import Cell
-from marginbench.errors import UserError
+from marginbench.errors import DamagedFile, UserError
 from marginbench.lease import Lease
 from marginbench.plugins import load_plugin_file
 from marginbench.store import FINISHED, RunFolder, State
@@ -124,6 +124,8 @@ def _work_under_lease(
         text = traceback.format_exc()
         print(text, flush=True)
         message = str(error) if isinstance(error, UserError) else _one_line(error)
+        if isinstance(error, DamagedFile):
+            message += "; move or delete it, or use --force, to train this cell from the start"
         folder.write_failure(message, text)
         return FAILED_STATUS
     return FINISHED_STATUS

@@ -37,7 +37,7 @@ def _cells(row: ComparedRow) -> dict[str, str]:
         "train error %": _mean_and_deviation(row.train_errors),
         "gap": percent(row.mean_gap),
         "seeds": row.seed_count,
-        "difference to baseline": _difference(row),
+        "difference": _difference(row),
         "p (Holm)": "" if row.p_value is None else f"{row.p_value:.3f}",
     }
 

@@ -46,7 +46,7 @@ def _cells(row: ComparedRow, done: pd.DataFrame) -> dict[str, str]:
         "accuracy %": f"{100 * values.mean():.2f}{spread}" if len(values) else "–",
         "standard error of folds": f"{100 * errors.mean():.2f}" if len(errors) else "–",
         "seeds": row.seed_count,
-        "difference to baseline": difference,
+        "difference": difference,
         "p (Holm)": "" if row.p_value is None else f"{row.p_value:.3f}",
     }
 
