@@ -153,6 +153,14 @@ def heads(names: tuple[str, ...], plugins: tuple[str, ...]) -> None:
     metavar="N",
     help="CPU threads a cell. Runs repeat to the bit only with the same number.",
 )
+@click.option(
+    "--checkpoint-seconds",
+    default=60.0,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    metavar="S",
+    help="How often a running cell writes its checkpoint.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be run, and run nothing.")
 @click.option("--force", is_flag=True, help="Run finished and damaged cells again, from the start.")
 def run(**options: Any) -> None:
@@ -199,3 +207,7 @@ def _load(plugins: tuple[str, ...]) -> None:
 
     for file in plugins:
         load_plugin_file(file)
+
+
+if __name__ == "__main__":
+    main()

@@ -36,6 +36,7 @@ def run_suite(
     workers: int | None,
     device: str,
     threads: int,
+    checkpoint_seconds: float,
     dry_run: bool,
     force: bool,
 ) -> int:
@@ -70,7 +71,19 @@ def run_suite(
     check_writable(suite_run.folder)
     board = Board(total=0)
     if todo:
-        board = _train(console, suite_run, todo, workers, device, threads, force)
+        orders = [
+            Order(
+                cell=folder.cell,
+                suite_folder=suite_run.folder,
+                plugin_files=tuple(loaded_plugin_files()),
+                device=device,
+                threads=threads,
+                checkpoint_seconds=checkpoint_seconds,
+                force=force,
+            )
+            for folder in todo
+        ]
+        board = _train(console, orders, workers)
     if board.stopping:
         left = len(todo) - sum(status.state in FINISHED for _, status in board.ended)
         console.print(
@@ -190,26 +203,7 @@ def _tell_damaged(console: Console, damaged: list[tuple[RunFolder, str]]) -> Non
         )
 
 
-def _train(
-    console: Console,
-    suite_run: SuiteRun,
-    todo: list[RunFolder],
-    workers: int,
-    device: str,
-    threads: int,
-    force: bool,
-) -> Board:
-    orders = [
-        Order(
-            cell=folder.cell,
-            suite_folder=suite_run.folder,
-            plugin_files=tuple(loaded_plugin_files()),
-            device=device,
-            threads=threads,
-            force=force,
-        )
-        for folder in todo
-    ]
+def _train(console: Console, orders: list[Order], workers: int) -> Board:
     previous = signal.signal(signal.SIGTERM, _as_interrupt)
     try:
         with LiveDisplay(console, len(orders)) as display:

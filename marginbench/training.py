@@ -101,7 +101,7 @@ def train(
             save()
             last_save = time.monotonic()
     save()
-    return _finish(experiment, progress, reason, folder, lease, started)
+    return _finish(experiment, progress, reason, folder, lease, started, resumed_at)
 
 
 def _step(experiment: Experiment, progress: Progress) -> None:
@@ -153,6 +153,7 @@ def _finish(
     folder: RunFolder,
     lease: Lease,
     started: float,
+    resumed_at: int,
 ) -> dict[str, Any]:
     last = progress.history[-1]
     numbers, arrays = final_evaluation(experiment) if reason is None else ({}, {})
@@ -182,6 +183,7 @@ def _finish(
             "host": socket.gethostname(),
             "threads": torch.get_num_threads(),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "trained_from": resumed_at,
             "seconds_of_last_try": round(time.time() - started, 3),
         }
     )

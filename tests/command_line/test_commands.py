@@ -1,0 +1,227 @@
+"""The commands as a user types them, in processes of their own."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.command_line.conftest import COMMAND
+
+
+def test_help_is_quick_and_every_command_has_an_example(marginbench):
+    assert "Example:" in marginbench("--help").stdout
+    for command in ("suites", "heads", "run", "report", "status"):
+        assert "Example: marginbench" in marginbench(command, "--help").stdout
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys; sys.argv = ['marginbench', '--help']\n"
+        "from marginbench.command_line import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'pandas', 'matplotlib', 'pydantic', 'sklearn', 'numpy', 'rich'}\n"
+        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_suites_lists_digits(marginbench, tiny_suite):
+    listing = marginbench("suites", "--plugin", tiny_suite).stdout
+    assert "digits" in listing
+    assert "tiny" in listing
+    assert "a suite for tests" in listing
+
+
+def test_heads_tells_formula_parameters_and_paper(marginbench):
+    listing = marginbench("heads").stdout
+    for word in ("arcface", "s·cos(θ_y + m)", "m = 0.5", "CVPR 2019", "l-softmax", "integer ≥ 1"):
+        assert word in listing
+    assert "arcface" not in marginbench("heads", "softmax").stdout
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, tiny_suite):
+    """A finished run of the tiny suite: the folder that it was run in, and what it printed."""
+    folder = tmp_path_factory.mktemp("finished")
+    done = subprocess.run(
+        [*COMMAND, "run", str(tiny_suite)], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder, done.stdout
+
+
+@pytest.fixture
+def copy_of_finished(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def run_folders(folder):
+    return sorted(path.parent for path in folder.glob("runs/tiny/*/cell.json"))
+
+
+def test_run_trains_all_cells_and_reports(finished):
+    folder, output = finished
+    assert "4 to run" in output
+    assert "l-softmax m=2" in output
+    assert "runs/tiny/report/index.html" in output
+    assert len(list(folder.glob("runs/tiny/*/result.json"))) == 4
+    assert (folder / "runs/tiny/report/index.html").is_file()
+
+
+def test_a_second_run_trains_nothing(copy_of_finished, marginbench, tiny_suite):
+    before = {p: p.stat().st_mtime_ns for p in copy_of_finished.glob("runs/tiny/*/*.*")}
+    again = marginbench("run", tiny_suite)
+    assert again.returncode == 0
+    assert "4 finished, 0 to run" in again.stdout
+    after = {p: p.stat().st_mtime_ns for p in copy_of_finished.glob("runs/tiny/*/*.*")}
+    unchanged = {p for p in before if "report" not in p.parts}
+    assert {p: after[p] for p in unchanged} == {p: before[p] for p in unchanged}
+
+
+def test_force_trains_again_to_the_same_bytes(copy_of_finished, marginbench, tiny_suite):
+    results = {p: p.read_bytes() for p in copy_of_finished.glob("runs/tiny/*/result.json")}
+    done = marginbench("run", tiny_suite, "--force", "--only", "softmax")
+    assert "2 cells of 4, 2 finished, 2 to run" in done.stdout
+    assert {p: p.read_bytes() for p in results} == results
+
+
+def test_dry_run_writes_nothing(marginbench, tiny_suite, tmp_path):
+    done = marginbench("run", tiny_suite, "--dry-run")
+    assert done.returncode == 0
+    assert done.stdout.count("digits-small") == 4
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_takes_several_heads(marginbench, tiny_suite):
+    for words in (["--only", "softmax", "l-softmax"], ["--only", "softmax", "--only", "l-softmax"]):
+        assert "4 cells, 0 finished" in marginbench("run", tiny_suite, "--dry-run", *words).stdout
+
+
+def test_status_tells_every_cell(copy_of_finished, marginbench, tiny_suite):
+    first = run_folders(copy_of_finished)[0]
+    (first / "result.json").unlink()
+    status = marginbench("status", tiny_suite, "--seeds", "3")
+    assert "6 cells: 3 done, 1 stopped, 2 not started" in status.stdout
+    assert status.returncode == 0
+
+
+def test_a_failed_cell_is_told_and_the_rest_is_done(marginbench, tmp_path):
+    plugin = tmp_path / "breaking.py"
+    plugin.write_text(
+        "from marginbench.cells import Schedule\n"
+        "from marginbench.grids import grid, suite\n"
+        "from marginbench.heads import Head, register_head\n"
+        "@register_head('breaking')\n"
+        "class Breaking(Head):\n"
+        "    def loss(self, features, labels):\n"
+        "        raise ValueError('this head breaks')\n"
+        "    def scores(self, features):\n"
+        "        return features\n"
+        "@suite('mixed')\n"
+        "def mixed(seeds):\n"
+        "    return grid(data='digits', backbone='small', head=['softmax', 'breaking'],\n"
+        "        schedule=Schedule(iterations=4, batch_size=16, evaluations=1), seed=0)\n"
+    )
+    done = marginbench("run", plugin)
+    assert done.returncode == 1
+    assert "ValueError: this head breaks" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "test error" in done.stdout
+    status = marginbench("status", plugin)
+    assert status.returncode == 1
+    assert "1 done, 1 failed" in status.stdout
+    log = next(tmp_path.glob("runs/mixed/*breaking*/log.txt")).read_text()
+    assert "Traceback" in log
+
+
+@pytest.mark.parametrize("name", ["cell.json", "result.json", "history.jsonl", "evaluation.npz"])
+def test_a_damaged_folder_costs_one_cell(name, copy_of_finished, marginbench, tiny_suite):
+    damaged, *others = run_folders(copy_of_finished)
+    (damaged / name).write_text("{damaged")
+    untouched = {folder: (folder / "result.json").read_bytes() for folder in others}
+    done = marginbench("run", tiny_suite)
+    assert done.returncode == 1
+    assert f"{damaged.relative_to(copy_of_finished)}/{name} is damaged" in done.stdout
+    assert "move or delete" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert (damaged / name).read_text() == "{damaged"
+    assert {f: (f / "result.json").read_bytes() for f in untouched} == untouched
+    page = (copy_of_finished / "runs/tiny/report/index.html").read_text()
+    assert "3 of 4 cells done, 1 damaged" in page
+    healed = marginbench("run", tiny_suite, "--force")
+    assert healed.returncode == 0, healed.stdout
+
+
+def test_a_damaged_checkpoint_costs_one_cell(copy_of_finished, marginbench, tiny_suite):
+    damaged = run_folders(copy_of_finished)[0]
+    (damaged / "result.json").unlink()
+    (damaged / "checkpoint.pt").write_bytes(b"damaged")
+    done = marginbench("run", tiny_suite)
+    assert done.returncode == 1
+    assert "checkpoint.pt is damaged" in done.stdout
+    assert "3 finished, 1 to run" in done.stdout
+    (damaged / "checkpoint.pt").unlink()
+    assert marginbench("run", tiny_suite).returncode == 0
+
+
+def test_report_from_an_unfinished_grid(copy_of_finished, marginbench, tiny_suite):
+    shutil.rmtree(run_folders(copy_of_finished)[0])
+    done = marginbench("report", tiny_suite, "--section", "comparison", "--section", "account")
+    assert done.returncode == 0
+    page = (copy_of_finished / "runs/tiny/report/index.html").read_text()
+    assert "3 of 4 cells done, 1 not started" in page
+    assert "Overfitting" not in page
+
+
+def test_report_of_nothing_at_all(marginbench, tiny_suite, tmp_path):
+    done = marginbench("report", tiny_suite)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 of 4 cells done" in (tmp_path / "runs/tiny/report/index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "digitz"], ["unknown suite 'digitz'", "did you mean 'digits'"]),
+        (["run", "none.py"], ["none.py", "no such file"]),
+        (["run", "digits", "--only", "softmix"], ["unknown head 'softmix'", "softmax"]),
+        (["run", "digits", "--head", "arcface:m=9"], ["'arcface'", "m = 9", "allowed"]),
+        (["run", "digits", "--head", "arcface:q=9"], ["'arcface'", "'q'", "m, s"]),
+        (["run", "digits", "--plugin", "nothing.py"], ["nothing.py", "no such file"]),
+        (["run", "digits", "--runs", "/proc/nowhere"], ["/proc/nowhere", "cannot be written"]),
+        (["run", "digits", "--seeds", "0"], ["--seeds"]),
+        (["run", "digits", "--device", "tpu"], ["--device", "cpu"]),
+        (["report", "digits", "--section", "nosection"], ["unknown section", "comparison"]),
+        (["heads", "nohead"], ["unknown head 'nohead'"]),
+        (["rum", "digits"], ["No such command 'rum'"]),
+    ],
+)
+def test_bad_input_gets_one_clear_message(marginbench, arguments, words, tmp_path):
+    done = marginbench(*arguments)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stdout + done.stderr
+    for word in words:
+        assert word in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plugin_that_does_not_import_is_named(marginbench, tmp_path):
+    plugin = tmp_path / "broken.py"
+    plugin.write_text("import torch\n\nraise RuntimeError('half written')\n")
+    done = marginbench("heads", "--plugin", plugin)
+    assert done.returncode == 1
+    assert "broken.py" in done.stderr
+    assert "line 3: RuntimeError: half written" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_results_carry_what_they_were_run_with(finished):
+    folder = run_folders(finished[0])[0]
+    environment = json.loads((folder / "environment.json").read_text())
+    assert {"marginbench", "torch", "python", "host", "threads"} <= set(environment)
+    assert json.loads((folder / "result.json").read_text())["device"] == "cpu"

@@ -1,0 +1,143 @@
+"""Killing, stopping, and running the same suite twice at once: nothing is lost or done twice."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from tests.command_line.conftest import COMMAND
+from tests.conftest import TINY_SUITE
+
+ITERATIONS = 600
+
+
+@pytest.fixture(scope="module")
+def long_suite(tmp_path_factory):
+    """Like the tiny suite, but long enough to be killed in the middle."""
+    file = tmp_path_factory.mktemp("suite") / "long_suite.py"
+    text = TINY_SUITE.replace("ITERATIONS", str(ITERATIONS)).replace('"tiny"', '"long"')
+    file.write_text(text.replace("evaluations=4", "evaluations=20"))
+    return file
+
+
+def start(suite, folder, *arguments):
+    """The command in a process group of its own, as a shell starts it."""
+    return subprocess.Popen(
+        [*COMMAND, "run", str(suite), "--only", "l-softmax", *map(str, arguments)],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def outcome_files(folder):
+    return {
+        f"{path.parent.name}/{path.name}": path.read_bytes()
+        for pattern in ("history.jsonl", "result.json")
+        for path in folder.glob(f"runs/long/*/{pattern}")
+    }
+
+
+@pytest.fixture(scope="module")
+def undisturbed(long_suite, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    process = start(long_suite, folder)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    files = outcome_files(folder)
+    assert len(files) == 4
+    return files
+
+
+def wait_for_history(folder, lines):
+    """Until some cell has recorded so many rows, or all are done."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        for path in folder.glob("runs/long/*/history.jsonl"):
+            if len(path.read_text().splitlines()) >= lines:
+                return
+        time.sleep(0.02)
+    raise AssertionError("no history was written")
+
+
+def owners(folder):
+    """The process numbers that hold a lease."""
+    pids = set()
+    for path in folder.glob("runs/long/*/lease-*.json"):
+        content = json.loads(path.read_text())
+        if not content["released"]:
+            pids.add(content["owner"]["pid"])
+    return pids
+
+
+@pytest.mark.parametrize("rows_before_kill", [0, 1, 7, 15])
+def test_a_run_killed_without_warning_ends_as_if_undisturbed(
+    rows_before_kill, long_suite, undisturbed, tmp_path
+):
+    process = start(long_suite, tmp_path, "--checkpoint-seconds", "0.2")
+    if rows_before_kill:
+        wait_for_history(tmp_path, rows_before_kill)
+    else:
+        while not owners(tmp_path):
+            time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for pid in owners(tmp_path):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    assert outcome_files(tmp_path) != undisturbed
+    again = start(long_suite, tmp_path)
+    output, _ = again.communicate(timeout=300)
+    assert again.returncode == 0, output
+    assert outcome_files(tmp_path) == undisturbed
+
+
+def test_a_killed_worker_fails_its_cell_alone(long_suite, undisturbed, tmp_path):
+    process = start(long_suite, tmp_path, "--workers", "1", "--checkpoint-seconds", "0.2")
+    wait_for_history(tmp_path, 3)
+    (victim,) = owners(tmp_path)
+    os.kill(victim, signal.SIGKILL)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert "killed by SIGKILL (out of memory?)" in output
+    assert output.count("test error") >= 1
+    again = start(long_suite, tmp_path)
+    assert again.wait(timeout=300) == 0
+    assert outcome_files(tmp_path) == undisturbed
+
+
+def test_ctrl_c_writes_checkpoints_and_run_continues(long_suite, undisturbed, tmp_path):
+    process = start(long_suite, tmp_path)
+    wait_for_history(tmp_path, 3)
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, output
+    assert "the same command continues" in output
+    assert "Traceback" not in output
+    assert owners(tmp_path) == set()
+    assert list(tmp_path.glob("runs/long/*/checkpoint.pt"))
+    again = start(long_suite, tmp_path)
+    output, _ = again.communicate(timeout=300)
+    assert again.returncode == 0, output
+    assert outcome_files(tmp_path) == undisturbed
+
+
+def test_two_at_once_train_each_cell_once(long_suite, undisturbed, tmp_path):
+    both = [start(long_suite, tmp_path, "--workers", "1") for _ in range(2)]
+    outputs = [process.communicate(timeout=300)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    assert outcome_files(tmp_path) == undisturbed
+    for log in tmp_path.glob("runs/long/*/log.txt"):
+        assert log.with_name("lease-1.json").exists() or log.with_name("lease-2.json").exists()
+    trained = [
+        json.loads(path.read_text())["trained_from"]
+        for path in tmp_path.glob("runs/long/*/environment.json")
+    ]
+    assert trained == [0, 0]
