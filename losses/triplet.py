@@ -26,10 +26,11 @@ class Triplet(Head):
         num_classes: K.
         margin: α > 0, in squared distance, of which the largest possible is 4.
         weight: w ≥ 0 of the triplet term.
-        mining: which triplets of the batch count. "all": every one. "semi-hard": for each anchor
-            and positive the nearest of the negatives that are farther than the positive, if there
-            is one (Schroff et al., Section 3.2). "hard": for each anchor the farthest positive
-            and the nearest negative (Hermans et al., 2017, Eq. 5).
+        mining: which triplets of the batch count. "all": every one, at a memory of N³.
+            "semi-hard": for each anchor and positive the nearest of the negatives that are
+            farther than the positive, if there is one (Schroff et al., Section 3.2). "hard": for
+            each anchor the farthest positive and the nearest negative (Hermans et al., 2017,
+            Eq. 5).
     """
 
     formula = "−log softmax(Wᵀx)_y + w·mean max(0, d²(a, p) − d²(a, n) + α),  features normalised"
@@ -61,35 +62,23 @@ class Triplet(Head):
         unit = direction(features)
         squared = 2 - 2 * unit @ unit.T
         same, different = pair_masks(labels)
+        positives = torch.where(same, squared, -torch.inf)
         negatives = torch.where(different, squared, torch.inf)
+        if self.mining == "all":
+            return self.mean_hinge(positives[:, :, None], negatives[:, None, :])
         if self.mining == "hard":
-            farthest = torch.where(same, squared, -torch.inf).amax(dim=1)
-            return self.mean_hinge(farthest, negatives.amin(dim=1))
-        # Sorting the negatives of each anchor keeps memory at N², where all triplets take N³.
+            return self.mean_hinge(positives.amax(dim=1), negatives.amin(dim=1))
         negatives = negatives.sort(dim=1).values
-        if self.mining == "semi-hard":
-            place = torch.searchsorted(negatives.detach(), squared.detach(), right=True)
-            nearest = negatives.gather(1, place.clamp(max=len(labels) - 1))
-            nearest = torch.where(place < len(labels), nearest, torch.inf)
-            return self.mean_hinge(torch.where(same, squared, -torch.inf), nearest)
-        return self.mean_of_all(squared, same, negatives)
+        place = torch.searchsorted(negatives.detach(), squared.detach(), right=True)
+        nearest = negatives.gather(1, place.clamp(max=len(labels) - 1))
+        return self.mean_hinge(positives, torch.where(place < len(labels), nearest, torch.inf))
 
     def mean_hinge(self, positive: Tensor, negative: Tensor) -> Tensor:
-        """The mean of the hinge where both squared distances are finite, of like shape."""
+        """The mean of the hinge where both squared distances are finite; shapes broadcast."""
         exists = positive.isfinite() & negative.isfinite()
         gap = torch.where(exists, positive, 0) - torch.where(exists, negative, 0)
         hinge = torch.where(exists, F.relu(gap + self.margin), 0)
         return hinge.sum() / exists.sum().clamp(min=1)
-
-    def mean_of_all(self, squared: Tensor, same: Tensor, negatives: Tensor) -> Tensor:
-        """The mean of the hinge over all triplets, given each anchor's negatives in order."""
-        exists = negatives.isfinite()
-        reach = squared + self.margin
-        violating = torch.searchsorted(negatives.detach(), reach.detach())
-        sums = F.pad(torch.where(exists, negatives, 0).cumsum(dim=1), (1, 0))
-        hinge = violating * reach - sums.gather(1, violating)
-        triplets = (same.sum(dim=1) * exists.sum(dim=1)).sum()
-        return torch.where(same, hinge, 0).sum() / triplets.clamp(min=1)
 
     def scores(self, features: Tensor) -> Tensor:
         return F.linear(features, self.weight)
