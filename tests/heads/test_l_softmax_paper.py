@@ -1,6 +1,7 @@
 """L-Softmax against the paper's own formulas: Eqs. 4 and 8 for the loss, 9–13 for the gradients.
 
-Eq. 11 swaps the cases of k; by Eq. 6, k = 0 where cos θ > cos(π/2).
+Eq. 11 swaps the cases of k; by Eq. 6, k = 0 where cos θ > cos(π/2). Eq. 8 squares 1 − cos²θ in
+its second term; by Eq. 7, and by the derivative that Eq. 9 prints, it stands there once.
 """
 
 import math
