@@ -30,6 +30,7 @@ class AdaFace(CosineHead):
     """
 
     formula = "z_y = s(cos(θ_y − m·q) − m·q − m),  q = clip(h(‖x‖ − μ)/σ, −1, 1),  z_j = s·cos θ_j"
+    boundary_formula = "s(cos(θ₁ − m·q) − m·q − m − cos θ₂) = 0"
     paper = "Kim et al., AdaFace, CVPR 2022, Section 3"
     without_margin = WithoutMargin({"m": 0.0, "s": 16.0}, "normface", {"s": 16.0})
 

@@ -22,6 +22,7 @@ class AMSoftmax(CosineHead):
     """
 
     formula = "z_y = s(cos θ_y − m),  z_j = s·cos θ_j"
+    boundary_formula = "s(cos θ₁ − m − cos θ₂) = 0"
     paper = "Wang et al., Additive Margin Softmax, SPL 2018, Eq. 6; CosFace, CVPR 2018, Eq. 4"
     without_margin = WithoutMargin({"m": 0.0, "s": 16.0}, "normface", {"s": 16.0})
 

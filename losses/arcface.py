@@ -26,6 +26,7 @@ class ArcFace(CosineHead):
     """
 
     formula = "z_y = s·cos(θ_y + m),  z_j = s·cos θ_j"
+    boundary_formula = "s(cos(θ₁ + m) − cos θ₂) = 0"
     paper = "Deng et al., ArcFace, CVPR 2019, Eq. 3"
     without_margin = WithoutMargin({"m": 0.0, "s": 16.0}, "normface", {"s": 16.0})
 

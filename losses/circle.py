@@ -27,6 +27,7 @@ class Circle(CosineHead):
     """
 
     formula = "z_y = γα_y(cos θ_y − 1 + m),  z_j = γα_j(cos θ_j − m),  α = [distance from optimum]₊"
+    boundary_formula = "(cos θ₁ − 1)² + cos² θ₂ = 2m²"
     paper = "Sun et al., Circle Loss, CVPR 2020, Eq. 4–6"
 
     def __init__(

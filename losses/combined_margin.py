@@ -39,6 +39,7 @@ class CombinedMargin(CosineHead):
     """
 
     formula = "z_y = s(cos(m1·θ_y + m2) − m3),  z_j = s·cos θ_j"
+    boundary_formula = "s(cos(m1·θ₁ + m2) − m3 − cos θ₂) = 0"
     paper = "Deng et al., ArcFace, CVPR 2019, Eq. 4"
     without_margin = WithoutMargin(
         {"m1": 1.0, "m2": 0.0, "m3": 0.0, "s": 16.0}, "normface", {"s": 16.0}

@@ -30,6 +30,7 @@ class CurricularFace(CosineHead):
     """
 
     formula = "z_y = s·cos(θ_y + m);  z_j = s·cos θ_j, or s·cos θ_j(t + cos θ_j) if above z_y"
+    boundary_formula = "s(cos(θ₁ + m) − cos θ₂(t + cos θ₂)) = 0 where cos θ₂ > cos(θ₁ + m)"
     paper = "Huang et al., CurricularFace, CVPR 2020, Section 3.2"
 
     t: Tensor

@@ -48,6 +48,7 @@ class L2Softmax(Head):
     """
 
     formula = "z = Wᵀ(αx/‖x‖) + b,  α ≥ log(p(K − 2)/(1 − p))"
+    boundary_formula = "α(W₁ − W₂)x/‖x‖ + b₁ − b₂ = 0"
     paper = "Ranjan et al., L2-constrained Softmax Loss, 2017, Eq. 3"
 
     def __init__(
@@ -65,6 +66,10 @@ class L2Softmax(Head):
         self.bias = nn.Parameter(torch.zeros(num_classes)) if bias else None
         radius = lower_bound_on_alpha(num_classes, p) if alpha is None else alpha
         self.alpha = nn.Parameter(torch.tensor(float(radius))) if learn_alpha else radius
+
+    def psi(self, cosine: Tensor) -> Tensor:
+        """ψ(θ) = cos θ: there is no margin."""
+        return cosine
 
     def loss(self, features: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(self.scores(features), labels)

@@ -38,6 +38,7 @@ class LSoftmax(Head):
     """
 
     formula = "z_y = (λ‖w_y‖‖x‖cos θ + ‖w_y‖‖x‖ψ(θ)) / (1 + λ),  ψ = (−1)^k cos mθ − 2k"
+    boundary_formula = "‖x‖(‖W₁‖ψ(θ₁) − ‖W₂‖cos θ₂) = 0,  ψ = cos mθ₁ up to π/m"
     paper = "Liu et al., Large-Margin Softmax Loss, ICML 2016, Eq. 4–6 and Section 5.1"
     without_margin = WithoutMargin({"m": 1}, "softmax")
 

@@ -37,6 +37,7 @@ class MagFace(CosineHead):
     """
 
     formula = "z_y = s·cos(θ_y + m(‖x‖)),  z_j = s·cos θ_j;  + λ_g(‖x‖/u_a² + 1/‖x‖)"
+    boundary_formula = "s(cos(θ₁ + m(‖x‖)) − cos θ₂) = 0"
     paper = "Meng et al., MagFace, CVPR 2021, Section 3"
     without_margin = WithoutMargin(
         {"l_m": 0.0, "u_m": 0.0, "lambda_g": 0.0, "s": 16.0}, "normface", {"s": 16.0}

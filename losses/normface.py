@@ -23,6 +23,7 @@ class NormFace(CosineHead):
     """
 
     formula = "z_j = s·cos θ_j;  loss = −log softmax(z)_y"
+    boundary_formula = "s(cos θ₁ − cos θ₂) = 0"
     paper = "Wang et al., NormFace, ACM MM 2017, Section 3.3"
 
     def __init__(

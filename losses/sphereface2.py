@@ -33,6 +33,7 @@ class SphereFace2(CosineHead):
     formula = (
         "(λ/r)·log(1 + e^{−r(g(cos θ_y) − m) − b}) + ((1−λ)/r)·Σ log(1 + e^{r(g(cos θ_j) + m) + b})"
     )
+    boundary_formula = "r(g(cos θ₁) − m) + b = 0"
     paper = "Wen et al., SphereFace2, ICLR 2022, Section 3"
 
     def __init__(
@@ -77,6 +78,10 @@ class SphereFace2(CosineHead):
 
     def others(self, cosine: Tensor, target: Tensor) -> Tensor:
         return self.with_chosen_gradient(cosine, self.adjusted(cosine) + self.m)
+
+    def boundary(self, own: Tensor, other: Tensor) -> Tensor:
+        # A binary problem of its own: the other class has no part in it, but the bias has.
+        return self.psi(own) + self.bias / self.s
 
     def loss(self, features: Tensor, labels: Tensor) -> Tensor:
         norms, cosine = self.norms_and_cosines(features)

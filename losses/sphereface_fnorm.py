@@ -29,6 +29,7 @@ class SphereFaceFNorm(ASoftmax):
     """
 
     formula = "z_y = s(λ·cos θ + ψ(θ)) / (1 + λ),  ψ = (−1)^k cos mθ − 2k,  z_j = s·cos θ_j"
+    boundary_formula = "s(ψ(θ₁) − cos θ₂) = 0,  ψ = cos mθ₁ up to π/m"
     paper = "Liu, doctoral thesis, Chapter 2; Deng et al., ArcFace, 2018 preprint, Table 1"
     without_margin = WithoutMargin({"m": 1, "s": 16.0}, "normface", {"s": 16.0})
 

@@ -34,6 +34,7 @@ class SphereFaceR(CosineHead):
     """
 
     formula = "z_y = s·cos(min(m·θ_y, π)),  z_j = s·cos θ_j  (v1)"
+    boundary_formula = "s(cos mθ₁ − cos θ₂) = 0;  v2: s(cos θ₁ − cos(θ₂/m)) = 0"
     paper = "Liu et al., SphereFace Revived, TPAMI 2022, Section 3"
     without_margin = WithoutMargin(
         {"m": 1.0, "s": 16.0, "feature_norm": "hard"}, "normface", {"s": 16.0}

@@ -33,6 +33,7 @@ class SubcenterArcFace(CosineHead):
     """
 
     formula = "z_y = s·cos(θ_y + m),  z_j = s·cos θ_j,  cos θ_j = max_c cos θ_{j,c}"
+    boundary_formula = "s(cos(θ₁ + m) − cos θ₂) = 0"
     paper = "Deng et al., Sub-center ArcFace, ECCV 2020, Section 3"
     without_margin = WithoutMargin({"subcenters": 1, "m": 0.0, "s": 16.0}, "normface", {"s": 16.0})
 

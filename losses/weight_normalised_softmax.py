@@ -17,6 +17,7 @@ class WeightNormalisedSoftmax(CosineHead):
     """
 
     formula = "z_j = ‖x‖cos θ_j,  ‖w_j‖ = 1"
+    boundary_formula = "‖x‖(cos θ₁ − cos θ₂) = 0"
     paper = "Liu et al., SphereFace, CVPR 2017, Eq. 5"
 
     def __init__(self, in_features: int, num_classes: int) -> None:

@@ -28,6 +28,7 @@ class WeightedSoftmax(Head):
     """
 
     formula = "loss = −a_y·log softmax(Wᵀx)_y"
+    boundary_formula = "(W₁ − W₂)x = 0"
     paper = "Xie and Tu, Holistically-Nested Edge Detection, ICCV 2015, Eq. 2"
     without_margin = WithoutMargin({"class_weights": None}, "softmax")
 
@@ -49,6 +50,10 @@ class WeightedSoftmax(Head):
         self.weight = classifier_weight(num_classes, in_features)
         weights = torch.ones(num_classes) if class_weights is None else torch.tensor(class_weights)
         self.register_buffer("class_weights", weights.float())
+
+    def psi(self, cosine: Tensor) -> Tensor:
+        """ψ(θ) = cos θ: there is no margin."""
+        return cosine
 
     def loss(self, features: Tensor, labels: Tensor) -> Tensor:
         losses = F.cross_entropy(self.scores(features), labels, reduction="none")

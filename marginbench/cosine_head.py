@@ -72,6 +72,16 @@ class CosineHead(Head):
         """
         return cosine
 
+    def boundary(self, own: Tensor, other: Tensor) -> Tensor:
+        """Zero on the decision boundary of two classes, above zero where the own one is decided.
+
+        Args:
+            own: cosine to the own class.
+            other: cosine to the other class, of like shape.
+        """
+        target = self.psi(own)
+        return target - self.others(other, target)
+
     def scale(self, norms: Tensor) -> Tensor | float:
         """What the cosines are multiplied by, given the features' norms (N, 1)."""
         return self.s

@@ -42,6 +42,9 @@ class Head(nn.Module, ABC):
 
     formula: ClassVar[str] = ""
     """The loss or the target logit, in one line."""
+    boundary_formula: ClassVar[str] = ""
+    """Where class 1 is decided against class 2, in the form of the survey's table; θ₁ and θ₂ are
+    the angles to both classes' weights."""
     paper: ClassVar[str] = ""
     """Where it comes from: authors, title, venue, equation."""
     needs_pairs: ClassVar[bool] = False

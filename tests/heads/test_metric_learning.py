@@ -9,6 +9,8 @@ import torch
 distances = pytest.importorskip("pytorch_metric_learning.distances")
 from pytorch_metric_learning import losses, miners, reducers  # noqa: E402
 
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:pytorch_metric_learning")
+
 
 def their_weight(head):
     """Our (K, D) or (K, C, D) as their (D, K) or (D, K·C)."""
