@@ -35,6 +35,9 @@ class Head(nn.Module, ABC):
     checkpoint carries it. Features arrive in the precision of the head's own parameters
     (float32 unless the head was converted), with autocast off.
 
+    A head whose target logit is a function of the angle to its class also has a method
+    ``psi(cosine)``, as :class:`marginbench.cosine_head.CosineHead` has; reports draw it.
+
     Args:
         in_features: D, the dimension of the features.
         num_classes: K.

@@ -153,7 +153,7 @@ def _slope_picture(margins: list[Margin], styles: dict[str, LabelStyle]) -> Pict
 
 def _boundary_picture(margins: list[Margin], styles: dict[str, LabelStyle]) -> Picture:
     # The axes are a square of about 5 inches; the legend takes what is beside it.
-    figure, axes = _figure(width=6.2 + 0.085 * max(len(margin.label) for margin in margins))
+    figure, axes = _figure(width=5.9 + 0.08 * max(len(margin.label) for margin in margins))
     degrees = np.linspace(np.degrees(END), 180 - np.degrees(END), POINTS)
     for members in _alike(margins, lambda margin: margin.boundary > 0):
         style = styles[members[0].label]

@@ -8,7 +8,7 @@ from typing import Any
 
 from marginbench.testing.contract import (
     classes_are_interchangeable,
-    test_logits_are_free_of_labels,
+    logits_are_free_of_labels,
     unknown_parameters_are_refused,
     without_margin_equals_the_declared_head,
 )
@@ -30,7 +30,7 @@ CHECKS: dict[str, Callable[[Subject], str]] = {
     "state round trip": state_survives_a_checkpoint,
     "optimiser": parameters_reach_the_optimiser,
     "unknown parameters": unknown_parameters_are_refused,
-    "test logits": test_logits_are_free_of_labels,
+    "test logits": logits_are_free_of_labels,
     "without margin": without_margin_equals_the_declared_head,
     "cost": cost_beside_softmax,
 }

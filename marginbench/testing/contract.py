@@ -40,7 +40,7 @@ def unknown_parameters_are_refused(subject: Subject) -> str:
     return f"refused by name; parameters: {', '.join(subject.resolved()) or 'none'}"
 
 
-def test_logits_are_free_of_labels(subject: Subject) -> str:
+def logits_are_free_of_labels(subject: Subject) -> str:
     """``logits`` gives (N, K), the same whatever labels went before and whatever else is in the
     batch.
     """
@@ -72,10 +72,6 @@ def test_logits_are_free_of_labels(subject: Subject) -> str:
             f"the logits of a sample change by {difference:.2g} of their size with the batch"
         )
     return f"{size}; unchanged by labels; one by one within {difference:.1e}"
-
-
-# pytest must not take this for a test where a module of tests imports it.
-test_logits_are_free_of_labels.__test__ = False
 
 
 def classes_are_interchangeable(subject: Subject) -> str:

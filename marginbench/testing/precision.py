@@ -6,7 +6,12 @@ import copy
 
 import torch
 
-from marginbench.testing.subject import CheckFailure, Subject, relative_difference
+from marginbench.testing.subject import (
+    CheckFailure,
+    Subject,
+    relative_difference,
+    same_randomness,
+)
 
 TOLERANCE = 1e-6
 
@@ -47,5 +52,6 @@ def _outputs(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     head = copy.deepcopy(head)
     kind = torch.device(subject.device).type
-    with torch.no_grad(), torch.autocast(kind, dtype=autocast, enabled=autocast is not None):
+    mixed = torch.autocast(kind, dtype=autocast, enabled=autocast is not None)
+    with torch.no_grad(), same_randomness(), mixed:
         return head(features, labels), head.logits(features)

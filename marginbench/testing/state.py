@@ -7,7 +7,12 @@ import io
 import torch
 from torch import Tensor
 
-from marginbench.testing.subject import CheckFailure, Subject, unregistered_tensors
+from marginbench.testing.subject import (
+    CheckFailure,
+    Subject,
+    same_randomness,
+    unregistered_tensors,
+)
 
 STEPS_BEFORE = 5
 STEPS_AFTER = 3
@@ -29,7 +34,10 @@ def state_survives_a_checkpoint(subject: Subject) -> str:
     with torch.no_grad():
         for step in range(STEPS_BEFORE, STEPS_BEFORE + STEPS_AFTER):
             batch = subject.batch(step)
-            one, other = first(*batch), second(*batch)
+            with same_randomness():
+                one = first(*batch)
+            with same_randomness():
+                other = second(*batch)
             if not torch.equal(one, other):
                 raise CheckFailure(
                     f"{step - STEPS_BEFORE + 1} steps after loading, the loss is {other:.6g} "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,8 +75,7 @@ class Subject:
         Raises:
             UserError: the head refuses these parameters or sizes.
         """
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+        with same_randomness():
             head = build_head(
                 self.name,
                 in_features=in_features or self.in_features,
@@ -104,11 +104,20 @@ class Subject:
         return features, labels.to(self.device)
 
 
+@contextmanager
+def same_randomness() -> Iterator[None]:
+    """Random numbers from a fixed seed inside, and as before outside: a head may have dropout."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(0)
+        yield
+
+
 def gradients(head: Head, features: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss, and its gradients by name: "features" and the head's parameters."""
     features = features.detach().clone().requires_grad_()
     head.zero_grad()
-    loss = head(features, labels)
+    with same_randomness():
+        loss = head(features, labels)
     loss.backward()
     named = {"features": features, **dict(head.named_parameters())}
     return loss.detach(), {name: t.grad for name, t in named.items() if t.grad is not None}

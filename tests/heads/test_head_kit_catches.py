@@ -180,8 +180,27 @@ def test_each_fault_is_caught_by_its_own_check(wrong, check, words):
     assert words in failed[check]
 
 
-def test_the_right_head_fails_nothing():
-    register_head("right")(Right)
+class Dropping(Right):
+    """Right, with dropout on the features in training."""
+
+    def norms_and_cosines(self, features):
+        return super().norms_and_cosines(F.dropout(features, 0.3, self.training))
+
+
+class OwnRandomClasses(Right):
+    """Right, with a constant that belongs to it and is saved with it."""
+
+    def __init__(self, in_features, num_classes, *, m: Positive = 0.3):
+        super().__init__(in_features, num_classes, m=m)
+        self.register_buffer("class_scale", torch.rand(num_classes) + 1)
+
+    def scores(self, features):
+        return super().scores(features) * self.class_scale
+
+
+@pytest.mark.parametrize("right", [Right, Dropping, OwnRandomClasses])
+def test_a_right_head_fails_nothing(right):
+    register_head("right")(right)
     assert [result for result in check_head("right") if not result.passed] == []
 
 

@@ -129,6 +129,17 @@ def test_the_exact_factor_of_arcface():
     assert slope.item() == pytest.approx(48.8, abs=0.05)
 
 
+@pytest.mark.parametrize("name", head_names())
+def test_no_value_is_read_back_from_the_device(name):
+    # A tensor on the device "meta" has no values: whatever would wait for one raises an error.
+    head = build_head(name, 6, 5).to("meta").train()
+    features = torch.empty(10, 6, device="meta", requires_grad=True)
+    # loss and scores, and not forward and logits: autocast knows no "meta".
+    head.loss(features, torch.empty(10, dtype=torch.int64, device="meta")).backward()
+    assert head.scores(features).shape == (10, 5)
+    assert features.grad.shape == (10, 6)
+
+
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
 
 

@@ -5,9 +5,7 @@ import math
 import head_oracles
 import pytest
 import torch
-
-distances = pytest.importorskip("pytorch_metric_learning.distances")
-from pytorch_metric_learning import losses, miners, reducers  # noqa: E402
+from pytorch_metric_learning import distances, losses, miners, reducers
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:pytorch_metric_learning")
 
