@@ -66,7 +66,7 @@ class CombinedMargin(CosineHead):
     def psi(self, cosine: Tensor) -> Tensor:
         phi = self.m1 * angle(cosine) + self.m2
         if self.beyond == "mirror":
-            return folded_cosine(phi, self.m1 * math.pi + self.m2) - self.m3
+            return folded_cosine(phi) - self.m3
         if self.beyond == "clamp":
             phi = phi.clamp(max=math.pi)
         return phi.cos() - self.m3

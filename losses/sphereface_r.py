@@ -62,7 +62,7 @@ class SphereFaceR(CosineHead):
         multiple = self.m * angle(cosine)
         if self.version == "v1":
             return multiple.clamp(max=math.pi).cos()
-        return folded_cosine(multiple, self.m * math.pi)
+        return folded_cosine(multiple)
 
     def others(self, cosine: Tensor, target: Tensor) -> Tensor:
         if self.version != "v2":

@@ -41,16 +41,14 @@ def additive_psi(cosine: Tensor, m: float | Tensor, beyond: BeyondPi) -> Tensor:
     return torch.where(cosine.clamp(min=-1) >= -cos_m, shifted, continued)
 
 
-def folded_cosine(angle: Tensor, largest: float) -> Tensor:
+def folded_cosine(angle: Tensor) -> Tensor:
     """(−1)^k cos φ − 2k for φ in [kπ, (k+1)π]: cos φ on [0, π], and falling ever after.
 
-    With φ = mθ this is ψ of L-Softmax (Liu et al., ICML 2016, Eq. 6), here for a real m too.
+    With φ = mθ this is ψ of L-Softmax (Liu et al., ICML 2016, Eq. 6), here for a real m too. On a
+    border both values of k give the same, and slope 0.
 
     Args:
         angle: φ ≥ 0 in radians, any shape.
-        largest: the greatest angle that can occur, so that rounding at the far end does not count
-            one k too many and turn the slope round.
     """
-    last = max(math.ceil(largest / math.pi - 1e-9) - 1, 0)
-    k = torch.floor(angle.detach() / math.pi).clamp(max=last)
+    k = torch.floor(angle.detach() / math.pi)
     return (1 - 2 * (k % 2)) * angle.cos() - 2 * k

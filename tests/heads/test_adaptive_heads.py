@@ -63,6 +63,19 @@ def test_adaface_is_arcface_at_low_norms_and_am_softmax_at_average_ones(q, other
     assert head(features, labels).item() == pytest.approx(twin(features, labels).item())
 
 
+@pytest.mark.parametrize("theta", [0.0, 0.1, 0.39, 0.41, 3.0, math.pi])
+@pytest.mark.parametrize("q", [-1.0, 1.0])
+def test_adaface_keeps_the_angle_within_its_range(q, theta):
+    head = head_oracles.double_head("adaface", 2, 2, s=10.0, h=1.0).eval()
+    head.norm_mean.fill_(20 - 200 * q)
+    features = 20 * torch.tensor([[math.cos(theta), math.sin(theta)]], dtype=torch.float64)
+    with torch.no_grad():
+        head.weight.copy_(torch.eye(2))
+    logits = [10 * adaface_target(theta, q, 0.4), 10 * math.sin(theta)]
+    expected = head_oracles.cross_entropy(logits, 0)
+    assert head(features, torch.tensor([0])).item() == pytest.approx(expected, rel=1e-7)
+
+
 def test_adaface_gradient_takes_the_quality_for_a_constant():
     head = head_oracles.double_head("adaface", s=10.0).eval()
     features, labels = head_oracles.batch(n=8)

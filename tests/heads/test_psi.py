@@ -58,6 +58,24 @@ def test_the_slope_at_both_ends_is_m_squared(m, dtype):
     assert cosine.grad.tolist() == [m * m, m * m]
 
 
+@pytest.mark.parametrize("m", range(2, 9))
+def test_rounding_beyond_the_ends_does_not_turn_the_slope_round(m):
+    cosine = torch.tensor([1 + 2.4e-7, -1 - 2.4e-7], requires_grad=True)
+    psi = multiplicative_psi(cosine, m)
+    psi.sum().backward()
+    assert psi.tolist() == pytest.approx([1, 1 - 2 * m], abs=1e-4)
+    assert cosine.grad.tolist() == pytest.approx([m * m, m * m], rel=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("m", [2, 3, 8])
+def test_the_folded_cosine_keeps_its_slope_up_to_the_end(m, dtype):
+    cosine = torch.tensor([-1.0], dtype=dtype)
+    cosine = torch.nextafter(cosine, torch.zeros(1, dtype=dtype)).requires_grad_()
+    folded_cosine(m * angle(cosine)).backward()
+    assert cosine.grad.item() == pytest.approx(m * m, rel=0.01)
+
+
 @pytest.mark.parametrize("m", [0.0, 0.3, 1.2, 3.0])
 @pytest.mark.parametrize("beyond", ["linear", "mirror", "clamp", "none"])
 def test_additive_psi_is_the_cosine_of_the_sum(m, beyond):
@@ -103,7 +121,7 @@ def test_a_margin_of_its_own_for_each_sample():
 @pytest.mark.parametrize("m", MARGINS)
 def test_the_folded_cosine_is_psi_for_whole_margins(m):
     theta = torch.linspace(0, math.pi, 1001, dtype=torch.float64)
-    folded = folded_cosine(m * theta, m * math.pi)
+    folded = folded_cosine(m * theta)
     torch.testing.assert_close(folded, multiplicative_psi(theta.cos(), m), atol=1e-11, rtol=0)
 
 
