@@ -6,7 +6,7 @@ from torch import Tensor
 
 from marginbench.annealing import MarginAnnealing
 from marginbench.chebyshev import multiplicative_psi
-from marginbench.heads import CosineHead, register_head
+from marginbench.heads import CosineHead, WithoutMargin, register_head
 from marginbench.parameters import NonNegative, PositiveInteger
 
 
@@ -27,7 +27,9 @@ class ASoftmax(CosineHead):
     """
 
     formula = "z_y = (λ‖x‖cos θ + ‖x‖ψ(θ)) / (1 + λ),  ψ = (−1)^k cos mθ − 2k,  ‖w‖ = 1"
+    boundary_formula = "‖x‖(ψ(θ₁) − cos θ₂) = 0,  ψ = cos mθ₁ up to π/m"
     paper = "Liu et al., SphereFace, CVPR 2017, Eq. 6–7"
+    without_margin = WithoutMargin({"m": 1}, "weight-normalised-softmax")
 
     def __init__(
         self,
@@ -47,10 +49,10 @@ class ASoftmax(CosineHead):
     def psi(self, cosine: Tensor) -> Tensor:
         return multiplicative_psi(cosine, self.m)
 
-    def target(self, cosine: Tensor) -> Tensor:
+    def target(self, cosine: Tensor, norms: Tensor) -> Tensor:
         return self.annealing.blend(cosine, self.psi(cosine))
 
-    def scale(self, norms: Tensor) -> Tensor:
+    def scale(self, norms: Tensor) -> Tensor | float:
         return norms
 
     def loss(self, features: Tensor, labels: Tensor) -> Tensor:
@@ -58,4 +60,4 @@ class ASoftmax(CosineHead):
         return super().loss(features, labels)
 
     def diagnostics(self) -> dict[str, Tensor]:
-        return {"lambda": self.annealing.current()} if self.annealing.base else {}
+        return self.annealing.diagnostics()

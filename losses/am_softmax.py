@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from marginbench.heads import CosineHead, register_head
+from marginbench.heads import CosineHead, WithoutMargin, register_head
 from marginbench.parameters import NonNegative, Positive
 
 
@@ -22,7 +22,9 @@ class AMSoftmax(CosineHead):
     """
 
     formula = "z_y = s(cos θ_y − m),  z_j = s·cos θ_j"
+    boundary_formula = "s(cos θ₁ − m − cos θ₂) = 0"
     paper = "Wang et al., Additive Margin Softmax, SPL 2018, Eq. 6; CosFace, CVPR 2018, Eq. 4"
+    without_margin = WithoutMargin({"m": 0.0, "s": 16.0}, "normface", {"s": 16.0})
 
     def __init__(
         self, in_features: int, num_classes: int, *, m: NonNegative = 0.35, s: Positive = 30.0

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from marginbench.heads import Head, classifier_weight, register_head
+from marginbench.heads import Head, WithoutMargin, classifier_weight, register_head
 from marginbench.parameters import NonNegative, Positive
 
 
@@ -28,6 +28,7 @@ class Contrastive(Head):
     formula = "−log softmax(Wᵀx)_y + w·(1/2P) Σ_pairs [same: d²;  different: max(0, M − d)²]"
     paper = "Sun et al., Deep Learning Face Representation, NIPS 2014; Hadsell et al., CVPR 2006"
     needs_pairs = True
+    without_margin = WithoutMargin({"weight": 0.0}, "softmax")
 
     def __init__(
         self,

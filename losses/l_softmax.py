@@ -8,7 +8,13 @@ from torch.nn import functional as F
 from marginbench.annealing import MarginAnnealing
 from marginbench.chebyshev import multiplicative_psi
 from marginbench.geometry import norm_and_direction
-from marginbench.heads import Head, classifier_weight, register_head, replace_target
+from marginbench.heads import (
+    Head,
+    WithoutMargin,
+    classifier_weight,
+    register_head,
+    replace_target,
+)
 from marginbench.parameters import NonNegative, PositiveInteger
 
 
@@ -32,7 +38,9 @@ class LSoftmax(Head):
     """
 
     formula = "z_y = (λ‖w_y‖‖x‖cos θ + ‖w_y‖‖x‖ψ(θ)) / (1 + λ),  ψ = (−1)^k cos mθ − 2k"
+    boundary_formula = "‖x‖(‖W₁‖ψ(θ₁) − ‖W₂‖cos θ₂) = 0,  ψ = cos mθ₁ up to π/m"
     paper = "Liu et al., Large-Margin Softmax Loss, ICML 2016, Eq. 4–6 and Section 5.1"
+    without_margin = WithoutMargin({"m": 1}, "softmax")
 
     def __init__(
         self,
@@ -70,4 +78,4 @@ class LSoftmax(Head):
         return F.linear(features, self.weight)
 
     def diagnostics(self) -> dict[str, Tensor]:
-        return {"lambda": self.annealing.current()} if self.annealing.base else {}
+        return self.annealing.diagnostics()

@@ -21,12 +21,17 @@ class Softmax(Head):
     """
 
     formula = "z_j = w_jᵀx (+ b_j);  loss = −log softmax(z)_y"
+    boundary_formula = "(W₁ − W₂)x + b₁ − b₂ = 0"
     paper = "Liu et al., Large-Margin Softmax Loss, ICML 2016, Eq. 1–2"
 
     def __init__(self, in_features: int, num_classes: int, *, bias: bool = False) -> None:
         super().__init__(in_features, num_classes)
         self.weight = classifier_weight(num_classes, in_features)
         self.bias = nn.Parameter(torch.zeros(num_classes)) if bias else None
+
+    def psi(self, cosine: Tensor) -> Tensor:
+        """ψ(θ) = cos θ: there is no margin."""
+        return cosine
 
     def loss(self, features: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(self.scores(features), labels)

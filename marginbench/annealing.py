@@ -47,3 +47,7 @@ class MarginAnnealing(nn.Module):
             return margin
         weight = self.current().to(plain.dtype)
         return (weight * plain + margin) / (1 + weight)
+
+    def diagnostics(self) -> dict[str, Tensor]:
+        """λ, for the history; nothing where annealing is off."""
+        return {"lambda": self.current()} if self.base else {}

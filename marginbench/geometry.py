@@ -37,6 +37,12 @@ def direction(vectors: Tensor) -> Tensor:
 
 def sine(cosine: Tensor) -> Tensor:
     """sin θ from cos θ for θ in [0, π], with gradient 0 (and not infinity) at cos θ = ±1."""
-    squared = 1 - cosine.square()
+    # (1 − c)(1 + c) keeps the digits that 1 − c² loses near c = ±1.
+    squared = (1 - cosine) * (1 + cosine)
     inside = squared > 0
     return torch.where(inside, torch.where(inside, squared, 1).sqrt(), 0)
+
+
+def angle(cosine: Tensor) -> Tensor:
+    """θ in [0, π] from cos θ, with gradient 0 (and not infinity) at cos θ = ±1."""
+    return torch.atan2(sine(cosine), cosine)

@@ -8,6 +8,7 @@ cell's key is a hash of what really runs.
 from __future__ import annotations
 
 import inspect
+import math
 import types
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -25,8 +26,20 @@ NonNegative = Annotated[float, Field(ge=0)]
 """A real number, 0 or above."""
 Fraction = Annotated[float, Field(ge=0, le=1)]
 """A real number from 0 to 1."""
+Probability = Annotated[float, Field(gt=0, lt=1)]
+"""A real number between 0 and 1, both excluded."""
+AtLeastOne = Annotated[float, Field(ge=1)]
+"""A real number, 1 or above."""
 PositiveInteger = Annotated[int, Field(ge=1)]
 """A whole number, 1 or above."""
+AngularMargin = Annotated[float, Field(ge=0, lt=math.pi)]
+"""An angle in radians, from 0 to below π."""
+BeyondPi = Literal["linear", "mirror", "clamp", "none"]
+"""What continues cos(θ + m) beyond θ = π − m: see ``marginbench.additive.additive_psi``."""
+MarginGradient = Literal["exact", "detached"]
+"""The gradient of the target's logit: "exact", or "detached", where the margin counts as a
+constant and the logit's slope in the cosine is that of no margin at all. Widely used code computes
+the latter, by taking the margin without tracking gradients."""
 
 _CONFIG = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 

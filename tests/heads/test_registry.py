@@ -31,7 +31,11 @@ def test_every_head_gives_a_scalar_loss_and_logits(name):
         ("arcface", {"margin": 0.5}, ["'arcface'", "'margin'", "m, s, beyond"]),
         ("arcface", {"m": 4.0}, ["'arcface'", "m = 4.0", "< 3.14159"]),
         ("arcface", {"m": float("nan")}, ["m = nan"]),
-        ("arcface", {"beyond": "easy"}, ["beyond = 'easy'", "'linear' or 'mirror' or 'none'"]),
+        (
+            "arcface",
+            {"beyond": "easy"},
+            ["beyond = 'easy'", "'linear' or 'mirror' or 'clamp' or 'none'"],
+        ),
         ("am-softmax", {"s": 0}, ["'am-softmax'", "s = 0", "number > 0"]),
         ("l-softmax", {"m": 2.5}, ["'l-softmax'", "m = 2.5", "integer ≥ 1"]),
         ("l-softmax", {"m": 0}, ["m = 0", "integer ≥ 1"]),

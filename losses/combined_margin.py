@@ -1,0 +1,72 @@
+"""The combined margin: multiplicative, additive in the angle and additive in the cosine at once."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from torch import Tensor
+
+from marginbench.additive import folded_cosine
+from marginbench.geometry import angle
+from marginbench.heads import CosineHead, WithoutMargin, register_head
+from marginbench.parameters import (
+    AngularMargin,
+    AtLeastOne,
+    MarginGradient,
+    NonNegative,
+    Positive,
+)
+
+
+@register_head("combined-margin")
+class CombinedMargin(CosineHead):
+    """z_y = s(cos(m1·θ + m2) − m3), z_j = s·cos θ_j (Deng et al., CVPR 2019, Eq. 4).
+
+    (1, m, 0) is ArcFace, (1, 0, m) AM-Softmax, (m, 0, 0) A-Softmax on normalised features.
+
+    Args:
+        in_features: D.
+        num_classes: K.
+        m1: factor of the angle, ≥ 1.
+        m2: what is added to the angle, radians, 0 ≤ m2 < π.
+        m3: what is taken from the cosine, ≥ 0.
+        s: scale > 0. A few classes want a small one (8 to 16), thousands of them 30 to 64.
+        beyond: what continues cos φ where φ = m1·θ + m2 exceeds π. "mirror": (−1)^k cos φ − 2k
+            on [kπ, (k+1)π], which falls all the way; "clamp": −1; "none": cos φ, which rises
+            again (the authors' code).
+        grad: "exact" is the formula's gradient; "detached" leaves out the margin's slope.
+    """
+
+    formula = "z_y = s(cos(m1·θ_y + m2) − m3),  z_j = s·cos θ_j"
+    boundary_formula = "s(cos(m1·θ₁ + m2) − m3 − cos θ₂) = 0"
+    paper = "Deng et al., ArcFace, CVPR 2019, Eq. 4"
+    without_margin = WithoutMargin(
+        {"m1": 1.0, "m2": 0.0, "m3": 0.0, "s": 16.0}, "normface", {"s": 16.0}
+    )
+
+    def __init__(
+        self,
+        in_features: int,
+        num_classes: int,
+        *,
+        m1: AtLeastOne = 1.0,
+        m2: AngularMargin = 0.3,
+        m3: NonNegative = 0.2,
+        s: Positive = 64.0,
+        beyond: Literal["mirror", "clamp", "none"] = "mirror",
+        grad: MarginGradient = "exact",
+    ) -> None:
+        super().__init__(in_features, num_classes, s=s, grad=grad)
+        self.m1 = m1
+        self.m2 = m2
+        self.m3 = m3
+        self.beyond = beyond
+
+    def psi(self, cosine: Tensor) -> Tensor:
+        phi = self.m1 * angle(cosine) + self.m2
+        if self.beyond == "mirror":
+            return folded_cosine(phi) - self.m3
+        if self.beyond == "clamp":
+            phi = phi.clamp(max=math.pi)
+        return phi.cos() - self.m3

@@ -1,0 +1,84 @@
+"""Softmax plus a triplet term on the normalised features of the batch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from marginbench.geometry import direction
+from marginbench.heads import Head, WithoutMargin, classifier_weight, register_head
+from marginbench.pairs import pair_masks
+from marginbench.parameters import NonNegative, Positive
+
+
+@register_head("triplet")
+class Triplet(Head):
+    """Cross-entropy + w·mean over triplets of max(0, d²(a, p) − d²(a, n) + α).
+
+    d is the distance of the normalised features (Schroff et al., CVPR 2015, Eq. 2–3). A batch
+    without any triplet contributes no triplet term.
+
+    Args:
+        in_features: D.
+        num_classes: K.
+        margin: α > 0, in squared distance, of which the largest possible is 4.
+        weight: w ≥ 0 of the triplet term.
+        mining: which triplets of the batch count. "all": every one, at a memory of N³.
+            "semi-hard": for each anchor and positive the nearest of the negatives that are
+            farther than the positive, if there is one (Schroff et al., Section 3.2). "hard": for
+            each anchor the farthest positive and the nearest negative (Hermans et al., 2017,
+            Eq. 5).
+    """
+
+    formula = "−log softmax(Wᵀx)_y + w·mean max(0, d²(a, p) − d²(a, n) + α),  features normalised"
+    paper = "Schroff et al., FaceNet, CVPR 2015, Eq. 2–3; Hermans et al., 2017, Eq. 5"
+    needs_pairs = True
+    without_margin = WithoutMargin({"weight": 0.0}, "softmax")
+
+    def __init__(
+        self,
+        in_features: int,
+        num_classes: int,
+        *,
+        margin: Positive = 0.2,
+        weight: NonNegative = 1.0,
+        mining: Literal["all", "semi-hard", "hard"] = "semi-hard",
+    ) -> None:
+        super().__init__(in_features, num_classes)
+        self.weight = classifier_weight(num_classes, in_features)
+        self.margin = margin
+        self.triplet_weight = weight
+        self.mining = mining
+
+    def loss(self, features: Tensor, labels: Tensor) -> Tensor:
+        cross_entropy = F.cross_entropy(self.scores(features), labels)
+        return cross_entropy + self.triplet_weight * self.triplet(features, labels)
+
+    def triplet(self, features: Tensor, labels: Tensor) -> Tensor:
+        """The mean over the mined triplets; 0 where a batch holds none."""
+        unit = direction(features)
+        squared = 2 - 2 * unit @ unit.T
+        same, different = pair_masks(labels)
+        positives = torch.where(same, squared, -torch.inf)
+        negatives = torch.where(different, squared, torch.inf)
+        if self.mining == "all":
+            return self.mean_hinge(positives[:, :, None], negatives[:, None, :])
+        if self.mining == "hard":
+            return self.mean_hinge(positives.amax(dim=1), negatives.amin(dim=1))
+        negatives = negatives.sort(dim=1).values
+        place = torch.searchsorted(negatives.detach(), squared.detach(), right=True)
+        nearest = negatives.gather(1, place.clamp(max=len(labels) - 1))
+        return self.mean_hinge(positives, torch.where(place < len(labels), nearest, torch.inf))
+
+    def mean_hinge(self, positive: Tensor, negative: Tensor) -> Tensor:
+        """The mean of the hinge where both squared distances are finite; shapes broadcast."""
+        exists = positive.isfinite() & negative.isfinite()
+        gap = torch.where(exists, positive, 0) - torch.where(exists, negative, 0)
+        hinge = torch.where(exists, F.relu(gap + self.margin), 0)
+        return hinge.sum() / exists.sum().clamp(min=1)
+
+    def scores(self, features: Tensor) -> Tensor:
+        return F.linear(features, self.weight)
