@@ -129,6 +129,32 @@ def heads(names: tuple[str, ...], plugins: tuple[str, ...]) -> None:
 
 
 @main.command(
+    "check-head",
+    epilog="Example: marginbench check-head my_head.py; marginbench check-head arcface",
+)
+@click.argument("target", metavar="NAME[:m=0.3,...]|FILE.py")
+@_plugin_option
+@click.option("--device", default="cpu", show_default=True, type=click.Choice(["cpu", "cuda"]))
+def check_head(target: str, plugins: tuple[str, ...], device: str) -> None:
+    """Prove that a head keeps its contract: gradients, edges, precision, state, and more.
+
+    Of a file, every head that it registers is checked. The exit status is 1 if a check fails.
+    """
+    from marginbench.grids import parse_component
+    from marginbench.live_display import make_console
+    from marginbench.testing import print_checks, report_head
+
+    _load(plugins)
+    if target.endswith(".py"):
+        reports = report_head(target, device=device)
+    else:
+        head = parse_component(target)
+        reports = report_head(head.name, head.parameters, device=device)
+    print_checks(reports, make_console())
+    sys.exit(0 if all(report.passed for report in reports) else 1)
+
+
+@main.command(
     cls=ManyHeads, epilog="Example: marginbench run digits --only softmax arcface --workers 2"
 )
 @_suite_options
@@ -162,6 +188,7 @@ def heads(names: tuple[str, ...], plugins: tuple[str, ...]) -> None:
     help="How often a running cell writes its checkpoint.",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be run, and run nothing.")
+@click.option("--no-report", is_flag=True, help="Train only; write no report.")
 @click.option("--force", is_flag=True, help="Run finished and damaged cells again, from the start.")
 def run(**options: Any) -> None:
     """Run the cells of SUITE that are not done, here, then write the report.

@@ -78,7 +78,7 @@ def suite(
     def add(function: SuiteFunction) -> SuiteFunction:
         chosen = tuple(sections) if sections is not None else None
         entry = Suite(name, description, needs, seeds, baseline, chosen, function)
-        _registry.add(name, entry, f"{function.__module__}.{function.__qualname__}")
+        _registry.add(name, entry, _registry.definition(function))
         return function
 
     return add

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import re
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
@@ -66,6 +67,17 @@ class Registry(Generic[Entry]):
                 + (", ".join(sorted(self._entries)) or "none")
             )
         return self._entries[name]
+
+    @staticmethod
+    def definition(thing: Callable[..., object]) -> str:
+        """Where a class or function was defined: "Name in FILE, line N" or "module.Name"."""
+        name = f"{thing.__module__}.{thing.__qualname__}"
+        if not thing.__module__.startswith("marginbench_plugin_"):
+            return name
+        try:
+            return f"{thing.__qualname__} in {inspect.getsourcefile(thing)}"
+        except TypeError:
+            return name
 
     def origin(self, name: str) -> str:
         """Where the entry of that name was defined."""

@@ -83,7 +83,7 @@ def section(name: str, *, title: str, order: int) -> Callable[[SectionFunction],
 
     def add(function: SectionFunction) -> SectionFunction:
         entry = Section(name, title, order, function)
-        _registry.add(name, entry, f"{function.__module__}.{function.__qualname__}")
+        _registry.add(name, entry, _registry.definition(function))
         return function
 
     return add

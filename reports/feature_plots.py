@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from marginbench.drawing import clear_unused, colours, new_figure
+from marginbench.drawing import class_colours, clear_unused, new_figure
 from marginbench.results import evaluation, finished_runs, settings
 from marginbench.sections import Picture, SectionContent, section
 from marginbench.wording import percent, slug
@@ -51,7 +51,7 @@ def features(results: pd.DataFrame) -> SectionContent:
 def _draw(axis: Axes, row: tuple, split: str) -> None:
     arrays = evaluation(row.folder)
     points, labels = arrays[f"{split}_features"], arrays[f"{split}_labels"]
-    palette = colours(row.class_names)
+    palette = class_colours(row.class_names)
     for number, name in enumerate(row.class_names):
         of_class = points[labels == number]
         axis.scatter(

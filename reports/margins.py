@@ -10,8 +10,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from marginbench.drawing import LabelStyle, label_styles
 from marginbench.errors import UserError
-from marginbench.label_styles import LabelStyle, label_styles
 from marginbench.sections import Picture, SectionContent, Table, section
 
 if TYPE_CHECKING:

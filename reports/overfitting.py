@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.axes import Axes
 
-from marginbench.drawing import colours, new_figure
+from marginbench.drawing import LabelStyle, label_styles, new_figure
 from marginbench.results import finished_runs, history, settings
 from marginbench.sections import Picture, SectionContent, section
 from marginbench.wording import slug
@@ -29,9 +29,9 @@ def overfitting(results: pd.DataFrame) -> SectionContent:
         curves = history(done)
         curves["gap"] = curves["test_error"] - curves["train_error"]
         means = curves.groupby(["label", "iteration"], sort=False).mean(numeric_only=True)
-        palette = colours(rows["label"])
+        styles = label_styles(rows["label"])
         for axis, (column, title) in zip(axes, PANELS.items(), strict=True):
-            _draw(axis, means[column], palette, title, logarithmic=column != "gap")
+            _draw(axis, means[column], styles, title, logarithmic=column != "gap")
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside right center", frameon=False)
         seeds = done.groupby("label").size()
@@ -45,14 +45,23 @@ def overfitting(results: pd.DataFrame) -> SectionContent:
     return SectionContent(pictures=pictures)
 
 
-def _draw(axis: Axes, means: pd.Series, palette: dict, title: str, *, logarithmic: bool) -> None:
+def _draw(
+    axis: Axes, means: pd.Series, styles: dict[str, LabelStyle], title: str, *, logarithmic: bool
+) -> None:
     percent = 100 * means
     floor = percent[percent > 0].min() if (percent > 0).any() else 0.1
-    for label, colour in palette.items():
+    for label, style in styles.items():
         if label in percent.index.get_level_values("label"):
             curve = percent.loc[label]
             values = curve.clip(lower=floor / 2) if logarithmic else curve
-            axis.plot(curve.index, values, color=colour, label=label, linewidth=1.5)
+            axis.plot(
+                curve.index,
+                values,
+                color=style.colour,
+                linestyle=style.dash,
+                label=label,
+                linewidth=1.5,
+            )
     if logarithmic:
         axis.set_yscale("log")
         axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")

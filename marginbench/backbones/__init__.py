@@ -36,7 +36,7 @@ def register_backbone(name: str) -> Callable[[BackboneFunction], BackboneFunctio
     """
 
     def add(function: BackboneFunction) -> BackboneFunction:
-        _registry.add(name, function, f"{function.__module__}.{function.__qualname__}")
+        _registry.add(name, function, _registry.definition(function))
         return function
 
     return add

@@ -76,7 +76,7 @@ def data_source(name: str) -> Callable[[DataSource], DataSource]:
     """Function decorator: make a data source known. Keyword-only arguments are its parameters."""
 
     def add(function: DataSource) -> DataSource:
-        _registry.add(name, function, f"{function.__module__}.{function.__qualname__}")
+        _registry.add(name, function, _registry.definition(function))
         return function
 
     return add

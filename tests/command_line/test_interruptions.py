@@ -26,7 +26,7 @@ def long_suite(tmp_path_factory):
 def start(suite, folder, *arguments):
     """The command in a process group of its own, as a shell starts it."""
     return subprocess.Popen(
-        [*COMMAND, "run", str(suite), "--only", "l-softmax", *map(str, arguments)],
+        [*COMMAND, "run", str(suite), "--only", "l-softmax", "--no-report", *map(str, arguments)],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

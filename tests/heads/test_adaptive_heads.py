@@ -3,9 +3,10 @@
 import math
 import statistics
 
-import head_oracles
 import pytest
 import torch
+
+from tests.heads import head_oracles
 
 
 def adaface_target(theta, q, m):

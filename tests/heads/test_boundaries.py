@@ -5,10 +5,11 @@ With two classes the target's logit equals the other's exactly where the loss is
 
 import math
 
-import head_oracles
 import pytest
 import torch
 from scipy.optimize import brentq
+
+from tests.heads import head_oracles
 
 
 def two_class_head(name, between, **parameters):

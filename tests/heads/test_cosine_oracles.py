@@ -2,9 +2,10 @@
 
 import math
 
-import head_oracles
 import pytest
 import torch
+
+from tests.heads import head_oracles
 
 
 def softmax_mean(features, labels, weight, target, other, scale):

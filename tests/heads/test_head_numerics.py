@@ -2,12 +2,12 @@
 
 import copy
 
-import head_oracles
 import pytest
 import torch
 
 from marginbench.heads import build_head, head_names
 from marginbench.testing import head_checks
+from tests.heads import head_oracles
 
 SMOOTH = [
     ("softmax", {"bias": True}),

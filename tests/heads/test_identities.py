@@ -2,12 +2,12 @@
 
 import copy
 
-import head_oracles
 import pytest
 import torch
 
 from marginbench.heads import build_head, head_class, head_names
 from marginbench.testing import check_head
+from tests.heads import head_oracles
 
 
 def twins(name, other, parameters, other_parameters, dtype=torch.float32):

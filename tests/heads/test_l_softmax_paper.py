@@ -6,11 +6,11 @@ its second term; by Eq. 7, and by the derivative that Eq. 9 prints, it stands th
 
 import math
 
-import head_oracles
 import pytest
 import torch
 
 from marginbench.geometry import norm_and_direction
+from tests.heads import head_oracles
 
 
 def k_of(cosine, m):

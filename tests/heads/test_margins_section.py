@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from marginbench.drawing import label_styles
 from marginbench.heads import head_names, resolve_head_parameters
-from marginbench.label_styles import label_styles
 from marginbench.sections import chosen_sections
 
 DEGREES = np.linspace(0, 180, 721)

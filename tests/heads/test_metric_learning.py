@@ -2,10 +2,11 @@
 
 import math
 
-import head_oracles
 import pytest
 import torch
 from pytorch_metric_learning import distances, losses, miners, reducers
+
+from tests.heads import head_oracles
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:pytorch_metric_learning")
 

@@ -3,11 +3,11 @@
 import itertools
 import math
 
-import head_oracles
 import pytest
 import torch
 
 from marginbench.pairs import pair_masks
+from tests.heads import head_oracles
 
 
 def squared_distance(a, b):

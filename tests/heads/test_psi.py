@@ -2,7 +2,6 @@
 
 import math
 
-import head_oracles
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 from marginbench.additive import additive_psi, folded_cosine
 from marginbench.chebyshev import cosine_of_multiple, multiplicative_psi
 from marginbench.geometry import angle, norm_and_direction, sine
+from tests.heads import head_oracles
 
 MARGINS = range(1, 9)
 angles = st.floats(0, math.pi)
