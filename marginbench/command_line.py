@@ -130,7 +130,7 @@ def heads(names: tuple[str, ...], plugins: tuple[str, ...]) -> None:
 
 @main.command(
     "check-head",
-    epilog="Example: marginbench check-head my_head.py; marginbench check-head arcface",
+    epilog="Example: marginbench check-head my_head.py",
 )
 @click.argument("target", metavar="NAME[:m=0.3,...]|FILE.py")
 @_plugin_option

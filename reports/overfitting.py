@@ -46,7 +46,12 @@ def overfitting(results: pd.DataFrame) -> SectionContent:
 
 
 def _draw(
-    axis: Axes, means: pd.Series, styles: dict[str, LabelStyle], title: str, *, logarithmic: bool
+    axis: Axes,
+    means: pd.Series,
+    styles: dict[str, LabelStyle],
+    title: str,
+    *,
+    logarithmic: bool,
 ) -> None:
     percent = 100 * means
     floor = percent[percent > 0].min() if (percent > 0).any() else 0.1
