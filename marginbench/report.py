@@ -131,6 +131,9 @@ def latex(table: Table) -> str:
 
 
 def _write_picture(picture: Picture, folder: Path) -> dict[str, Any]:
+    # Laid out once: both files then have the same positions, in half the time.
+    picture.figure.draw_without_rendering()
+    picture.figure.set_layout_engine("none")
     png, svg = io.BytesIO(), io.BytesIO()
     picture.figure.savefig(png, format="png", dpi=DOTS_PER_INCH)
     picture.figure.savefig(svg, format="svg", dpi=DOTS_PER_INCH)

@@ -1,0 +1,98 @@
+"""A stranger's heads: in a file, and in a real installed package."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAD = '''
+import torch
+
+from marginbench.heads import CosineHead, register_head
+from marginbench.parameters import NonNegative, Positive
+
+
+@register_head("NAME")
+class Mine(CosineHead):
+    """A margin that grows with the angle."""
+
+    formula = "s(cos θ − m(1 − cos θ))"
+    paper = "mine"
+
+    def __init__(
+        self, in_features: int, num_classes: int, *, m: NonNegative = 0.2, s: Positive = 12.0
+    ) -> None:
+        super().__init__(in_features, num_classes, s=s)
+        self.m = m
+
+    def psi(self, cosine: torch.Tensor) -> torch.Tensor:
+        return cosine - self.m * (1 - cosine)
+'''
+
+
+def test_a_head_in_a_file_becomes_a_row(marginbench, tiny_suite, tmp_path):
+    plugin = tmp_path / "my_head.py"
+    plugin.write_text(HEAD.replace("NAME", "mine"))
+    listing = marginbench("heads", "mine", "--plugin", plugin)
+    assert "s(cos θ − m(1 − cos θ))" in listing.stdout
+    assert "m = 0.2   (number ≥ 0)" in listing.stdout
+    done = marginbench("run", tiny_suite, "--plugin", plugin, "--head", "mine:m=0.1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = (tmp_path / "runs/tiny/report/comparison-tiny.csv").read_text()
+    assert "mine m=0.1," in table
+    assert "softmax," in table
+
+
+def test_a_name_that_is_taken_is_refused_and_tells_the_file(marginbench, tmp_path):
+    plugin = tmp_path / "my_head.py"
+    plugin.write_text(HEAD.replace("NAME", "arcface"))
+    done = marginbench("heads", "--plugin", plugin)
+    assert done.returncode == 1
+    assert "'arcface' is registered twice" in done.stderr
+    assert "my_head.py" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory) -> Path:
+    """A folder with two really installed packages: one with a head, one that does not import."""
+    folder = tmp_path_factory.mktemp("strangers")
+    target = folder / "installed"
+    for name, content in (
+        ("stranger", HEAD.replace("NAME", "strange")),
+        ("broken_stranger", "import nothing_of_that_name\n"),
+    ):
+        project = folder / name
+        project.mkdir()
+        (project / f"{name}.py").write_text(content)
+        (project / "pyproject.toml").write_text(
+            "[build-system]\nrequires = ['setuptools']\n"
+            "build-backend = 'setuptools.build_meta'\n"
+            f"[project]\nname = '{name}'\nversion = '1.0'\n"
+            f"[project.entry-points.'marginbench.heads']\n{name} = '{name}'\n"
+            f"[tool.setuptools]\npy-modules = ['{name}']\n"
+        )
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+        command += ["--no-build-isolation", "--target", str(target), str(project)]
+        subprocess.run(command, check=True, capture_output=True)
+    return target
+
+
+def test_a_head_of_an_installed_package_is_found(marginbench, packages, tiny_suite):
+    listing = marginbench("heads", "strange", PYTHONPATH=str(packages))
+    assert listing.returncode == 0, listing.stderr
+    assert "s(cos θ − m(1 − cos θ))" in listing.stdout
+    done = marginbench(
+        *("run", tiny_suite, "--head", "strange", "--seeds", 1), PYTHONPATH=str(packages)
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "strange m=0.2" in done.stdout
+
+
+def test_a_package_that_does_not_import_is_named_and_costs_only_itself(marginbench, packages):
+    listing = marginbench("heads", PYTHONPATH=str(packages))
+    assert listing.returncode == 0
+    assert "'broken_stranger'" in listing.stderr
+    assert "ModuleNotFoundError" in listing.stderr
+    assert "arcface" in listing.stdout
