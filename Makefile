@@ -32,7 +32,7 @@ style: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 
 test: style
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -8,9 +8,12 @@ from typing import NamedTuple
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 Colour = tuple[float, float, float]
 DASHES = ("-", "--", "-.", ":")
+# Seaborn's palette for the colour-blind, in an order that keeps neighbours apart.
+HUES = [sns.color_palette("colorblind")[i] for i in (0, 2, 8, 5, 4, 3, 1)]
 
 
 def new_figure(rows: int, columns: int, *, width: float, height: float) -> tuple[Figure, list]:
@@ -34,6 +37,8 @@ class LabelStyle(NamedTuple):
 def label_styles(labels: Iterable[str]) -> dict[str, LabelStyle]:
     """A style for each label: a hue for each head, shade and dashes for its variants.
 
+    Plain softmax, which everything is measured against, is black.
+
     Args:
         labels: head and parameters ("l-softmax m=2"); the first word is the head. In any order
             and with repetitions: the same set gives the same styles.
@@ -41,13 +46,16 @@ def label_styles(labels: Iterable[str]) -> dict[str, LabelStyle]:
     variants: dict[str, list[str]] = {}
     for label in sorted(set(labels)):
         variants.setdefault(label.split(" ")[0], []).append(label)
-    few = len(variants) <= 10
-    hues = sns.color_palette("colorblind") if few else sns.husl_palette(len(variants), l=0.5)
+    coloured = [head for head in variants if head != "softmax"]
+    few = len(coloured) <= len(HUES)
+    hues = dict(zip(coloured, HUES if few else sns.husl_palette(len(coloured)), strict=False))
+    hues["softmax"] = (0.0, 0.0, 0.0)
     styles = {}
-    for hue, group in zip(hues, variants.values(), strict=False):
-        shades = sns.blend_palette([_mixed(hue, 1), hue, _mixed(hue, 0)], len(group))
+    for head, group in variants.items():
+        light, dark = _mixed(hues[head], 1, 0.45), _mixed(hues[head], 0, 0.35)
+        shades = sns.blend_palette([light, hues[head], dark], len(group))
         for number, (label, shade) in enumerate(zip(group, shades, strict=True)):
-            colour = hue if len(group) == 1 else tuple(shade)
+            colour = hues[head] if len(group) == 1 else tuple(shade)
             styles[label] = LabelStyle(colour, DASHES[number % len(DASHES)])
     return styles
 
@@ -60,9 +68,17 @@ def class_colours(names: Iterable[str]) -> dict[str, Colour]:
     return dict(zip(distinct, palette, strict=False))
 
 
-def _mixed(colour: Colour, grey: float) -> Colour:
-    """The colour half way to white (1) or black (0)."""
-    red, green, blue = (0.5 * channel + 0.5 * grey for channel in colour)
+def use_error_scale(axis: Axes) -> None:
+    """A logarithmic y axis with plain numbers: 0.1, 0.2, 0.5, 1, ..."""
+    axis.set_yscale("log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _mixed(colour: Colour, grey: float, share: float) -> Colour:
+    """The colour with a share of white (1) or black (0)."""
+    red, green, blue = ((1 - share) * channel + share * grey for channel in colour)
     return red, green, blue
 
 

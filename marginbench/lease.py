@@ -168,7 +168,8 @@ class Lease:
     def _write(self, released: bool) -> None:
         with self._lock:
             text = _text(self._owner, released, self._progress)
-        write_text_atomically(self._folder / f"lease-{self._number}.json", text)
+        path = self._folder / f"lease-{self._number}.json"
+        write_text_atomically(path, text, durable=False)
 
 
 def _text(owner: dict[str, Any], released: bool, progress: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 import time
 import traceback
 from dataclasses import dataclass, field
@@ -99,15 +100,22 @@ def _make_section(
 
 def _write_table(table: Table, folder: Path) -> dict[str, Any]:
     frame = table.frame
-    write_text_atomically(folder / f"{table.name}.csv", frame.to_csv(index=False))
-    write_text_atomically(folder / f"{table.name}.md", markdown(frame))
-    write_text_atomically(folder / f"{table.name}.tex", latex(table))
+    write_text_atomically(folder / f"{table.name}.csv", frame.to_csv(index=False), durable=False)
+    write_text_atomically(folder / f"{table.name}.md", markdown(frame), durable=False)
+    write_text_atomically(folder / f"{table.name}.tex", latex(table), durable=False)
     return {
         "name": table.name,
         "caption": table.caption,
-        "columns": list(frame.columns),
+        "columns": [(column, _alignment(frame[column])) for column in frame.columns],
         "rows": frame.to_numpy(dtype=object).tolist(),
     }
+
+
+def _alignment(column: pd.Series) -> str:
+    """Numbers stand to the right: a column most of whose cells begin with one."""
+    cells = [text for text in column.map(str) if text]
+    numbers = [text for text in cells if re.match(r"[-+−]?\d|–$", text)]
+    return "number" if cells and len(numbers) > len(cells) / 2 else "text"
 
 
 def markdown(frame: pd.DataFrame) -> str:
@@ -120,7 +128,9 @@ def latex(table: Table) -> str:
     """The table as a LaTeX float for the booktabs package."""
     styled = table.frame.style.format(escape="latex", formatter=str).hide(axis="index")
     styled = styled.format_index(escape="latex", axis=1)
-    columns = "l" + "r" * (len(table.frame.columns) - 1)
+    columns = "".join(
+        "r" if _alignment(table.frame[column]) == "number" else "l" for column in table.frame
+    )
     caption = table.caption.replace("%", r"\%").replace("&", r"\&").replace("_", r"\_")
     text = styled.to_latex(
         hrules=True, column_format=columns, caption=caption, label=f"tab:{table.name}"
@@ -139,7 +149,8 @@ def _write_picture(picture: Picture, folder: Path) -> dict[str, Any]:
     picture.figure.savefig(svg, format="svg", dpi=DOTS_PER_INCH)
     for buffer, ending in ((png, "png"), (svg, "svg")):
         content = buffer.getvalue()
-        write_atomically(folder / f"{picture.name}.{ending}", lambda file, c=content: file.write(c))
+        path = folder / f"{picture.name}.{ending}"
+        write_atomically(path, lambda file, c=content: file.write(c), durable=False)
     width, height = picture.figure.get_size_inches()
     return {
         "name": picture.name,

@@ -223,7 +223,7 @@ class RunFolder:
     def write_history(self, rows: list[dict[str, Any]]) -> None:
         """All rows anew: the file is short, and thus never holds a line twice or in part."""
         text = "".join(_dump(row) for row in rows)
-        write_text_atomically(self.path / "history.jsonl", text)
+        write_text_atomically(self.path / "history.jsonl", text, durable=False)
 
     def check_evaluation(self) -> None:
         """Make sure that evaluation.npz is whole.
@@ -243,7 +243,8 @@ class RunFolder:
 
     def write_environment(self, environment: dict[str, Any]) -> None:
         """environment.json: what may differ between two runs of the same cell."""
-        write_text_atomically(self.path / "environment.json", _dump(environment, indent=2))
+        text = _dump(environment, indent=2)
+        write_text_atomically(self.path / "environment.json", text, durable=False)
 
     def read_environment(self) -> dict[str, Any]:
         """environment.json, or an empty mapping where it is missing or damaged."""

@@ -61,7 +61,7 @@ def train(
         UserError: data or parameters that are not allowed, a damaged checkpoint, a lost lease.
         Interrupted: ``should_stop`` answered yes.
     """
-    _make_deterministic()
+    make_deterministic()
     started = time.time()
     experiment = build_experiment(cell, device)
     progress = load_checkpoint(folder.checkpoint, folder.key, experiment)
@@ -70,6 +70,7 @@ def train(
     else:
         folder.write_history(progress.history)
     resumed_at = progress.iteration
+    print(f"training from iteration {resumed_at} of {cell.schedule.iterations}", flush=True)
     schedule = cell.schedule
     looks = _evaluation_iterations(schedule.iterations, schedule.evaluations)
 
@@ -195,7 +196,7 @@ def _evaluation_iterations(iterations: int, evaluations: int) -> set[int]:
     return {round(iterations * i / evaluations) for i in range(1, evaluations + 1)}
 
 
-def _make_deterministic() -> None:
+def make_deterministic() -> None:
     """Same cell, same result: to the bit on the CPU; on CUDA as far as cuDNN goes."""
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True

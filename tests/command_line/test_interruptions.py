@@ -134,10 +134,7 @@ def test_two_at_once_train_each_cell_once(long_suite, undisturbed, tmp_path):
     outputs = [process.communicate(timeout=300)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs
     assert outcome_files(tmp_path) == undisturbed
-    for log in tmp_path.glob("runs/long/*/log.txt"):
-        assert log.with_name("lease-1.json").exists() or log.with_name("lease-2.json").exists()
-    trained = [
-        json.loads(path.read_text())["trained_from"]
-        for path in tmp_path.glob("runs/long/*/environment.json")
-    ]
-    assert trained == [0, 0]
+    logs = list(tmp_path.glob("runs/long/*/log.txt"))
+    assert len(logs) == 2
+    for log in logs:
+        assert log.read_text().count("training from iteration 0 of") == 1
