@@ -203,8 +203,8 @@ def _sentence(owner: str, model: type[BaseModel], error: Any) -> str:
 
 
 def _canonical(value: Any) -> Any:
-    """Whole floats as integers, so that 4 and 4.0 give one key."""
-    if isinstance(value, float) and value.is_integer():
+    """Whole floats, as far as they are exact, as integers, so that 4 and 4.0 give one key."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return int(value)
     if isinstance(value, dict):
         return {key: _canonical(item) for key, item in value.items()}

@@ -61,7 +61,7 @@ def train(
         UserError: data or parameters that are not allowed, a damaged checkpoint, a lost lease.
         Interrupted: ``should_stop`` answered yes.
     """
-    make_deterministic()
+    _make_deterministic(device)
     started = time.time()
     experiment = build_experiment(cell, device)
     progress = load_checkpoint(folder.checkpoint, folder.key, experiment)
@@ -196,8 +196,13 @@ def _evaluation_iterations(iterations: int, evaluations: int) -> set[int]:
     return {round(iterations * i / evaluations) for i in range(1, evaluations + 1)}
 
 
-def make_deterministic() -> None:
-    """Same cell, same result: to the bit on the CPU; on CUDA as far as cuDNN goes."""
+def _make_deterministic(device: torch.device) -> None:
+    """Same cell, same result: to the bit on the CPU; on CUDA as far as cuDNN goes.
+
+    One CPU thread does everything in order anyway, and the switch takes a second to load.
+    """
+    if device.type == "cpu" and torch.get_num_threads() == 1:
+        return
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
     torch.use_deterministic_algorithms(True, warn_only=True)

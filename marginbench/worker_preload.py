@@ -3,14 +3,17 @@
 It starts no thread and touches no GPU: both would make forking unsafe.
 """
 
+import torch._dynamo
+
+from marginbench import training
 from marginbench.backbones import backbone_names
 from marginbench.data import data_source_names
 from marginbench.heads import head_names
-from marginbench.training import make_deterministic
+
+# torch's optimisers import torch._dynamo at their first step: more than a second for every cell.
+__all__ = ["torch", "training"]
 
 # Asking for the names imports the modules behind them.
 data_source_names()
 backbone_names()
 head_names()
-# The first call imports a good part of torch.
-make_deterministic()

@@ -85,7 +85,7 @@ def test_a_second_run_trains_nothing(copy_of_finished, marginbench, tiny_suite):
 
 def test_force_trains_again_to_the_same_bytes(copy_of_finished, marginbench, tiny_suite):
     results = {p: p.read_bytes() for p in copy_of_finished.glob("runs/tiny/*/result.json")}
-    done = marginbench("run", tiny_suite, "--force", "--only", "softmax")
+    done = marginbench("run", tiny_suite, "--force", "--no-report", "--only", "softmax")
     assert "2 cells of 4, 2 finished, 2 to run" in done.stdout
     assert {p: p.read_bytes() for p in results} == results
 
@@ -153,7 +153,7 @@ def test_a_damaged_folder_costs_one_cell(name, copy_of_finished, marginbench, ti
     assert {f: (f / "result.json").read_bytes() for f in untouched} == untouched
     page = (copy_of_finished / "runs/tiny/report/index.html").read_text()
     assert "3 of 4 cells done, 1 damaged" in page
-    healed = marginbench("run", tiny_suite, "--force")
+    healed = marginbench("run", tiny_suite, "--force", "--no-report")
     assert healed.returncode == 0, healed.stdout
 
 
@@ -166,7 +166,7 @@ def test_a_damaged_checkpoint_costs_one_cell(copy_of_finished, marginbench, tiny
     assert "checkpoint.pt is damaged" in done.stdout
     assert "3 finished, 1 to run" in done.stdout
     (damaged / "checkpoint.pt").unlink()
-    assert marginbench("run", tiny_suite).returncode == 0
+    assert marginbench("run", tiny_suite, "--no-report").returncode == 0
 
 
 def test_report_from_an_unfinished_grid(copy_of_finished, marginbench, tiny_suite):
