@@ -24,7 +24,7 @@ NEEDS = "CIFAR-10 (163 MB, fetched on first use); full: a GPU"
 MARGIN, SCALE = 0.3, 10.0
 
 SMALL_CIFAR10 = Size(
-    iterations=400,
+    iterations=350,
     batch_size=64,
     evaluations=3,
     data=(("train_count", 5_000), ("test_count", 2_000)),

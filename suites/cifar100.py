@@ -31,10 +31,10 @@ WIDTHS = ((16, 16, 32, 64), (32, 32, 64, 128), (64, 64, 128, 256), (96, 96, 192,
 project's choice, in the same proportions, the last being its CIFAR-100 network's."""
 
 SMALL_CIFAR100 = Size(
-    iterations=700,
+    iterations=600,
     batch_size=64,
-    evaluations=4,
-    data=(("train_count", 10_000), ("test_count", 2_000)),
+    evaluations=3,
+    data=(("train_count", 8_000), ("test_count", 2_000)),
     backbone=(("filters", [8, 8, 16, 32]), ("features", 128)),
     note=", small profile",
 )
