@@ -13,7 +13,7 @@ from marginbench.live_display import make_console
 def print_suites() -> None:
     """Each suite with its number of cells and what it needs; one that fails says why."""
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("suite", "cells", "heads", "seeds", "needs", "what it is"):
+    for column in ("suite", "cells", "heads", "seeds", "profiles", "needs", "what it is"):
         table.add_column(
             column, justify="right" if column in ("cells", "heads", "seeds") else "left"
         )
@@ -26,7 +26,8 @@ def print_suites() -> None:
             described = Text(suite.description)
         except UserError as error:
             numbers, described = ("–", "–"), Text(str(error), style="red")
-        table.add_row(name, *numbers, str(suite.seeds), Text(suite.needs), described)
+        profiles = ", ".join(suite.profiles)
+        table.add_row(name, *numbers, str(suite.seeds), profiles, Text(suite.needs), described)
     make_console().print(table)
 
 

@@ -10,6 +10,7 @@ from .paper import (
     CIFAR10_PLUS_ANNEALING,
     PAPER_SIZE,
     SMALL,
+    SMALL_LEARNING_RATE,
     SMALL_PROFILE,
     Annealing,
     Size,
@@ -29,6 +30,7 @@ SMALL_CIFAR10 = Size(
     evaluations=3,
     data=(("train_count", 5_000), ("test_count", 2_000)),
     backbone=(("width", 0.125), ("features", 64)),
+    learning_rate=SMALL_LEARNING_RATE,
     note=", small profile",
 )
 

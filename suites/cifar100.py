@@ -9,6 +9,7 @@ from .paper import (
     CIFAR10_ANNEALING,
     PAPER_SIZE,
     SMALL,
+    SMALL_LEARNING_RATE,
     SMALL_PROFILE,
     Size,
     cells,
@@ -36,6 +37,7 @@ SMALL_CIFAR100 = Size(
     evaluations=3,
     data=(("train_count", 8_000), ("test_count", 2_000)),
     backbone=(("filters", [8, 8, 16, 32]), ("features", 128)),
+    learning_rate=SMALL_LEARNING_RATE,
     note=", small profile",
 )
 SMALL_FIGURES = Size(
@@ -44,6 +46,7 @@ SMALL_FIGURES = Size(
     evaluations=6,
     data=(("train_count", 8_000), ("test_count", 2_000)),
     backbone=(("features", 64),),
+    learning_rate=SMALL_LEARNING_RATE,
     note=", small profile",
 )
 

@@ -9,6 +9,7 @@ from .paper import (
     MNIST_ANNEALING,
     PAPER_SIZE,
     SMALL,
+    SMALL_LEARNING_RATE,
     SMALL_PROFILE,
     Size,
     cells,
@@ -30,6 +31,7 @@ SMALL_MNIST = Size(
     evaluations=4,
     data=(("train_count", 3_000), ("test_count", 5_000)),
     backbone=(("width", 0.125), ("features", 64)),
+    learning_rate=SMALL_LEARNING_RATE,
     note=", small profile",
 )
 SMALL_PLANE = Size(
@@ -38,6 +40,7 @@ SMALL_PLANE = Size(
     evaluations=4,
     data=(("train_count", 20_000),),
     backbone=(("width", 0.25),),
+    learning_rate=SMALL_LEARNING_RATE,
     note=", small profile",
 )
 

@@ -24,7 +24,7 @@ from .paper import (
 )
 
 LEARNING_RATES = (0.2, 0.1, 0.05, 0.02)
-SMALL_LEARNING_RATES = (0.1, 0.02)
+SMALL_LEARNING_RATES = (0.1, 0.025)
 LAMBDA_FLOORS = (0.0, 0.5, 5.0)
 SECTIONS = ("tuning", "account")
 
