@@ -11,6 +11,7 @@ import seaborn as sns
 from marginbench.drawing import new_figure
 from marginbench.results import finished_runs, history
 from marginbench.sections import Picture, SectionContent, Table, section
+from marginbench.store import State
 from marginbench.wording import slug
 
 WIDTH_PARAMETERS = ("filters", "width", "widths")
@@ -21,20 +22,19 @@ PANELS = {"train_error": "Training error", "test_error": "Test error"}
 def widths(results: pd.DataFrame) -> SectionContent:
     """For every head that ran in networks which differ in width only: a figure and a table."""
     tables, pictures = [], []
-    done = finished_runs(results)
-    if done.empty:
-        return SectionContent()
-    done = done.assign(
-        width=[_width(p) for p in done["backbone_parameters"]],
-        experiment=[_apart_from_width(row) for row in done.to_dict("records")],
+    known = results.assign(
+        width=[_width(p) for p in results["backbone_parameters"]],
+        experiment=[_apart_from_width(row) for row in results.to_dict("records")],
     )
-    for _, rows in done.groupby("experiment", sort=False):
+    for _, rows in known.groupby("experiment", sort=False):
         if rows["width"].nunique() < 2:
             continue
         first = rows.iloc[0]
         name = f"{first['data']}, {first['backbone']}, {first['label']}"
-        pictures.append(_picture(name, rows))
         tables.append(_table(name, rows))
+        done = finished_runs(rows)
+        if not done.empty:
+            pictures.append(_picture(name, done))
     return SectionContent(tables=tables, pictures=pictures)
 
 
@@ -83,14 +83,19 @@ def _picture(name: str, rows: pd.DataFrame) -> Picture:
 def _table(name: str, rows: pd.DataFrame) -> Table:
     cells = []
     for width, group in rows.groupby("width", sort=False):
-        train, test = (100 * group[f"{k}_error"].astype(float) for k in ("train", "test"))
+        done = finished_runs(group)
+        train, test = (100 * done[f"{k}_error"].astype(float) for k in ("train", "test"))
+        diverged = int((group["state"] == State.DIVERGED.value).sum())
         cells.append(
             {
                 "filters": width,
                 "test error %": _mean_and_deviation(test),
                 "train error %": _mean_and_deviation(train),
                 "gap": _mean_and_deviation(test - train),
-                "seeds": str(len(group)),
+                "seeds": (
+                    str(len(done)) if len(done) == len(group) else f"{len(done)} of {len(group)}"
+                )
+                + (f", {diverged} diverged" if diverged else ""),
             }
         )
     caption = f"{name}: errors at the end by the number of filters, mean ± standard deviation."
@@ -98,5 +103,7 @@ def _table(name: str, rows: pd.DataFrame) -> Table:
 
 
 def _mean_and_deviation(values: pd.Series) -> str:
+    if values.empty:
+        return "–"
     spread = f" ± {values.std():.2f}" if len(values) > 1 else ""
     return f"{values.mean():.2f}{spread}"

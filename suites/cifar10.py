@@ -10,6 +10,7 @@ from .paper import (
     CIFAR10_PLUS_ANNEALING,
     PAPER_SIZE,
     SMALL,
+    SMALL_CIFAR_FLOOR,
     SMALL_LEARNING_RATE,
     SMALL_PROFILE,
     Annealing,
@@ -31,6 +32,7 @@ SMALL_CIFAR10 = Size(
     data=(("train_count", 5_000), ("test_count", 2_000)),
     backbone=(("width", 0.125), ("features", 64)),
     learning_rate=SMALL_LEARNING_RATE,
+    lambda_min=SMALL_CIFAR_FLOOR,
     note=", small profile",
 )
 
@@ -63,7 +65,7 @@ def _table3(
     setting: str, course: Annealing, augmentation: str, seeds: list[int], profile: str
 ) -> list[Cell]:
     size = SMALL_CIFAR10 if profile == SMALL else PAPER_SIZE
-    annealing = course.parameters(size.iterations)
+    annealing = course.parameters(size)
     rows = paper_rows(annealing)
     rows += further_rows(annealing, MARGIN, SCALE, every_other=profile != SMALL)
     return cells(

@@ -9,6 +9,7 @@ from .paper import (
     CIFAR10_ANNEALING,
     PAPER_SIZE,
     SMALL,
+    SMALL_CIFAR_FLOOR,
     SMALL_LEARNING_RATE,
     SMALL_PROFILE,
     Size,
@@ -31,22 +32,29 @@ WIDTHS = ((16, 16, 32, 64), (32, 32, 64, 128), (64, 64, 128, 256), (96, 96, 192,
 """Fig. 7's filters of Conv0 to Conv3. The paper names the second only; the others are this
 project's choice, in the same proportions, the last being its CIFAR-100 network's."""
 
+SMALL_LEFT_OUT = list(range(20, 100))
+"""The small profiles train on the first twenty classes: a hundred want more steps than ten minutes
+hold before L-Softmax's margin can be borne (measured: m = 2 and 4 fell to chance, and stayed
+there with λ's floor at 5)."""
+
 SMALL_CIFAR100 = Size(
     iterations=600,
     batch_size=64,
     evaluations=3,
-    data=(("train_count", 8_000), ("test_count", 2_000)),
+    data=(("train_count", 8_000), ("test_count", 2_000), ("left_out", SMALL_LEFT_OUT)),
     backbone=(("filters", [8, 8, 16, 32]), ("features", 128)),
     learning_rate=SMALL_LEARNING_RATE,
+    lambda_min=SMALL_CIFAR_FLOOR,
     note=", small profile",
 )
 SMALL_FIGURES = Size(
     iterations=800,
     batch_size=64,
     evaluations=6,
-    data=(("train_count", 8_000), ("test_count", 2_000)),
+    data=(("train_count", 8_000), ("test_count", 2_000), ("left_out", SMALL_LEFT_OUT)),
     backbone=(("features", 64),),
     learning_rate=SMALL_LEARNING_RATE,
+    lambda_min=SMALL_CIFAR_FLOOR,
     note=", small profile",
 )
 
@@ -75,16 +83,19 @@ def cifar100(seeds: list[int], profile: str) -> list[Cell]:
     profiles=SMALL_PROFILE,
 )
 def cifar100_open(seeds: list[int], profile: str) -> list[Cell]:
-    """Trained on 80 classes with Table 4's network; verified on pairs of the other 20."""
+    """Trained on 80 classes with Table 4's network; verified on pairs of the other 20.
+
+    The small profile trains on 20 and is verified on the other 80.
+    """
     size = SMALL_CIFAR100 if profile == SMALL else PAPER_SIZE
     return cells(
-        "CIFAR100, 20 classes left out",
+        f"CIFAR100, {80 if profile == SMALL else 20} classes left out",
         size,
         data="cifar100",
         backbone="cifar100",
         head=_rows(size, profile),
         seeds=seeds,
-        data_parameters={"left_out": LEFT_OUT},
+        data_parameters=None if profile == SMALL else {"left_out": LEFT_OUT},
     )
 
 
@@ -104,7 +115,7 @@ def fig6(seeds: list[int], profile: str) -> list[Cell]:
         size,
         data="cifar100",
         backbone="cifar10",
-        head=margin_rows(CIFAR10_ANNEALING.parameters(size.iterations)),
+        head=margin_rows(CIFAR10_ANNEALING.parameters(size)),
         seeds=seeds,
         backbone_parameters={"width": 0.125} if profile == SMALL else None,
     )
@@ -122,7 +133,7 @@ def fig6(seeds: list[int], profile: str) -> list[Cell]:
 def fig7(seeds: list[int], profile: str) -> list[Cell]:
     """L-Softmax m = 4 in networks that differ in the number of filters only."""
     size = SMALL_FIGURES if profile == SMALL else PAPER_SIZE
-    head = component("l-softmax", m=4, **CIFAR10_ANNEALING.parameters(size.iterations))
+    head = component("l-softmax", m=4, **CIFAR10_ANNEALING.parameters(size))
     widths = [[n // 8 for n in width] if profile == SMALL else list(width) for width in WIDTHS]
     return [
         cell
@@ -140,7 +151,7 @@ def fig7(seeds: list[int], profile: str) -> list[Cell]:
 
 
 def _rows(size: Size, profile: str) -> list[Component]:
-    annealing = CIFAR10_ANNEALING.parameters(size.iterations)
+    annealing = CIFAR10_ANNEALING.parameters(size)
     further = further_rows(annealing, MARGIN, SCALE, every_other=profile != SMALL)
     if profile == SMALL:
         # A hundred classes need more steps than ten, so ten minutes hold fewer heads.

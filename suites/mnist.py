@@ -55,7 +55,7 @@ SMALL_PLANE = Size(
 def mnist(seeds: list[int], profile: str) -> list[Cell]:
     """Table 2's rows with its network and schedule, and every other head beside them."""
     size = SMALL_MNIST if profile == SMALL else PAPER_SIZE
-    annealing = MNIST_ANNEALING.parameters(size.iterations)
+    annealing = MNIST_ANNEALING.parameters(size)
     rows = paper_rows(annealing)
     rows += further_rows(annealing, MARGIN, SCALE, every_other=profile != SMALL)
     return cells("MNIST (Table 2)", size, data="mnist", backbone="mnist", head=rows, seeds=seeds)
@@ -72,6 +72,6 @@ def mnist(seeds: list[int], profile: str) -> list[Cell]:
 def fig2(seeds: list[int], profile: str) -> list[Cell]:
     """The network of Fig. 2, softmax and L-Softmax m = 2, 3, 4."""
     size = SMALL_PLANE if profile == SMALL else PAPER_SIZE
-    rows = margin_rows(MNIST_ANNEALING.parameters(size.iterations))
+    rows = margin_rows(MNIST_ANNEALING.parameters(size))
     setting = "MNIST, 2-D features (Fig. 2)"
     return cells(setting, size, data="mnist", backbone="mnist-fig2", head=rows, seeds=seeds)

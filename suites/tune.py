@@ -26,6 +26,7 @@ from .paper import (
 LEARNING_RATES = (0.2, 0.1, 0.05, 0.02)
 SMALL_LEARNING_RATES = (0.1, 0.025)
 LAMBDA_FLOORS = (0.0, 0.5, 5.0)
+SMALL_LAMBDA_FLOORS = (0.0, 5.0)
 SECTIONS = ("tuning", "account")
 
 
@@ -36,9 +37,9 @@ def _grid(
 
     def heads() -> list[Component]:
         multiplicative = [
-            component("l-softmax", m=m, **course.parameters(size.iterations, floor))
+            component("l-softmax", m=m, **course.parameters(replace(size, lambda_min=floor)))
             for m in ((4,) if small else (2, 3, 4))
-            for floor in ((0.0,) if small else LAMBDA_FLOORS)
+            for floor in (SMALL_LAMBDA_FLOORS if small else LAMBDA_FLOORS)
         ]
         additive = [
             component(name, m=m, s=s)
@@ -68,8 +69,8 @@ def _grid(
 
 def _small(size: Size) -> Size:
     """One seed and few looks; the held-out images of a part of the training set."""
-    data = tuple(item for item in size.data if item[0] == "train_count")
-    return replace(size, data=(*data, ("test_count", 2_000)), evaluations=2)
+    data = tuple(item for item in size.data if item[0] != "test_count")
+    return replace(size, data=(*data, ("test_count", 1_000)), evaluations=2)
 
 
 @suite(

@@ -34,7 +34,22 @@ def test_widths_says_nothing_of_networks_that_differ_otherwise(tmp_path):
         for features in (32, 64)
     ]
     assert widths(frame(with_history(rows, tmp_path))).pictures == []
-    assert widths(frame([row(state="failed")])).pictures == []
+    assert widths(frame([row(state="failed")])).tables == []
+
+
+def test_widths_counts_what_diverged(tmp_path):
+    rows = [
+        row(backbone_parameters={"width": width}, comparison=str(width), seed=seed)
+        for width in (0.5, 1.0)
+        for seed in (0, 1)
+    ]
+    with_history(rows, tmp_path)
+    for values in rows[2:]:
+        values |= {"state": "diverged"}
+    content = widths(frame(rows))
+    assert content.tables[0].frame["seeds"].tolist() == ["2", "0 of 2, 2 diverged"]
+    assert content.tables[0].frame["test error %"].tolist()[1] == "–"
+    assert [line.get_label() for line in content.pictures[0].figure.axes[0].lines] == ["width 0.5"]
 
 
 def test_gaps_stand_in_a_table_the_smallest_first(tmp_path):
