@@ -51,6 +51,8 @@ class Schedule(_Value):
         sampling: "shuffled" draws every image once an epoch; "pairs" draws, for every batch,
             ``batch_size / samples_per_class`` classes and as many images of each.
         samples_per_class: for "pairs".
+        augmentation: "crop-flip" pads each training image by 4 pixels, crops it at a random place
+            and mirrors it with probability 1/2; the draws are the same for every head.
     """
 
     iterations: PositiveInteger
@@ -60,6 +62,7 @@ class Schedule(_Value):
     evaluations: PositiveInteger = 20
     sampling: Literal["shuffled", "pairs"] = "shuffled"
     samples_per_class: PositiveInteger = 4
+    augmentation: Literal["none", "crop-flip"] = "none"
 
 
 class Cell(_Value):
@@ -74,6 +77,8 @@ class Cell(_Value):
         schedule: see :class:`Schedule`.
         seed: of backbone, head and batch order, each with a generator of its own.
         precision: of the backbone; the head computes in float32.
+        execution: "compiled" trains the backbone through torch.compile, which rounds otherwise
+            than "eager" and so is part of the key.
         setting: what the report calls the cells that differ in head and seed only; no part of
             the key.
     """
@@ -86,6 +91,7 @@ class Cell(_Value):
     schedule: Schedule
     seed: Annotated[int, Field(ge=0)] = 0
     precision: Literal["float32", "bf16"] = "float32"
+    execution: Literal["eager", "compiled"] = "eager"
     setting: str = ""
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -71,6 +72,12 @@ def _plugin_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def _set_data_root(ctx: click.Context, option: click.Parameter, value: str | None) -> None:
+    """By the environment, which worker processes inherit; the path is no part of any cell."""
+    if value is not None:
+        os.environ["MARGINBENCH_DATA"] = str(Path(value).expanduser().absolute())
+
+
 def _suite_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """SUITE and the options that say which of its cells, and where."""
     for decorate in reversed(
@@ -87,6 +94,21 @@ def _suite_options(command: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option(
                 "--seeds", type=click.IntRange(min=1), metavar="N", help="Seeds 0 to N−1."
+            ),
+            click.option(
+                "--profile",
+                default="full",
+                show_default=True,
+                metavar="NAME",
+                help="small: the suite's experiment at a size for two CPU cores, where it has one.",
+            ),
+            click.option(
+                "--data",
+                metavar="DIR",
+                expose_value=False,
+                callback=_set_data_root,
+                help="Where data sets are; MARGINBENCH_DATA sets it too. Default: "
+                "~/.cache/marginbench/data.",
             ),
             click.option(
                 "--only",
@@ -126,6 +148,15 @@ def heads(names: tuple[str, ...], plugins: tuple[str, ...]) -> None:
 
     _load(plugins)
     print_heads(list(names))
+
+
+@main.command(epilog="Example: marginbench table1 cifar10")
+@click.argument("names", nargs=-1, metavar="[NETWORK]...")
+def table1(names: tuple[str, ...]) -> None:
+    """Print the networks of the paper's Table 1: layers, parameters, multiply-accumulates."""
+    from marginbench.listings import print_networks
+
+    print_networks(list(names))
 
 
 @main.command(

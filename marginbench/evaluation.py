@@ -43,12 +43,7 @@ def error_rates(experiment: Experiment) -> dict[str, float]:
     The training error is taken in testing mode on the training images (the first 10,000 of the
     data source's order shuffled by a fixed seed, where there are more).
     """
-    count = len(experiment.train_labels)
-    chosen = slice(None)
-    if count > TRAIN_SAMPLE:
-        fixed = torch.Generator().manual_seed(0)
-        order = torch.randperm(count, generator=fixed)[:TRAIN_SAMPLE]
-        chosen = order.to(experiment.device)
+    chosen = _sample(len(experiment.train_labels), TRAIN_SAMPLE).to(experiment.device)
     rates = {}
     for name, images, labels in (
         ("train_error", experiment.train_images[chosen], experiment.train_labels[chosen]),
@@ -74,11 +69,13 @@ def final_evaluation(experiment: Experiment) -> tuple[dict[str, Any], dict[str, 
     labels = experiment.test_labels
     arrays["class_cosine"] = class_cosine(test, labels, experiment.data.num_classes)
     if test.shape[1] <= DRAWN_DIMENSIONS:
-        train = compute_features(experiment, experiment.train_images[:DRAWN_SAMPLE])
+        chosen = _sample(len(experiment.train_labels), DRAWN_SAMPLE).to(experiment.device)
+        train = compute_features(experiment, experiment.train_images[chosen])
         arrays["train_features"] = train.cpu().numpy()
-        arrays["train_labels"] = experiment.train_labels[:DRAWN_SAMPLE].cpu().numpy()
-        arrays["test_features"] = test[:DRAWN_SAMPLE].cpu().numpy()
-        arrays["test_labels"] = labels[:DRAWN_SAMPLE].cpu().numpy()
+        arrays["train_labels"] = experiment.train_labels[chosen].cpu().numpy()
+        chosen = _sample(len(labels), DRAWN_SAMPLE).to(experiment.device)
+        arrays["test_features"] = test[chosen].cpu().numpy()
+        arrays["test_labels"] = labels[chosen].cpu().numpy()
         arrays["class_weights"] = _class_weights(experiment)
     pairs = experiment.data.pairs
     if pairs is not None:
@@ -115,6 +112,13 @@ def class_cosine(features: Tensor, labels: Tensor, num_classes: int) -> np.ndarr
     totals = sums @ sums.T - torch.diag(itself)
     pairs = torch.outer(counts, counts) - torch.diag(counts)
     return torch.where(pairs > 0, totals / pairs, torch.nan).cpu().numpy()
+
+
+def _sample(count: int, at_most: int) -> Tensor:
+    """Indices of all, or of so many drawn by a fixed seed: a source may come class by class."""
+    if count <= at_most:
+        return torch.arange(count)
+    return torch.randperm(count, generator=torch.Generator().manual_seed(0))[:at_most]
 
 
 def _class_weights(experiment: Experiment) -> np.ndarray:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from marginbench.augmentation import CropFlip, draw_crop_flip
 from marginbench.backbones import Backbone, build_backbone
 from marginbench.batch_plan import check_pairs, draw_batches
 from marginbench.cells import Cell, Optimiser, Schedule
@@ -15,6 +16,8 @@ from marginbench.data import ImageData, load_data
 from marginbench.errors import UserError
 from marginbench.heads import Head, build_head
 from marginbench.seeds import seeded
+
+COMPILER = "inductor"
 
 
 @dataclass
@@ -29,6 +32,8 @@ class Experiment:
         train_labels, test_labels: (N,), on the device.
         mean_image: (C, H, W), float32, of the training images, in [0, 1].
         batches: (iterations, batch_size), on the device.
+        crop_flip: the training images as augmentation reads them, or None.
+        crop_flip_codes: (iterations, batch_size), uint8, on the device, or None.
         backbone, head: the model.
         optimiser: of both.
     """
@@ -42,22 +47,40 @@ class Experiment:
     test_labels: Tensor
     mean_image: Tensor
     batches: Tensor
+    crop_flip: CropFlip | None
+    crop_flip_codes: Tensor | None
     backbone: Backbone
     head: Head
     optimiser: torch.optim.SGD
 
+    def __post_init__(self) -> None:
+        compiled = self.cell.execution == "compiled"
+        self._training_backbone = (
+            torch.compile(self.backbone, backend=COMPILER) if compiled else self.backbone
+        )
+
     def features(self, images: Tensor) -> Tensor:
         """uint8 images (N, C, H, W) on the device → features (N, D), in the cell's precision."""
+        with self._precision():
+            return self.backbone(self._inputs(images))
+
+    def training_features(self, batch: Tensor, codes: Tensor | None) -> Tensor:
+        """Indices (B,) of training images, and their augmentation → features (B, D)."""
+        if self.crop_flip is not None and codes is not None:
+            inputs = self.crop_flip(batch, codes)
+        else:
+            inputs = self._inputs(self.train_images[batch])
+        with self._precision():
+            return self._training_backbone(inputs)
+
+    def _inputs(self, images: Tensor) -> Tensor:
         inputs = images.float().div_(255).sub_(self.mean_image)
-        inputs = inputs.contiguous(memory_format=torch.channels_last)
-        bf16 = self.cell.precision == "bf16"
-        context = (
-            torch.autocast(self.device.type, dtype=torch.bfloat16)
-            if bf16
-            else contextlib.nullcontext()
-        )
-        with context:
-            return self.backbone(inputs)
+        return inputs.contiguous(memory_format=torch.channels_last)
+
+    def _precision(self) -> contextlib.AbstractContextManager[object]:
+        if self.cell.precision == "bf16":
+            return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return contextlib.nullcontext()
 
 
 def build_experiment(cell: Cell, device: torch.device) -> Experiment:
@@ -84,6 +107,8 @@ def build_experiment(cell: Cell, device: torch.device) -> Experiment:
         ).to(device)
     if head.needs_pairs:
         check_pairs(batches, data.train_labels, cell.head.name)
+    mean_image = _mean_image(data.train_images)
+    codes = draw_crop_flip(cell.schedule, cell.seed)
     return Experiment(
         cell=cell,
         device=device,
@@ -92,8 +117,10 @@ def build_experiment(cell: Cell, device: torch.device) -> Experiment:
         train_labels=data.train_labels.to(device),
         test_images=data.test_images.to(device),
         test_labels=data.test_labels.to(device),
-        mean_image=_mean_image(data.train_images).to(device),
+        mean_image=mean_image.to(device),
         batches=batches.to(device),
+        crop_flip=None if codes is None else CropFlip(data.train_images, mean_image, device),
+        crop_flip_codes=None if codes is None else codes.to(device),
         backbone=backbone,
         head=head,
         optimiser=_build_optimiser(backbone, head, cell.optimiser),

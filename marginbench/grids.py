@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ast
 import itertools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,11 @@ from marginbench.errors import UserError
 from marginbench.plugins import SUITES_GROUP, load_group, load_plugin_file
 from marginbench.registry import Registry
 
-SuiteFunction = Callable[[list[int]], list[Cell]]
+SuiteFunction = Callable[..., list[Cell]]
+"""Takes the seeds; one with profiles also takes ``profile``, by name."""
+
+FULL = "full"
+"""The profile that every suite has."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,9 @@ class Suite:
         seeds: how many seeds it has unless ``--seeds`` says otherwise.
         baseline: the head that the others are compared with.
         sections: names of the report's sections; None for all.
-        function: seeds → cells.
+        function: seeds → cells; with profiles, seeds and ``profile`` → cells.
+        profiles: other sizes of the same experiment, each with its number of seeds: "small" is
+            for two CPU cores.
     """
 
     name: str
@@ -38,17 +44,28 @@ class Suite:
     baseline: str
     sections: tuple[str, ...] | None
     function: SuiteFunction
+    profiles: Mapping[str, int] = field(default_factory=dict)
 
-    def cells(self, seeds: int | None = None) -> list[Cell]:
+    def cells(self, seeds: int | None = None, profile: str = FULL) -> list[Cell]:
         """The suite's cells, as declared (not resolved).
 
         Args:
-            seeds: how many; the suite's own number if None.
+            seeds: how many; the profile's own number if None.
+            profile: "full", or one of the suite's profiles.
 
         Raises:
-            UserError: the suite yields no cell, or something that is none.
+            UserError: a profile that the suite does not have, or the suite yields no cell, or
+                something that is none.
         """
-        cells = list(self.function(list(range(self.seeds if seeds is None else seeds))))
+        own_seeds = {FULL: self.seeds, **self.profiles}
+        if profile not in own_seeds:
+            raise UserError(
+                f"profile = {profile!r} is not allowed; allowed: {', '.join(own_seeds)}"
+            )
+        numbers = list(range(own_seeds[profile] if seeds is None else seeds))
+        # A suite that takes the seeds only has nothing to choose.
+        chosen = {"profile": profile} if self.profiles else {}
+        cells = list(self.function(numbers, **chosen))
         wrong = [value for value in cells if not isinstance(value, Cell)]
         if wrong:
             raise UserError(f"suite {self.name!r} yields {wrong[0]!r}, which is not a cell")
@@ -68,8 +85,13 @@ def suite(
     seeds: int = 3,
     baseline: str = "softmax",
     sections: Sequence[str] | None = None,
+    profiles: Mapping[str, int] | None = None,
 ) -> Callable[[SuiteFunction], SuiteFunction]:
     """Function decorator: make a suite known. The function takes the seeds and returns cells.
+
+    Args:
+        name: what the command line calls it; for everything else see :class:`Suite`. A suite
+            with ``profiles`` also takes ``profile``: "full" or one of them.
 
     Raises:
         UserError: the name is taken or malformed.
@@ -77,7 +99,9 @@ def suite(
 
     def add(function: SuiteFunction) -> SuiteFunction:
         chosen = tuple(sections) if sections is not None else None
-        entry = Suite(name, description, needs, seeds, baseline, chosen, function)
+        entry = Suite(
+            name, description, needs, seeds, baseline, chosen, function, dict(profiles or {})
+        )
         _registry.add(name, entry, _registry.definition(function))
         return function
 
@@ -114,9 +138,22 @@ def find_suite(name: str) -> Suite:
     return _registry.get(name)
 
 
-def component(name: str, **parameters: Any) -> Component:
+def component(name: str, /, **parameters: Any) -> Component:
     """A named part of a cell: ``component("l-softmax", m=2)``."""
     return Component(name=name, parameters=parameters)
+
+
+EVERY_OTHER_HEAD = "*"
+
+
+def every_other_head(**suggested: Any) -> Component:
+    """Stands for every registered head that the comparison does not name itself.
+
+    Args:
+        suggested: parameters, each for the heads that have one of that name; a head that does not
+            allow the suggestion, or that needs more, is left out.
+    """
+    return Component(name=EVERY_OTHER_HEAD, parameters=suggested)
 
 
 def parse_component(text: str) -> Component:

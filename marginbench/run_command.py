@@ -12,7 +12,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from marginbench.data import check_data
 from marginbench.errors import UserError
+from marginbench.grids import FULL
 from marginbench.live_display import STYLES, LiveDisplay, make_console
 from marginbench.local_dispatch import Board, default_workers, run_locally
 from marginbench.plugins import loaded_plugin_files
@@ -31,6 +33,7 @@ def run_suite(
     runs: Path,
     *,
     seeds: int | None,
+    profile: str = FULL,
     only: tuple[str, ...],
     more_heads: tuple[str, ...],
     workers: int | None,
@@ -50,7 +53,9 @@ def run_suite(
         UserError: see :func:`marginbench.suite_runs.open_suite`; a folder that cannot be written.
     """
     console = make_console()
-    suite_run = open_suite(suite, runs, seeds=seeds, only=only, more_heads=more_heads)
+    suite_run = open_suite(
+        suite, runs, seeds=seeds, profile=profile, only=only, more_heads=more_heads
+    )
     _check_device(device)
     statuses = [folder.status() for folder in suite_run.runs]
     todo = _to_run(suite_run, statuses, force)
@@ -72,6 +77,8 @@ def run_suite(
     check_writable(suite_run.folder)
     board = Board(total=0)
     if todo:
+        # Before any training, and once: what is missing is fetched, what is damaged is told.
+        check_data([folder.cell.data for folder in todo])
         orders = [
             Order(
                 cell=folder.cell,
@@ -106,6 +113,7 @@ def report_suite(
     runs: Path,
     *,
     seeds: int | None,
+    profile: str = FULL,
     only: tuple[str, ...],
     more_heads: tuple[str, ...],
     sections: tuple[str, ...],
@@ -121,7 +129,9 @@ def report_suite(
     console = make_console()
     if sections:
         chosen_sections(list(sections))
-    suite_run = open_suite(suite, runs, seeds=seeds, only=only, more_heads=more_heads)
+    suite_run = open_suite(
+        suite, runs, seeds=seeds, profile=profile, only=only, more_heads=more_heads
+    )
     check_writable(suite_run.folder)
     return _report(console, suite_run, list(sections) or None)
 
@@ -131,6 +141,7 @@ def show_status(
     runs: Path,
     *,
     seeds: int | None,
+    profile: str = FULL,
     only: tuple[str, ...],
     more_heads: tuple[str, ...],
 ) -> int:
@@ -143,7 +154,9 @@ def show_status(
         UserError: see :func:`marginbench.suite_runs.open_suite`.
     """
     console = make_console()
-    suite_run = open_suite(suite, runs, seeds=seeds, only=only, more_heads=more_heads)
+    suite_run = open_suite(
+        suite, runs, seeds=seeds, profile=profile, only=only, more_heads=more_heads
+    )
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("cell", "setting", "state", "iteration", ""):
         table.add_column(column, overflow="fold")

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from marginbench.cells import Cell, Component, resolve_cell
 from marginbench.errors import UserError
-from marginbench.grids import Suite, find_suite, parse_component
+from marginbench.grids import FULL, Suite, find_suite, parse_component
 from marginbench.heads import head_class
+from marginbench.other_heads import with_other_heads
 from marginbench.store import RunFolder
 
 
@@ -21,7 +22,7 @@ class SuiteRun:
 
     Attributes:
         suite: as registered.
-        folder: ``RUNS/SUITE``.
+        folder: ``RUNS/SUITE``, or ``RUNS/SUITE-PROFILE`` for a profile other than "full".
         runs: one run folder per chosen cell, in the suite's order.
         of: how many cells the suite has, chosen or not.
     """
@@ -41,6 +42,7 @@ def open_suite(
     runs_folder: Path,
     *,
     seeds: int | None = None,
+    profile: str = FULL,
     only: Sequence[str] = (),
     more_heads: Sequence[str] = (),
 ) -> SuiteRun:
@@ -49,7 +51,8 @@ def open_suite(
     Args:
         name: of the suite, or the path of its file.
         runs_folder: RUNS.
-        seeds: how many; the suite's own number if None.
+        seeds: how many; the profile's own number if None.
+        profile: see :class:`marginbench.grids.Suite`.
         only: names of heads; none for all.
         more_heads: heads to put into every comparison beside the suite's own, as
             :func:`marginbench.grids.parse_component` reads them.
@@ -60,13 +63,13 @@ def open_suite(
     """
     suite = find_suite(name)
     try:
-        declared = suite.cells(seeds)
+        declared = with_other_heads(suite.cells(seeds, profile))
         declared += _with_heads(declared, [parse_component(text) for text in more_heads])
         cells = [resolve_cell(cell) for cell in declared]
     except UserError as error:
         raise UserError(f"suite {suite.name!r}: {error}") from error
     _refuse_twins(suite, cells)
-    folder = runs_folder / suite.name
+    folder = runs_folder / (suite.name if profile == FULL else f"{suite.name}-{profile}")
     further = [parse_component(text).name for text in more_heads]
     chosen = _choose(suite, cells, [*only, *further] if only else [])
     return SuiteRun(suite, folder, [RunFolder(folder, cell) for cell in chosen], len(cells))

@@ -19,6 +19,7 @@ from marginbench.divergence import divergence
 from marginbench.evaluation import error_rates, final_evaluation
 from marginbench.experiment import Experiment, build_experiment, learning_rate
 from marginbench.lease import Lease
+from marginbench.step import TrainingStep
 from marginbench.store import RunFolder
 
 CHECKPOINT_SECONDS = 60.0
@@ -81,8 +82,9 @@ def train(
     reason = _divergence(experiment, progress) if progress.history else None
     last_save = time.monotonic()
     _training_mode(experiment)
+    step = TrainingStep(experiment, progress)
     while progress.iteration < schedule.iterations and reason is None:
-        _step(experiment, progress)
+        step()
         if progress.iteration in looks:
             _record(experiment, progress)
             _training_mode(experiment)
@@ -103,23 +105,6 @@ def train(
             last_save = time.monotonic()
     save()
     return _finish(experiment, progress, reason, folder, lease, started, resumed_at)
-
-
-def _step(experiment: Experiment, progress: Progress) -> None:
-    """One optimiser step; nothing in it waits for the device."""
-    cell = experiment.cell
-    rate = learning_rate(progress.iteration + 1, cell.optimiser, cell.schedule)
-    for group in experiment.optimiser.param_groups:
-        group["lr"] = rate
-    batch = experiment.batches[progress.iteration]
-    features = experiment.features(experiment.train_images[batch])
-    loss = experiment.head(features, experiment.train_labels[batch])
-    experiment.optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    experiment.optimiser.step()
-    progress.loss_sum += loss.detach().double()
-    progress.loss_count += 1
-    progress.iteration += 1
 
 
 def _training_mode(experiment: Experiment) -> None:

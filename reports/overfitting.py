@@ -1,4 +1,4 @@
-"""Training and test error against iteration, in the form of the paper's Figs. 6 and 7."""
+"""Training and test error against iteration (the paper's Fig. 6), and the gap at the end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 
 from marginbench.drawing import LabelStyle, label_styles, new_figure, use_error_scale
 from marginbench.results import finished_runs, history, settings
-from marginbench.sections import Picture, SectionContent, section
+from marginbench.sections import Picture, SectionContent, Table, section
 from marginbench.wording import slug
 
 PANELS = {
@@ -19,8 +19,8 @@ PANELS = {
 
 @section("overfitting", title="Overfitting curves", order=20)
 def overfitting(results: pd.DataFrame) -> SectionContent:
-    """One figure a setting: training error, test error, and their gap, one colour a head."""
-    pictures = []
+    """For every setting a figure, one colour a head, and a table of the gaps at the end."""
+    tables, pictures = [], []
     styles = label_styles(results["label"])
     for name, rows in settings(results):
         done = finished_runs(rows)
@@ -47,10 +47,34 @@ def overfitting(results: pd.DataFrame) -> SectionContent:
             + (f" to {seeds.max()}" if seeds.max() != seeds.min() else "")
             + (" finished run a head;" if seeds.max() == 1 else " finished runs a head;")
             + " errors of 0 are drawn at the lower edge. In the form of "
-            "Liu et al., ICML 2016, Figs. 6–7."
+            "Liu et al., ICML 2016, Fig. 6."
         )
         pictures.append(Picture(f"overfitting-{slug(name)}", caption, figure))
-    return SectionContent(pictures=pictures)
+        tables.append(_gaps(name, done))
+    return SectionContent(tables=tables, pictures=pictures)
+
+
+def _gaps(name: str, done: pd.DataFrame) -> Table:
+    """Training error, test error and gap of each head at the end, the smallest gap first."""
+    rows = []
+    for label, group in done.groupby("label", sort=False):
+        train, test = (100 * group[f"{k}_error"].astype(float) for k in ("train", "test"))
+        gap = test - train
+        rows.append((gap.mean(), [str(label), *map(_spread, (train, test, gap)), str(len(gap))]))
+    rows.sort(key=lambda row: row[0])
+    columns = ["head", "train error %", "test error %", "gap", "seeds"]
+    caption = (
+        f"{name}: overfitting at the end of training. The gap is test minus training error, in "
+        "percentage points, mean ± standard deviation over seeds; the smallest first. The "
+        "training error is taken in testing mode, on at most 10,000 training images."
+    )
+    frame = pd.DataFrame([cells for _, cells in rows], columns=columns)
+    return Table(f"overfitting-gap-{slug(name)}", caption, frame)
+
+
+def _spread(values: pd.Series) -> str:
+    spread = f" ± {values.std():.2f}" if len(values) > 1 else ""
+    return f"{values.mean():.2f}{spread}"
 
 
 def _draw(

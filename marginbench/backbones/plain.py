@@ -12,7 +12,8 @@ class PlainNetwork(Backbone):
     """Stages of (convolution, batch normalisation, PReLU), each closed by 2×2 max pooling.
 
     Pooling rounds up, as in Caffe. The features are a linear map of the last stage's output,
-    with no activation after it. Convolutions and the linear map are He-initialised (fan-in).
+    with no activation after it unless asked for. Convolutions and the linear map are
+    He-initialised (fan-in).
 
     Args:
         image_shape: (C, H, W).
@@ -20,6 +21,10 @@ class PlainNetwork(Backbone):
         kernel: odd; padding keeps the size.
         features: D.
         normalise_features: batch normalisation of the features.
+        activate_features: PReLU of the features, after their normalisation.
+        stem: filters of the convolutions before the first stage; no pooling after them.
+        stem_stride: of the stem's first convolution.
+        tail: filters of the convolutions after the last stage; no pooling after them.
     """
 
     def __init__(
@@ -29,24 +34,38 @@ class PlainNetwork(Backbone):
         kernel: int,
         features: int,
         normalise_features: bool = False,
+        *,
+        activate_features: bool = False,
+        stem: tuple[int, ...] = (),
+        stem_stride: int = 1,
+        tail: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
         channels, height, width = image_shape
         layers: list[nn.Module] = []
-        for stage in stages:
+
+        def convolve(stage: tuple[int, ...], stride: int = 1) -> None:
+            nonlocal channels, height, width
             for filters in stage:
-                layers += [
-                    nn.Conv2d(channels, filters, kernel, padding=kernel // 2, bias=False),
-                    nn.BatchNorm2d(filters),
-                    nn.PReLU(filters),
-                ]
+                layers.append(
+                    nn.Conv2d(channels, filters, kernel, stride, padding=kernel // 2, bias=False)
+                )
+                layers.extend([nn.BatchNorm2d(filters), nn.PReLU(filters)])
                 channels = filters
+                height, width = -(-height // stride), -(-width // stride)
+                stride = 1
+
+        convolve(stem, stem_stride)
+        for stage in stages:
+            convolve(stage)
             layers.append(nn.MaxPool2d(2, stride=2, ceil_mode=True))
             height, width = -(-height // 2), -(-width // 2)
+        convolve(tail)
         self.convolutions = nn.Sequential(*layers)
         self.linear = nn.Linear(channels * height * width, features)
         self.out_features = features
         self.normalisation = nn.BatchNorm1d(features) if normalise_features else nn.Identity()
+        self.activation = nn.PReLU(features) if activate_features else nn.Identity()
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
@@ -55,7 +74,7 @@ class PlainNetwork(Backbone):
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W) → (N, D)."""
         features = self.linear(self.convolutions(images).flatten(1))
-        return self.normalisation(features)
+        return self.activation(self.normalisation(features))
 
 
 @register_backbone("small")

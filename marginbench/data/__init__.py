@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from marginbench.cells import Component
 from marginbench.errors import UserError
 from marginbench.folder_imports import import_all_modules
 from marginbench.parameters import resolve
@@ -72,11 +73,26 @@ _registry: Registry[DataSource] = Registry(
 )
 
 
-def data_source(name: str) -> Callable[[DataSource], DataSource]:
-    """Function decorator: make a data source known. Keyword-only arguments are its parameters."""
+Completion = Callable[[dict[str, Any]], dict[str, Any]]
+
+_completions: dict[str, Completion] = {}
+
+
+def data_source(
+    name: str, *, complete: Completion | None = None
+) -> Callable[[DataSource], DataSource]:
+    """Function decorator: make a data source known. Keyword-only arguments are its parameters.
+
+    Args:
+        name: what a cell calls it.
+        complete: takes the checked parameters and fills in what only the files can tell, a hash
+            of their content say, so that it becomes part of the cell's key.
+    """
 
     def add(function: DataSource) -> DataSource:
         _registry.add(name, function, _registry.definition(function))
+        if complete is not None:
+            _completions[name] = complete
         return function
 
     return add
@@ -91,9 +107,12 @@ def resolve_data_parameters(name: str, given: Mapping[str, Any]) -> dict[str, An
     """The parameters of a data source, checked, with the defaults filled in.
 
     Raises:
-        UserError: an unknown source or parameter, or a value that is not allowed.
+        UserError: an unknown source or parameter, a value that is not allowed, or files that are
+            not there, of a source whose parameters they complete.
     """
-    return resolve(f"data source {name!r}", _registry.get(name), given)
+    values = resolve(f"data source {name!r}", _registry.get(name), given)
+    complete = _completions.get(name)
+    return values if complete is None else complete(values)
 
 
 def load_data(name: str, given: Mapping[str, Any]) -> ImageData:
@@ -122,3 +141,20 @@ def load_data(name: str, given: Mapping[str, Any]) -> ImageData:
             empty = data.class_names[int((counts == 0).nonzero()[0])]
             raise UserError(f"data source {name!r}: class {empty!r} has no training image")
     return data
+
+
+def check_data(components: Iterable[Component]) -> None:
+    """Load each of the data once, so that nothing is trained on what is damaged.
+
+    Args:
+        components: the ``data`` of the cells that are to be run.
+
+    Raises:
+        UserError: see :func:`load_data`.
+    """
+    seen: set[str] = set()
+    for component in components:
+        text = component.model_dump_json()
+        if text not in seen:
+            seen.add(text)
+            load_data(component.name, component.parameters)

@@ -1,0 +1,135 @@
+"""The networks of Table 1 in Liu et al., Large-Margin Softmax Loss, ICML 2016."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from marginbench.backbones import register_backbone
+from marginbench.backbones.plain import PlainNetwork
+from marginbench.errors import UserError
+from marginbench.parameters import Positive, PositiveInteger
+
+
+@dataclass(frozen=True)
+class Network:
+    """A column of Table 1.
+
+    Attributes:
+        filters: of Conv0, Conv1, ..., as printed; Conv0 is left out where the paper has none.
+        depths: convolutions in each of these blocks.
+        kernel: of every convolution.
+        features: D of the fully connected layer.
+        has_stem: whether the first block is Conv0, which no pooling follows.
+        stem_stride: of Conv0.
+        image_shape: (C, H, W) that the paper feeds it.
+    """
+
+    filters: tuple[int, ...]
+    depths: tuple[int, ...]
+    kernel: int
+    features: int
+    has_stem: bool
+    image_shape: tuple[int, int, int]
+    stem_stride: int = 1
+
+
+POOLED_STAGES = 3
+"""2×2 max pooling follows Conv1, Conv2 and Conv3; not Conv0, and not LFW's Conv4."""
+
+NETWORKS = {
+    "mnist-fig2": Network((32, 64, 128), (2, 2, 2), 5, 2, False, (1, 28, 28)),
+    "mnist": Network((64, 64, 64, 64), (1, 3, 3, 3), 3, 256, True, (1, 28, 28)),
+    "cifar10": Network((64, 64, 96, 128), (1, 4, 4, 4), 3, 256, True, (3, 32, 32)),
+    "cifar100": Network((96, 96, 192, 384), (1, 4, 4, 4), 3, 512, True, (3, 32, 32)),
+    "lfw": Network(
+        (64, 64, 256, 256, 256), (1, 4, 4, 4, 4), 3, 512, True, (3, 112, 96), stem_stride=2
+    ),
+}
+"""By the backbone's name. The paper does not tell LFW's image size; 112×96 is that of the same
+authors' SphereFace (CVPR 2017)."""
+
+
+def build_network(
+    name: str,
+    image_shape: tuple[int, int, int],
+    *,
+    width: float = 1.0,
+    filters: tuple[int, ...] = (),
+    features: int | None = None,
+    activate_features: bool = False,
+) -> PlainNetwork:
+    """A network of Table 1, at its width or another one.
+
+    Args:
+        name: a key of :data:`NETWORKS`.
+        image_shape: (C, H, W); the fully connected layer adapts to it.
+        width: what the printed numbers of filters are multiplied by, > 0; rounded, at least 1.
+        filters: of each block, instead of the printed ones; empty for those.
+        features: D; None for the printed one.
+        activate_features: batch normalisation and PReLU of the features.
+
+    Raises:
+        UserError: both ``width`` and ``filters``, or another number of filters than of blocks.
+    """
+    network = NETWORKS[name]
+    if filters and width != 1:
+        raise UserError(
+            f"backbone {name!r}: width = {width:g} beside filters = {list(filters)} is not "
+            "allowed; allowed: one of the two"
+        )
+    if filters and len(filters) != len(network.filters):
+        first = 0 if network.has_stem else 1
+        raise UserError(
+            f"backbone {name!r}: filters = {list(filters)} is not allowed; allowed: "
+            f"{len(network.filters)} numbers, of Conv{first} to "
+            f"Conv{first + len(network.filters) - 1}, or none"
+        )
+    chosen = filters or tuple(max(1, round(width * number)) for number in network.filters)
+    blocks = [(n,) * depth for n, depth in zip(chosen, network.depths, strict=True)]
+    stem = blocks.pop(0) if network.has_stem else ()
+    return PlainNetwork(
+        image_shape,
+        tuple(blocks[:POOLED_STAGES]),
+        network.kernel,
+        features or network.features,
+        normalise_features=activate_features,
+        activate_features=activate_features,
+        stem=stem,
+        stem_stride=network.stem_stride,
+        tail=tuple(number for block in blocks[POOLED_STAGES:] for number in block),
+    )
+
+
+def _register(name: str, *, activated: bool) -> Callable[..., PlainNetwork]:
+    own_features = NETWORKS[name].features
+
+    def backbone(
+        image_shape: tuple[int, int, int],
+        *,
+        width: Positive = 1.0,
+        filters: tuple[PositiveInteger, ...] = (),
+        features: PositiveInteger = own_features,
+        activate_features: bool = activated,
+    ) -> PlainNetwork:
+        return build_network(
+            name,
+            image_shape,
+            width=width,
+            filters=filters,
+            features=features,
+            activate_features=activate_features,
+        )
+
+    backbone.__qualname__ = f"{name} of Table 1"
+    return register_backbone(name)(backbone)
+
+
+# The paper says no more of the fully connected layer than its size. The authors' Caffe networks
+# normalise and activate it, and Fig. 2 shows features of either sign, so there it is bare. For
+# LFW the features themselves are compared, which an activation would confine to one orthant.
+_register("mnist-fig2", activated=False)
+_register("mnist", activated=True)
+_register("cifar10", activated=True)
+_register("cifar100", activated=True)
+_register("lfw", activated=False)

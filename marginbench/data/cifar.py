@@ -1,0 +1,206 @@
+"""CIFAR-10 and CIFAR-100, from their python files or an npz."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from marginbench.data import ImageData, data_source
+from marginbench.data.array_files import read_array_file
+from marginbench.data.downloads import fetch
+from marginbench.data.places import data_root
+from marginbench.data.splits import ImageSets, Validation, choose_images
+from marginbench.errors import UserError
+from marginbench.parameters import PositiveInteger
+
+ClassNumber = Annotated[int, Field(ge=0)]
+
+CIFAR10_TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
+
+
+@data_source("cifar10")
+def cifar10(
+    *,
+    validation: Validation = "none",
+    train_count: PositiveInteger | None = None,
+    test_count: PositiveInteger | None = None,
+    left_out: tuple[ClassNumber, ...] = (),
+) -> ImageData:
+    """CIFAR-10: 50,000 + 10,000 colour images of ten classes, 32×32 (Krizhevsky, 2009).
+
+    From ``DATA/cifar-10-batches-py``, or else ``DATA/cifar10.npz`` (see ``cifar100``); downloaded
+    if neither is there. The parameters are those of
+    :func:`marginbench.data.splits.choose_images`.
+
+    Raises:
+        UserError: files that are missing or damaged, or parameters that are not allowed.
+    """
+    owner = "data source 'cifar10'"
+    sets = _sets(
+        *(owner, "CIFAR10", "cifar10.npz", "cifar-10-batches-py"),
+        *(CIFAR10_TRAIN, ("test_batch",), "batches.meta", "labels", "label_names", 10),
+    )
+    return choose_images(
+        owner,
+        sets,
+        validation=validation,
+        train_count=train_count,
+        test_count=test_count,
+        left_out=left_out,
+    )
+
+
+@data_source("cifar100")
+def cifar100(
+    *,
+    validation: Validation = "none",
+    train_count: PositiveInteger | None = None,
+    test_count: PositiveInteger | None = None,
+    left_out: tuple[ClassNumber, ...] = (),
+) -> ImageData:
+    """CIFAR-100: 50,000 + 10,000 colour images of a hundred classes, 32×32 (Krizhevsky, 2009).
+
+    From ``DATA/cifar-100-python``, or else ``DATA/cifar100.npz`` with x_train, y_train, x_test,
+    y_test (uint8 (N, 32, 32, 3) and fine labels) and, if wished, classes; downloaded if neither
+    is there. The images come in an order of their own, the same from either file, so that one
+    seed means one run. The parameters are those of
+    :func:`marginbench.data.splits.choose_images`.
+
+    Raises:
+        UserError: files that are missing or damaged, or parameters that are not allowed.
+    """
+    owner = "data source 'cifar100'"
+    sets = _sets(
+        *(owner, "CIFAR100", "cifar100.npz", "cifar-100-python"),
+        *(("train",), ("test",), "meta", "fine_labels", "fine_label_names", 100),
+    )
+    return choose_images(
+        owner,
+        sets,
+        validation=validation,
+        train_count=train_count,
+        test_count=test_count,
+        left_out=left_out,
+    )
+
+
+def _sets(
+    owner: str,
+    dataset: str,
+    npz: str,
+    folder_name: str,
+    train_files: tuple[str, ...],
+    test_files: tuple[str, ...],
+    names_file: str,
+    labels_field: str,
+    names_field: str,
+    classes: int,
+) -> ImageSets:
+    root = data_root()
+    if not (root / folder_name).is_dir() and (root / npz).is_file():
+        sets = read_array_file(owner, root / npz)
+        if sets.train_images.shape[1:] != (3, 32, 32) or len(sets.class_names) != classes:
+            raise UserError(
+                f"{owner}: {str(root / npz)!r} has images of {sets.train_images.shape[1:]} "
+                f"(channels, height, width) in {len(sets.class_names)} classes; allowed: "
+                f"(3, 32, 32) in {classes}"
+            )
+    else:
+        files = (*train_files, *test_files, names_file)
+        folder = fetch(owner, dataset, root, folder_name, files)
+        train = _read_batches(owner, folder, train_files, labels_field)
+        test = _read_batches(owner, folder, test_files, labels_field)
+        names = _read_pickle(owner, folder / names_file).get(names_field)
+        if not isinstance(names, list) or len(names) != classes:
+            raise UserError(
+                f"{owner}: {str(folder / names_file)!r} has no list of {classes} {names_field}"
+            )
+        sets = ImageSets(*train, *test, tuple(_text(name) for name in names))
+    return _in_own_order(sets)
+
+
+def _in_own_order(sets: ImageSets) -> ImageSets:
+    """Sorted by the images' hashes: an order that no file decides and that mixes the classes."""
+    parts = []
+    for images, labels in (
+        (sets.train_images, sets.train_labels),
+        (sets.test_images, sets.test_labels),
+    ):
+        keys = [
+            (hashlib.sha256(image.tobytes()).digest(), label)
+            for image, label in zip(images, labels, strict=True)
+        ]
+        order = sorted(range(len(keys)), key=keys.__getitem__)
+        parts += [images[order], labels[order]]
+    return ImageSets(*parts, sets.class_names)
+
+
+def _read_batches(
+    owner: str, folder: Path, files: tuple[str, ...], labels_field: str
+) -> tuple[np.ndarray, np.ndarray]:
+    images, labels = [], []
+    for name in files:
+        batch = _read_pickle(owner, folder / name)
+        data, numbers = batch.get("data"), batch.get(labels_field)
+        if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (3072,):
+            raise UserError(
+                f"{owner}: {str(folder / name)!r} is damaged: 'data' must be bytes (N, 3072)"
+            )
+        if not isinstance(numbers, list) or not all(type(n) is int for n in numbers):
+            raise UserError(
+                f"{owner}: {str(folder / name)!r} is damaged: {labels_field!r} must be a list "
+                "of integers"
+            )
+        if len(numbers) != len(data):
+            raise UserError(
+                f"{owner}: {str(folder / name)!r} is damaged: {len(data)} images and "
+                f"{len(numbers)} labels"
+            )
+        images.append(data.reshape(-1, 3, 32, 32))
+        labels.append(np.array(numbers, dtype=np.int64))
+    return np.concatenate(images), np.concatenate(labels)
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Admits numpy arrays and plain values only: a pickle could run code otherwise."""
+
+    ADMITTED = frozenset(
+        {
+            ("numpy.core.multiarray", "_reconstruct"),
+            ("numpy._core.multiarray", "_reconstruct"),
+            ("numpy.core.numeric", "_frombuffer"),
+            ("numpy._core.numeric", "_frombuffer"),
+            ("numpy", "ndarray"),
+            ("numpy", "dtype"),
+            ("_codecs", "encode"),
+        }
+    )
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self.ADMITTED:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        return super().find_class(module, name)
+
+
+def _read_pickle(owner: str, path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            # The published files were written by Python 2.
+            value = _PlainUnpickler(file, encoding="latin1").load()
+    except FileNotFoundError:
+        raise UserError(f"{owner}: {str(path)!r} does not exist") from None
+    except Exception as error:
+        # A damaged pickle raises nearly anything.
+        raise UserError(f"{owner}: {str(path)!r} is damaged: {error}") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{owner}: {str(path)!r} is damaged: it holds no dictionary")
+    return {_text(key): item for key, item in value.items()}
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,45 @@
+"""Decoded images on disk: once for all processes, under a key that says what they are."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import zipfile
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from marginbench.atomic_files import write_atomically
+from marginbench.data.places import cache_folder
+from marginbench.data.splits import ImageSets
+
+FORMAT = 1
+ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+
+
+def decoded_once(what: dict[str, Any], decode: Callable[[], ImageSets]) -> ImageSets:
+    """The image sets of that description: from the cache, or decoded and put there.
+
+    Processes that start at once may decode at once; each writes a whole file or none, and all
+    of them the same one. A file that does not read well is made again. Where the cache cannot be
+    written, decoding works all the same.
+
+    Args:
+        what: everything that decides the arrays; plain values, the content's hash among them.
+        decode: makes them.
+    """
+    text = json.dumps({"format": FORMAT, **what}, sort_keys=True)
+    path = cache_folder() / "decoded" / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.npz"
+    unreadable = contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+    with unreadable, np.load(path, allow_pickle=False) as file:
+        names = tuple(str(name) for name in file["class_names"])
+        return ImageSets(*(file[name] for name in ARRAYS), names)
+    sets = decode()
+    arrays = {name: getattr(sets, name) for name in ARRAYS}
+    arrays["class_names"] = np.array(sets.class_names)
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, lambda file: np.savez(file, **arrays))
+    return sets

@@ -1,0 +1,124 @@
+"""MNIST and Fashion-MNIST, from their idx files."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from marginbench.data import ImageData, data_source
+from marginbench.data.downloads import fetch
+from marginbench.data.places import data_root
+from marginbench.data.splits import ImageSets, Validation, choose_images
+from marginbench.errors import UserError
+from marginbench.parameters import PositiveInteger
+
+FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+FASHION = (
+    *("T-shirt/top", "trouser", "pullover", "dress", "coat"),
+    *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
+)
+
+
+@data_source("mnist")
+def mnist(
+    *,
+    validation: Validation = "none",
+    train_count: PositiveInteger | None = None,
+    test_count: PositiveInteger | None = None,
+) -> ImageData:
+    """MNIST: 60,000 + 10,000 handwritten digits, 28×28 (LeCun et al., 1998).
+
+    From ``DATA/MNIST/raw``: the four idx files, gzipped or not; downloaded if it is not there.
+    The parameters are those of :func:`marginbench.data.splits.choose_images`.
+
+    Raises:
+        UserError: files that are missing or damaged, or counts that are not allowed.
+    """
+    names = tuple(str(digit) for digit in range(10))
+    owner = "data source 'mnist'"
+    sets = _read_sets(owner, "MNIST", names)
+    return choose_images(
+        owner, sets, validation=validation, train_count=train_count, test_count=test_count
+    )
+
+
+@data_source("fashion-mnist")
+def fashion_mnist(
+    *,
+    validation: Validation = "none",
+    train_count: PositiveInteger | None = None,
+    test_count: PositiveInteger | None = None,
+) -> ImageData:
+    """Fashion-MNIST: 60,000 + 10,000 pieces of clothing, 28×28 (Xiao et al., 2017).
+
+    From ``DATA/FashionMNIST/raw``; everything else as for ``mnist``.
+
+    Raises:
+        UserError: files that are missing or damaged, or counts that are not allowed.
+    """
+    owner = "data source 'fashion-mnist'"
+    sets = _read_sets(owner, "FashionMNIST", FASHION)
+    return choose_images(
+        owner, sets, validation=validation, train_count=train_count, test_count=test_count
+    )
+
+
+def _read_sets(owner: str, dataset: str, class_names: tuple[str, ...]) -> ImageSets:
+    folder = fetch(owner, dataset, data_root(), f"{dataset}/raw", FILES)
+    arrays = [read_idx(owner, folder / name) for name in FILES]
+    for name, array in zip(FILES, arrays, strict=True):
+        expected = 3 if "idx3" in name else 1
+        if array.ndim != expected:
+            raise UserError(
+                f"{owner}: {str(folder / name)!r} has {array.ndim} dimensions; allowed: {expected}"
+            )
+    train_images, train_labels, test_images, test_labels = arrays
+    return ImageSets(
+        train_images=train_images[:, None],
+        train_labels=train_labels.astype(np.int64),
+        test_images=test_images[:, None],
+        test_labels=test_labels.astype(np.int64),
+        class_names=class_names,
+    )
+
+
+def read_idx(owner: str, path: Path) -> np.ndarray:
+    """An array of bytes from an idx file, gzipped (``.gz`` added to its name) or not.
+
+    Args:
+        owner: for messages.
+        path: without the ``.gz``.
+
+    Raises:
+        UserError: there is no such file, or it is damaged.
+    """
+    zipped = path.with_name(path.name + ".gz")
+    try:
+        content = path.read_bytes() if path.exists() else gzip.decompress(zipped.read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"{owner}: {str(path)!r} does not exist, nor does it with '.gz'") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{owner}: {str(path)!r} cannot be read: {error}") from error
+    # idx: two zero bytes, the type (8: unsigned byte), the number of dimensions, then each
+    # dimension as a big-endian 32-bit integer, then the data.
+    if len(content) < 4 or content[:3] != b"\0\0\x08" or len(content) < 4 + 4 * content[3]:
+        raise UserError(f"{owner}: {str(path)!r} is damaged: it is no idx file of bytes")
+    dimensions = content[3]
+    shape = struct.unpack(f">{dimensions}I", content[4 : 4 + 4 * dimensions])
+    data = np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * dimensions)
+    expected = int(np.prod(shape, dtype=np.int64))
+    if len(data) != expected:
+        raise UserError(
+            f"{owner}: {str(path)!r} is damaged: {len(data):,} bytes of data, and its header "
+            f"tells of {expected:,}"
+        )
+    return data.reshape(shape)

@@ -1,0 +1,54 @@
+"""Where images lie, and where what was decoded from them is kept."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path, PurePosixPath
+
+from marginbench.errors import UserError
+
+ROOT_VARIABLE = "MARGINBENCH_DATA"
+CACHE_VARIABLE = "MARGINBENCH_CACHE"
+
+
+def data_root() -> Path:
+    """The folder that all names of data are relative to; it need not exist yet.
+
+    It is ``MARGINBENCH_DATA`` (which ``--data`` sets), else ``~/.cache/marginbench/data``. A cell
+    names its data relative to it, so that data which moves as a whole stays the same data.
+    """
+    given = os.environ.get(ROOT_VARIABLE)
+    return Path(given).expanduser().absolute() if given else _default_cache() / "data"
+
+
+def cache_folder() -> Path:
+    """Where decoded images are kept: ``MARGINBENCH_CACHE``, else ``~/.cache/marginbench``."""
+    given = os.environ.get(CACHE_VARIABLE)
+    return Path(given).expanduser().absolute() if given else _default_cache()
+
+
+def place_of(owner: str, name: str) -> Path:
+    """The place of a user's own images, from their name below the data root.
+
+    Raises:
+        UserError: the name leaves the root or is absolute, or nothing is there.
+    """
+    parts = PurePosixPath(name).parts
+    if not parts or PurePosixPath(name).is_absolute() or ".." in parts or "~" in name:
+        raise UserError(
+            f"{owner}: name = {name!r} is not allowed; allowed: a name relative to the data "
+            f"folder {str(data_root())!r} (set it by --data or {ROOT_VARIABLE}), so that the "
+            "data can move without becoming other data"
+        )
+    place = data_root().joinpath(*parts)
+    if not place.exists():
+        raise UserError(
+            f"{owner}: {str(place)!r} does not exist; the name {name!r} is relative to the data "
+            f"folder, which --data or {ROOT_VARIABLE} sets"
+        )
+    return place
+
+
+def _default_cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "marginbench"

@@ -1,0 +1,109 @@
+"""One head in networks of several widths: errors against iteration, the paper's Fig. 7."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pandas as pd
+import seaborn as sns
+
+from marginbench.drawing import new_figure
+from marginbench.results import finished_runs, history
+from marginbench.sections import Picture, SectionContent, Table, section
+from marginbench.store import State
+from marginbench.wording import slug
+
+WIDTH_PARAMETERS = ("filters", "width", "widths")
+PANELS = {"train_error": "Training error", "test_error": "Test error"}
+
+
+@section("widths", title="Widths", order=25)
+def widths(results: pd.DataFrame) -> SectionContent:
+    """For every head that ran in networks which differ in width only: a figure and a table."""
+    tables, pictures = [], []
+    known = results.assign(
+        width=[_width(p) for p in results["backbone_parameters"]],
+        experiment=[_apart_from_width(row) for row in results.to_dict("records")],
+    )
+    for _, rows in known.groupby("experiment", sort=False):
+        if rows["width"].nunique() < 2:
+            continue
+        first = rows.iloc[0]
+        name = f"{first['data']}, {first['backbone']}, {first['label']}"
+        tables.append(_table(name, rows))
+        done = finished_runs(rows)
+        if not done.empty:
+            pictures.append(_picture(name, done))
+    return SectionContent(tables=tables, pictures=pictures)
+
+
+def _width(parameters: dict[str, Any]) -> str:
+    filters = parameters.get("filters") or parameters.get("widths")
+    if filters:
+        return "/".join(str(number) for number in filters)
+    return f"width {parameters['width']:g}" if "width" in parameters else ""
+
+
+def _apart_from_width(row: dict[str, Any]) -> str:
+    """Equal for runs that differ in width and seed only."""
+    network = {k: v for k, v in row["backbone_parameters"].items() if k not in WIDTH_PARAMETERS}
+    parts = [row["data"], row["data_parameters"], row["backbone"], network, row["head"]]
+    parts += [row["head_parameters"], row["iterations"], row["precision"]]
+    parts += [row["learning_rate"], row["augmentation"]]
+    return json.dumps(parts, sort_keys=True, default=str)
+
+
+def _picture(name: str, rows: pd.DataFrame) -> Picture:
+    figure, axes = new_figure(1, 2, width=4.8, height=3.9)
+    curves = history(rows).merge(rows[["key", "width"]], on="key")
+    means = curves.groupby(["width", "iteration"], sort=False).mean(numeric_only=True)
+    names = list(dict.fromkeys(rows["width"]))
+    palette = dict(zip(names, sns.color_palette("viridis", len(names)), strict=True))
+    for axis, (column, title) in zip(axes, PANELS.items(), strict=True):
+        for width, colour in palette.items():
+            curve = 100 * means.loc[width, column]
+            axis.plot(curve.index, curve, color=colour, label=width, linewidth=1.5)
+        axis.set_title(title)
+        axis.set_xlabel("iteration")
+        axis.set_ylabel("error (%)")
+        axis.set_ylim(bottom=0)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", frameon=False, title="filters")
+    seeds = rows.groupby("width").size()
+    caption = (
+        f"{name}: error against iteration at several numbers of filters, mean over {seeds.min()}"
+        + (f" to {seeds.max()}" if seeds.max() != seeds.min() else "")
+        + " finished run(s) each. In the form of Liu et al., ICML 2016, Fig. 7, of whose four "
+        "networks the paper names one, 32/32/64/128."
+    )
+    return Picture(f"widths-{slug(name)}", caption, figure)
+
+
+def _table(name: str, rows: pd.DataFrame) -> Table:
+    cells = []
+    for width, group in rows.groupby("width", sort=False):
+        done = finished_runs(group)
+        train, test = (100 * done[f"{k}_error"].astype(float) for k in ("train", "test"))
+        diverged = int((group["state"] == State.DIVERGED.value).sum())
+        cells.append(
+            {
+                "filters": width,
+                "test error %": _mean_and_deviation(test),
+                "train error %": _mean_and_deviation(train),
+                "gap": _mean_and_deviation(test - train),
+                "seeds": (
+                    str(len(done)) if len(done) == len(group) else f"{len(done)} of {len(group)}"
+                )
+                + (f", {diverged} diverged" if diverged else ""),
+            }
+        )
+    caption = f"{name}: errors at the end by the number of filters, mean ± standard deviation."
+    return Table(f"widths-{slug(name)}", caption, pd.DataFrame(cells))
+
+
+def _mean_and_deviation(values: pd.Series) -> str:
+    if values.empty:
+        return "–"
+    spread = f" ± {values.std():.2f}" if len(values) > 1 else ""
+    return f"{values.mean():.2f}{spread}"

@@ -1,0 +1,79 @@
+"""CIFAR-10 with and without augmentation: Table 3 of Liu et al., ICML 2016."""
+
+from __future__ import annotations
+
+from marginbench.cells import Cell
+from marginbench.grids import suite
+
+from .paper import (
+    CIFAR10_ANNEALING,
+    CIFAR10_PLUS_ANNEALING,
+    PAPER_SIZE,
+    SMALL,
+    SMALL_CIFAR_FLOOR,
+    SMALL_LEARNING_RATE,
+    SMALL_PROFILE,
+    Annealing,
+    Size,
+    cells,
+    further_rows,
+    paper_rows,
+)
+
+NEEDS = "CIFAR-10 (163 MB, fetched on first use); full: a GPU"
+
+# As for MNIST: ten classes.
+MARGIN, SCALE = 0.3, 10.0
+
+SMALL_CIFAR10 = Size(
+    iterations=350,
+    batch_size=64,
+    evaluations=3,
+    data=(("train_count", 5_000), ("test_count", 2_000)),
+    backbone=(("width", 0.125), ("features", 64)),
+    learning_rate=SMALL_LEARNING_RATE,
+    lambda_min=SMALL_CIFAR_FLOOR,
+    note=", small profile",
+)
+
+
+@suite(
+    "cifar10",
+    description="Table 3, CIFAR10: the paper's rows and the heads beyond it, no augmentation",
+    needs=NEEDS,
+    seeds=5,
+    profiles=SMALL_PROFILE,
+)
+def cifar10(seeds: list[int], profile: str) -> list[Cell]:
+    """Table 3's first column."""
+    return _table3("CIFAR10 (Table 3)", CIFAR10_ANNEALING, "none", seeds, profile)
+
+
+@suite(
+    "cifar10+",
+    description="Table 3, CIFAR10+: the same with random crops and flips",
+    needs=NEEDS,
+    seeds=5,
+    profiles=SMALL_PROFILE,
+)
+def cifar10_plus(seeds: list[int], profile: str) -> list[Cell]:
+    """Table 3's second column: pad 4, random crop, flip."""
+    return _table3("CIFAR10+ (Table 3)", CIFAR10_PLUS_ANNEALING, "crop-flip", seeds, profile)
+
+
+def _table3(
+    setting: str, course: Annealing, augmentation: str, seeds: list[int], profile: str
+) -> list[Cell]:
+    size = SMALL_CIFAR10 if profile == SMALL else PAPER_SIZE
+    annealing = course.parameters(size)
+    rows = paper_rows(annealing)
+    rows += further_rows(annealing, MARGIN, SCALE, every_other=profile != SMALL)
+    return cells(
+        setting,
+        size,
+        data="cifar10",
+        backbone="cifar10",
+        head=rows,
+        seeds=seeds,
+        augmentation=augmentation,
+    )

@@ -1,0 +1,121 @@
+"""Learning rate, margin, scale and λ's floor, chosen on a split of the training set.
+
+The test set is never looked at: the data's ``validation`` is "held-out", the paper's 45k/5k. What
+these suites find best is what a user may put into the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from marginbench.cells import Cell, Component
+from marginbench.grids import component, suite
+
+from . import cifar10, cifar100, mnist
+from .paper import (
+    CIFAR10_ANNEALING,
+    MNIST_ANNEALING,
+    PAPER_SIZE,
+    SMALL,
+    Annealing,
+    Size,
+    cells,
+)
+
+LEARNING_RATES = (0.2, 0.1, 0.05, 0.02)
+SMALL_LEARNING_RATES = (0.1, 0.025)
+LAMBDA_FLOORS = (0.0, 0.5, 5.0)
+SMALL_LAMBDA_FLOORS = (0.0, 5.0)
+SECTIONS = ("tuning", "account")
+
+
+def _grid(
+    data: str, backbone: str, size: Size, course: Annealing, scales: tuple[float, ...], small: bool
+) -> Callable[[list[int]], list[Cell]]:
+    """Seeds → cells: each head at each learning rate, margins and scales within."""
+
+    def heads() -> list[Component]:
+        multiplicative = [
+            component("l-softmax", m=m, **course.parameters(replace(size, lambda_min=floor)))
+            for m in ((4,) if small else (2, 3, 4))
+            for floor in (SMALL_LAMBDA_FLOORS if small else LAMBDA_FLOORS)
+        ]
+        additive = [
+            component(name, m=m, s=s)
+            for name in ("am-softmax", "arcface")
+            for m in ((0.3,) if small else (0.1, 0.2, 0.3, 0.4))
+            for s in scales
+        ]
+        return [component("softmax"), component("hinge"), *multiplicative, *additive]
+
+    def make(seeds: list[int]) -> list[Cell]:
+        return [
+            cell
+            for rate in (SMALL_LEARNING_RATES if small else LEARNING_RATES)
+            for cell in cells(
+                f"{data}, held-out images, learning rate {rate:g}",
+                replace(size, learning_rate=rate),
+                data=data,
+                backbone=backbone,
+                head=heads(),
+                seeds=seeds,
+                data_parameters={"validation": "held-out"},
+            )
+        ]
+
+    return make
+
+
+def _small(size: Size) -> Size:
+    """One seed and few looks; the held-out images of a part of the training set."""
+    data = tuple(item for item in size.data if item[0] != "test_count")
+    return replace(size, data=(*data, ("test_count", 1_000)), evaluations=2)
+
+
+@suite(
+    "tune-mnist",
+    description="learning rate, margin, scale and λ's floor on MNIST, by held-out images",
+    needs=mnist.NEEDS,
+    seeds=1,
+    profiles={SMALL: 1},
+    sections=SECTIONS,
+)
+def tune_mnist(seeds: list[int], profile: str) -> list[Cell]:
+    """For the suite ``mnist``."""
+    small = profile == SMALL
+    size = _small(mnist.SMALL_MNIST) if small else PAPER_SIZE
+    scales = (8.0, 16.0) if small else (8.0, 10.0, 16.0, 30.0)
+    return _grid("mnist", "mnist", size, MNIST_ANNEALING, scales, small)(seeds)
+
+
+@suite(
+    "tune-cifar10",
+    description="the same on CIFAR-10",
+    needs=cifar10.NEEDS,
+    seeds=1,
+    profiles={SMALL: 1},
+    sections=SECTIONS,
+)
+def tune_cifar10(seeds: list[int], profile: str) -> list[Cell]:
+    """For the suite ``cifar10``."""
+    small = profile == SMALL
+    size = _small(cifar10.SMALL_CIFAR10) if small else PAPER_SIZE
+    scales = (8.0, 16.0) if small else (8.0, 10.0, 16.0, 30.0)
+    return _grid("cifar10", "cifar10", size, CIFAR10_ANNEALING, scales, small)(seeds)
+
+
+@suite(
+    "tune-cifar100",
+    description="the same on CIFAR-100",
+    needs=cifar100.NEEDS,
+    seeds=1,
+    profiles={SMALL: 1},
+    sections=SECTIONS,
+)
+def tune_cifar100(seeds: list[int], profile: str) -> list[Cell]:
+    """For the suites ``cifar100`` and ``fig6``."""
+    small = profile == SMALL
+    size = _small(cifar100.SMALL_CIFAR100) if small else PAPER_SIZE
+    scales = (16.0, 30.0) if small else (12.0, 16.0, 24.0, 30.0, 64.0)
+    return _grid("cifar100", "cifar100", size, CIFAR10_ANNEALING, scales, small)(seeds)

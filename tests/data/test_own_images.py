@@ -1,0 +1,229 @@
+"""A user's folder of images and npz file."""
+
+import multiprocessing
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from marginbench.cells import Schedule, make_cell, resolve_cell
+from marginbench.data import load_data, resolve_data_parameters
+from marginbench.data.content import _key_once
+from marginbench.errors import UserError
+from marginbench.grids import component
+
+
+@pytest.fixture(autouse=True)
+def _fresh_process():
+    _key_once.cache_clear()
+
+
+def key_of(source, **parameters):
+    cell = make_cell(
+        data=component(source, **parameters),
+        backbone=component("small"),
+        head=component("softmax"),
+        schedule=Schedule(iterations=20, batch_size=4),
+    )
+    return resolve_cell(cell).key
+
+
+def test_a_folder_with_train_and_test(write_folder):
+    place = write_folder()
+    data = load_data("folder", {"name": "mine"})
+    assert data.image_shape == (3, 7, 9)
+    assert data.class_names == ("ant", "bee")
+    assert data.train_labels.tolist() == data.test_labels.tolist() == [0] * 4 + [1] * 4
+    expected = np.asarray(Image.open(place / "test" / "bee" / "2.png")).transpose(2, 0, 1)
+    assert np.array_equal(data.test_images[6], expected)
+
+
+def test_one_folder_is_split_by_share(write_folder):
+    write_folder(splits=("",), each=10)
+    data = load_data("folder", {"name": "mine", "test_share": 0.3})
+    assert np.bincount(data.train_labels).tolist() == [7, 7]
+    assert np.bincount(data.test_labels).tolist() == [3, 3]
+    images = torch.cat([data.train_images, data.test_images])
+    assert len({image.numpy().tobytes() for image in images}) == 20
+
+
+def test_images_are_resized_and_turned_grey(write_folder):
+    place = write_folder()
+    Image.new("RGB", (40, 20), (200, 100, 0)).save(place / "train" / "ant" / "large.jpg")
+    with pytest.raises(UserError, match=r"40×20 pixels .* is 9×7; give size"):
+        load_data("folder", {"name": "mine"})
+    data = load_data("folder", {"name": "mine", "size": 12, "colour": "grey"})
+    assert data.image_shape == (1, 12, 12)
+    large = data.train_images[4].float()
+    assert large.mean().item() == pytest.approx(0.299 * 200 + 0.587 * 100, abs=3)
+
+
+def test_decoding_happens_once(write_folder, monkeypatch):
+    write_folder()
+    first = load_data("folder", {"name": "mine", "size": 8})
+    monkeypatch.setattr("marginbench.data.own_images.read_pictures", None)
+    second = load_data("folder", {"name": "mine", "size": 8, "train_count": 4})
+    assert second.train_images.shape == (4, 3, 8, 8)
+    assert torch.equal(first.test_images, second.test_images)
+
+
+def test_a_damaged_cache_is_made_again(write_folder, tmp_path):
+    write_folder()
+    first = load_data("folder", {"name": "mine"})
+    (cached,) = (tmp_path / "cache" / "decoded").iterdir()
+    cached.write_bytes(cached.read_bytes()[:200])
+    assert torch.equal(load_data("folder", {"name": "mine"}).train_images, first.train_images)
+
+
+def _load(queue):
+    queue.put(load_data("folder", {"name": "mine", "size": 16}).train_images.sum().item())
+
+
+def test_processes_that_start_at_once_agree(write_folder, tmp_path):
+    write_folder(each=20)
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    processes = [context.Process(target=_load, args=(queue,)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    sums = {queue.get(timeout=60) for _ in processes}
+    for process in processes:
+        process.join()
+    assert sums == {load_data("folder", {"name": "mine", "size": 16}).train_images.sum().item()}
+    assert len(list((tmp_path / "cache" / "decoded").iterdir())) == 1
+
+
+def test_an_unwritable_cache_costs_only_time(write_folder, tmp_path):
+    write_folder()
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    assert load_data("folder", {"name": "mine"}).num_classes == 2
+
+
+def test_images_that_move_keep_their_key_and_images_that_change_do_not(
+    write_folder, root, tmp_path, monkeypatch
+):
+    place = write_folder()
+    before = key_of("folder", name="mine")
+    shutil.move(root, tmp_path / "elsewhere")
+    monkeypatch.setenv("MARGINBENCH_DATA", str(tmp_path / "elsewhere"))
+    assert key_of("folder", name="mine") == before
+    _key_once.cache_clear()
+    moved = tmp_path / "elsewhere" / "mine" / "train" / "ant"
+    Image.new("RGB", (9, 7)).save(moved / "0.png")
+    assert key_of("folder", name="mine") != before
+    assert not place.exists()
+
+
+def test_a_cell_with_its_content_needs_no_data_until_it_runs(write_folder):
+    write_folder()
+    content = resolve_data_parameters("folder", {"name": "mine"})["content"]
+    before = key_of("folder", name="mine")
+    assert key_of("folder", name="mine", content=content) == before
+    assert key_of("folder", name="gone", content=content) != before
+    with pytest.raises(UserError, match=r"'/.*gone' does not exist"):
+        load_data("folder", {"name": "gone", "content": content})
+    with pytest.raises(UserError, match="the files have changed since"):
+        load_data("folder", {"name": "mine", "content": "0" * 16})
+
+
+@pytest.mark.parametrize("name", ["/etc", "../x", "a/../../x", "", "~/x"])
+def test_names_that_leave_the_data_folder_are_refused(name):
+    with pytest.raises(UserError, match="relative to the data folder"):
+        resolve_data_parameters("folder", {"name": name})
+
+
+def test_folders_that_cannot_be_trained_on_are_refused(write_folder):
+    place = write_folder()
+    ask = {"name": "mine"}
+    with pytest.raises(UserError, match=r"test_share = 0\.5 is not allowed"):
+        load_data("folder", {**ask, "test_share": 0.5})
+    (place / "test" / "cat").mkdir()
+    with pytest.raises(UserError, match="cat' is a class that the training images do not have"):
+        load_data("folder", ask)
+    (place / "train" / "cat").mkdir()
+    with pytest.raises(UserError, match="class 'cat' has no image"):
+        load_data("folder", ask)
+    (place / "train" / "cat" / "x.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match="the files have changed since"):
+        load_data("folder", ask)
+    with pytest.raises(UserError, match=r"cat/x.png' cannot be decoded"):
+        load_data("folder", ask)
+    shutil.rmtree(place / "test")
+    _key_once.cache_clear()
+    with pytest.raises(UserError, match="has no 'train' and 'test'"):
+        load_data("folder", ask)
+
+
+def test_deep_images_are_refused(write_folder):
+    place = write_folder()
+    Image.fromarray(np.zeros((7, 9), dtype=np.uint16)).save(place / "train" / "ant" / "deep.png")
+    with pytest.raises(UserError, match="mode 'I;16'; allowed: images of 8 bits"):
+        load_data("folder", {"name": "mine"})
+
+
+@pytest.fixture
+def arrays():
+    random = np.random.default_rng(0)
+    return {
+        "x_train": random.integers(0, 256, (12, 6, 5), dtype=np.uint8),
+        "y_train": np.tile([0, 1, 2], 4),
+        "x_test": random.integers(0, 256, (6, 6, 5), dtype=np.uint8),
+        "y_test": np.tile([0, 1, 2], 2),
+    }
+
+
+def test_an_npz_in_either_layout_grey_or_colour(root, arrays):
+    np.savez(root / "keras.npz", **arrays)
+    grey = load_data("npz", {"name": "keras.npz"})
+    assert grey.image_shape == (1, 6, 5)
+    assert np.array_equal(grey.train_images[:, 0], arrays["x_train"])
+    medmnist = {
+        "train_images": np.stack([arrays["x_train"]] * 3, axis=3),
+        "train_labels": arrays["y_train"][:, None],
+        "test_images": np.stack([arrays["x_test"]] * 3, axis=3),
+        "test_labels": arrays["y_test"][:, None],
+        "val_images": np.zeros(3),
+    }
+    np.savez(root / "med.npz", **medmnist)
+    colour = load_data("npz", {"name": "med.npz"})
+    assert colour.image_shape == (3, 6, 5)
+    assert torch.equal(colour.test_images[:, 1:2], grey.test_images)
+    assert torch.equal(colour.test_labels, grey.test_labels)
+    assert load_data("npz", {"name": "med.npz", "size": 10}).image_shape == (3, 10, 10)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"x_train": np.array([None] * 12)}, ["arrays of objects are not allowed"]),
+        ({"x_train": np.zeros((12, 6, 5))}, ["x_train is float64", "uint8 (N, H, W)"]),
+        ({"x_test": np.zeros((6, 6, 5, 4), np.uint8)}, ["x_test", "(6, 6, 5, 4)"]),
+        ({"y_train": np.full(12, 0.5)}, ["y_train is float64", "whole numbers"]),
+        ({"y_train": np.tile([0, 1], 6)}, ["class '2' has no training image"]),
+        ({"y_train": np.zeros(11, int)}, ["12 training images have 11 labels"]),
+        ({"y_test": np.full(6, -1)}, ["test label -1 is not allowed; allowed: 0 to 2"]),
+        ({"x_test": np.zeros((6, 7, 5), np.uint8)}, ["(1, 7, 5)", "must agree"]),
+        ({"x_train": np.zeros((0, 6, 5), np.uint8), "y_train": np.zeros(0, int)}, ["no training"]),
+    ],
+)
+def test_wrong_arrays_are_refused(root, arrays, change, words):
+    np.savez(root / "x.npz", **(arrays | change))
+    with pytest.raises(UserError) as refusal:
+        load_data("npz", {"name": "x.npz"})
+    for word in words:
+        assert word in str(refusal.value)
+
+
+def test_files_that_are_no_such_npz_are_refused(root, arrays):
+    np.savez(root / "x.npz", x_train=arrays["x_train"])
+    with pytest.raises(UserError, match="holds x_train; allowed: x_train, y_train"):
+        load_data("npz", {"name": "x.npz"})
+    content = (root / "x.npz").read_bytes()
+    (root / "y.npz").write_bytes(content[:100])
+    with pytest.raises(UserError, match=r"y.npz' (is damaged|cannot be read)"):
+        load_data("npz", {"name": "y.npz"})
+    (root / "z.npz").write_bytes(b"no npz at all")
+    with pytest.raises(UserError, match=r"z.npz' (is damaged|cannot be read)"):
+        load_data("npz", {"name": "z.npz"})

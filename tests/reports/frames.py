@@ -1,0 +1,62 @@
+"""Results frames made by hand, as marginbench.results makes them."""
+
+import json
+
+import pandas as pd
+
+from marginbench.results import COLUMNS
+
+
+def row(head="softmax", m=None, seed=0, error=0.1, **fields):
+    """One finished cell; fields override."""
+    parameters = {} if m is None else {"m": m}
+    values = {
+        "setting": "MNIST (Table 2)",
+        "comparison": "c",
+        "label": head if m is None else f"{head} m={m}",
+        "head": head,
+        "head_parameters": parameters,
+        "is_baseline": head == "softmax",
+        "seed": seed,
+        "state": "done",
+        "message": "",
+        "iteration": 10,
+        "iterations": 10,
+        "train_error": error / 2,
+        "test_error": error,
+        "device": "cpu",
+        "data": "mnist",
+        "data_parameters": {},
+        "backbone": "mnist",
+        "backbone_parameters": {},
+        "learning_rate": 0.1,
+        "augmentation": "none",
+        "precision": "float32",
+        "feature_dimension": 8,
+    }
+    return values | fields
+
+
+def frame(rows):
+    """A frame with every column of the contract."""
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def with_history(rows, folder):
+    """The same rows with a run folder each, holding a history of two looks."""
+    for number, values in enumerate(rows):
+        place = folder / f"run{number}"
+        place.mkdir()
+        looks = [
+            {
+                "iteration": iteration,
+                "learning_rate": 0.1,
+                "loss": 1.0,
+                "train_error": values["train_error"] * factor,
+                "test_error": values["test_error"] * factor,
+            }
+            for iteration, factor in ((5, 2), (10, 1))
+        ]
+        (place / "history.jsonl").write_text("".join(json.dumps(look) + "\n" for look in looks))
+        values |= {"folder": place, "key": f"key{number}"}
+    return rows
