@@ -1,23 +1,53 @@
-"""Running the real command in a real process."""
+"""Calling the command: in this process where that is enough, in one of its own where it is not."""
 
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from marginbench.command_line import main
+
 COMMAND = [sys.executable, "-m", "marginbench.command_line"]
 
 
-@pytest.fixture
-def marginbench(tmp_path: Path):
-    """Call the command in an empty folder: ``marginbench("run", "digits")``."""
+@dataclass(frozen=True)
+class Done:
+    """How a call ended."""
 
-    def call(*arguments: object, cwd: Path = tmp_path, **environment: str):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def marginbench(tmp_path: Path, monkeypatch, capsys):
+    """Call the command in an empty folder: ``marginbench("run", "digits")``.
+
+    In this process, which has torch loaded already; the cells are trained in workers all the same.
+    """
+
+    def call(*arguments: object) -> Done:
+        monkeypatch.chdir(tmp_path)
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments], prog_name="marginbench")
+        out, err = capsys.readouterr()
+        return Done(ended.value.code or 0, out, err)
+
+    return call
+
+
+@pytest.fixture
+def marginbench_process(tmp_path: Path):
+    """The same in a process of its own, with environment variables to choose."""
+
+    def call(*arguments: object, **environment: str) -> subprocess.CompletedProcess:
         return subprocess.run(
             [*COMMAND, *map(str, arguments)],
-            cwd=cwd,
+            cwd=tmp_path,
             env=os.environ | environment,
             capture_output=True,
             text=True,

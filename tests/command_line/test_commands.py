@@ -110,7 +110,7 @@ def test_status_tells_every_cell(copy_of_finished, marginbench, tiny_suite):
     assert status.returncode == 0
 
 
-def test_a_failed_cell_is_told_and_the_rest_is_done(marginbench, tmp_path):
+def test_a_failed_cell_is_told_and_the_rest_is_done(marginbench_process, tmp_path):
     plugin = tmp_path / "breaking.py"
     plugin.write_text(
         "from marginbench.cells import Schedule\n"
@@ -127,12 +127,12 @@ def test_a_failed_cell_is_told_and_the_rest_is_done(marginbench, tmp_path):
         "    return grid(data='digits', backbone='small', head=['softmax', 'breaking'],\n"
         "        schedule=Schedule(iterations=4, batch_size=16, evaluations=1), seed=0)\n"
     )
-    done = marginbench("run", plugin)
+    done = marginbench_process("run", plugin)
     assert done.returncode == 1
     assert "ValueError: this head breaks" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     assert "test error" in done.stdout
-    status = marginbench("status", plugin)
+    status = marginbench_process("status", plugin)
     assert status.returncode == 1
     assert "1 done, 1 failed" in status.stdout
     log = next(tmp_path.glob("runs/mixed/*breaking*/log.txt")).read_text()
@@ -210,10 +210,10 @@ def test_bad_input_gets_one_clear_message(marginbench, arguments, words, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_plugin_that_does_not_import_is_named(marginbench, tmp_path):
+def test_a_plugin_that_does_not_import_is_named(marginbench_process, tmp_path):
     plugin = tmp_path / "broken.py"
     plugin.write_text("import torch\n\nraise RuntimeError('half written')\n")
-    done = marginbench("heads", "--plugin", plugin)
+    done = marginbench_process("heads", "--plugin", plugin)
     assert done.returncode == 1
     assert "broken.py" in done.stderr
     assert "line 3: RuntimeError: half written" in done.stderr

@@ -31,23 +31,23 @@ class Mine(CosineHead):
 '''
 
 
-def test_a_head_in_a_file_becomes_a_row(marginbench, tiny_suite, tmp_path):
+def test_a_head_in_a_file_becomes_a_row(marginbench_process, tiny_suite, tmp_path):
     plugin = tmp_path / "my_head.py"
     plugin.write_text(HEAD.replace("NAME", "mine"))
-    listing = marginbench("heads", "mine", "--plugin", plugin)
+    listing = marginbench_process("heads", "mine", "--plugin", plugin)
     assert "s(cos θ − m(1 − cos θ))" in listing.stdout
     assert "m = 0.2   (number ≥ 0)" in listing.stdout
-    done = marginbench("run", tiny_suite, "--plugin", plugin, "--head", "mine:m=0.1")
+    done = marginbench_process("run", tiny_suite, "--plugin", plugin, "--head", "mine:m=0.1")
     assert done.returncode == 0, done.stdout + done.stderr
     table = (tmp_path / "runs/tiny/report/comparison-tiny.csv").read_text()
     assert "mine m=0.1," in table
     assert "softmax," in table
 
 
-def test_a_name_that_is_taken_is_refused_and_tells_the_file(marginbench, tmp_path):
+def test_a_name_that_is_taken_is_refused_and_tells_the_file(marginbench_process, tmp_path):
     plugin = tmp_path / "my_head.py"
     plugin.write_text(HEAD.replace("NAME", "arcface"))
-    done = marginbench("heads", "--plugin", plugin)
+    done = marginbench_process("heads", "--plugin", plugin)
     assert done.returncode == 1
     assert "'arcface' is registered twice" in done.stderr
     assert "my_head.py" in done.stderr
@@ -79,19 +79,21 @@ def packages(tmp_path_factory) -> Path:
     return target
 
 
-def test_a_head_of_an_installed_package_is_found(marginbench, packages, tiny_suite):
-    listing = marginbench("heads", "strange", PYTHONPATH=str(packages))
+def test_a_head_of_an_installed_package_is_found(marginbench_process, packages, tiny_suite):
+    listing = marginbench_process("heads", "strange", PYTHONPATH=str(packages))
     assert listing.returncode == 0, listing.stderr
     assert "s(cos θ − m(1 − cos θ))" in listing.stdout
-    done = marginbench(
+    done = marginbench_process(
         *("run", tiny_suite, "--head", "strange", "--seeds", 1), PYTHONPATH=str(packages)
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "strange m=0.2" in done.stdout
 
 
-def test_a_package_that_does_not_import_is_named_and_costs_only_itself(marginbench, packages):
-    listing = marginbench("heads", PYTHONPATH=str(packages))
+def test_a_package_that_does_not_import_is_named_and_costs_only_itself(
+    marginbench_process, packages
+):
+    listing = marginbench_process("heads", PYTHONPATH=str(packages))
     assert listing.returncode == 0
     assert "'broken_stranger'" in listing.stderr
     assert "ModuleNotFoundError" in listing.stderr
