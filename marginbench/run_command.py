@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
-from collections import Counter
 from pathlib import Path
 from types import FrameType
 
@@ -13,14 +11,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from marginbench.errors import UserError
-from marginbench.live_display import STYLES, LiveDisplay, make_console
+from marginbench.live_display import LiveDisplay, make_console
 from marginbench.local_dispatch import Board, default_workers, run_locally
 from marginbench.plugins import loaded_plugin_files
 from marginbench.sections import Table as ReportTable
 from marginbench.sections import chosen_sections
 from marginbench.store import FINISHED, CellStatus, RunFolder, State
 from marginbench.suite_runs import SuiteRun, check_writable, open_suite
-from marginbench.wording import count, duration
+from marginbench.wording import count
 from marginbench.worker import Order
 
 INTERRUPTED_STATUS = 130
@@ -124,59 +122,6 @@ def report_suite(
     suite_run = open_suite(suite, runs, seeds=seeds, only=only, more_heads=more_heads)
     check_writable(suite_run.folder)
     return _report(console, suite_run, list(sections) or None)
-
-
-def show_status(
-    suite: str,
-    runs: Path,
-    *,
-    seeds: int | None,
-    only: tuple[str, ...],
-    more_heads: tuple[str, ...],
-) -> int:
-    """Print the cells and their states.
-
-    Returns:
-        Exit status: 0, or 1 if a cell failed or is damaged.
-
-    Raises:
-        UserError: see :func:`marginbench.suite_runs.open_suite`.
-    """
-    console = make_console()
-    suite_run = open_suite(suite, runs, seeds=seeds, only=only, more_heads=more_heads)
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("cell", "setting", "state", "iteration", ""):
-        table.add_column(column, overflow="fold")
-    states: Counter[State] = Counter()
-    for folder in suite_run.runs:
-        status = folder.status()
-        states[status.state] += 1
-        style = STYLES.get(status.state, "default")
-        table.add_row(
-            folder.path.name,
-            folder.cell.setting,
-            f"[{style}]{status.state}[/]",
-            f"{status.iteration}/{folder.cell.schedule.iterations}",
-            escape(status.message) + _pace(status),
-        )
-    console.print(table)
-    told = ", ".join(f"{states[state]} {state}" for state in State if states[state])
-    console.print(f"{count(len(suite_run.runs), 'cell')}: {told}", highlight=False)
-    return 1 if states[State.FAILED] or states[State.DAMAGED] else 0
-
-
-def _pace(status: CellStatus) -> str:
-    """Iterations a second and the time left, of a running cell."""
-    if status.lease is None or "started" not in status.lease.progress:
-        return ""
-    progress = status.lease.progress
-    steps = progress["iteration"] - progress["resumed_at"]
-    seconds = time.time() - status.lease.age - progress["started"]
-    if steps <= 0 or seconds <= 0:
-        return ""
-    pace = steps / seconds
-    left = (progress["of"] - progress["iteration"]) / pace
-    return f", {pace:.1f} iterations/s, {duration(left)} left"
 
 
 def _to_run(suite_run: SuiteRun, statuses: list[CellStatus], force: bool) -> list[RunFolder]:

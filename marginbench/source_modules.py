@@ -101,6 +101,25 @@ def source_modules_in(name: str) -> tuple[SourceModule, ...]:
     return tuple(modules)
 
 
+def source_files(name: str) -> dict[str, Path]:
+    """The source files of a package, subfolders included, or of a single module.
+
+    Returns:
+        File by its name below the module's: "marginbench/lease.py".
+
+    Raises:
+        NotStatic: there is no such module, or it has no Python source.
+    """
+    spec = _find_spec(name)
+    if spec.origin is None or not spec.origin.endswith(".py"):
+        raise NotStatic(f"{name} has no Python source")
+    origin = Path(spec.origin)
+    if spec.submodule_search_locations is None:
+        return {f"{name}.py": origin}
+    found = sorted(origin.parent.rglob("*.py"))
+    return {f"{name}/{file.relative_to(origin.parent)}": file for file in found}
+
+
 @cache
 def plugin_source(file: Path) -> SourceModule:
     """A plug-in file's source.
