@@ -81,10 +81,10 @@ class Bench:
         )
 
     def __call__(self, verb, *arguments, status=0, **environment):
-        """Run the command; what it printed."""
+        """Run the command; what it printed. With status None any exit status will do."""
         process = self.start(verb, *arguments, **environment)
         output, _ = process.communicate(timeout=300)
-        assert process.returncode == status, output
+        assert status is None or process.returncode == status, output
         return output
 
     def submit(self, *arguments, **environment):
@@ -166,19 +166,17 @@ def bench(cluster, tmp_path, request):
     name = request.node.name.removeprefix("test_").replace("_", "-").split("[")[0]
     made = Bench(tmp_path, name, cluster.environment | {"DAWDLE": "0.03"})
     yield made
-    subprocess.run(
-        ["scancel", f"--name=marginbench:{name}"], env=cluster.environment, check=False
-    )
+    subprocess.run(["scancel", f"--name=marginbench:{name}"], env=cluster.environment, check=False)
     wait_until(lambda: not cluster.call("squeue", "-h"), "an empty queue", 60)
 
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory):
-    """What a run without SLURM and without disturbance writes: five seeds."""
+    """What a run without SLURM and without disturbance writes: three seeds."""
     bench = Bench(tmp_path_factory.mktemp("undisturbed"), "undisturbed", dict(os.environ))
-    bench("run", "--seeds", 5, "--workers", 1, "--device", "cpu", "--no-report")
+    bench("run", "--seeds", 3, "--workers", 1, "--device", "cpu", "--no-report")
     files = bench.outcome()
-    assert len(files) == 2 * 5
+    assert len(files) == 2 * 3
     return files
 
 

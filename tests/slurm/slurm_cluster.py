@@ -17,7 +17,7 @@ NEEDED = {
     "munged": "munge",
     "mungekey": "munge",
 }
-ARRAY_SIZE = 4
+ARRAY_SIZE = 2
 NODES = ("n1", "n2")
 
 # cred_expire is also how long a requeued job waits; KillWait what is between SIGTERM and SIGKILL.
@@ -134,10 +134,10 @@ class SlurmCluster:
                 found.append(process)
         return found
 
-    def wait_for_nodes(self, count=len(NODES)):
-        """Until so many nodes take jobs."""
+    def wait_for_nodes(self):
+        """Until both nodes take jobs."""
         up = ["sinfo", "-h", "-N", "-p", "main", "-t", "idle,mix,alloc"]
-        wait_until(lambda: self.call(*up).count("\n") >= count, "the nodes to come up", 60)
+        wait_until(lambda: self.call(*up).count("\n") >= len(NODES), "the nodes to come up", 60)
 
     def stop(self):
         """End every daemon and every job."""
