@@ -104,7 +104,7 @@ class LightResolver:
     """Resolves cells as :func:`marginbench.cells.resolve_cell` does, the same part only once."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str], Component] = {}
+        self._known: dict[tuple[str, str, str], Component] = {}
 
     def __call__(self, cell: Cell) -> Cell:
         """The same cell with the defaults filled in, checked.
@@ -118,7 +118,7 @@ class LightResolver:
         )
 
     def _resolve(self, field: str, part: Component) -> Component:
-        known = (field, repr(part))
+        known = (field, part.name, repr(part.parameters))
         if known not in self._known:
             values = resolve_parameters(field, part.name, part.parameters)
             self._known[known] = Component(name=part.name, parameters=values)
