@@ -38,6 +38,8 @@ class Place(StrEnum):
     NOT_STARTED = "not started"
 
 
+# Up to so many cells, the files of finished ones are read whole, to find damage.
+THOROUGH_CELLS = 500
 IN_QUEUE = (Place.STARTING, Place.PENDING, Place.REQUEUED)
 
 
@@ -112,10 +114,13 @@ def look(suite_run: SuiteRun) -> Overview:
     jobs = _jobs(made, queue)
     cancelled = {submission.path.name: submission.cancelled() for submission in made}
     there = _folders(suite_run.folder)
+    thorough = len(suite_run.runs) <= THOROUGH_CELLS
     cells = []
     for folder in suite_run.runs:
         exists = folder.path.name in there
-        status = folder.glance() if exists else CellStatus(State.NOT_STARTED)
+        status = CellStatus(State.NOT_STARTED)
+        if exists:
+            status = folder.status() if thorough else folder.glance()
         job = jobs.get(folder.key)
         off = job is not None and folder.key in cancelled[job.submission.path.name]
         cells.append(_place(folder, status, job, off, bool(made), bool(trouble)))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,11 +106,9 @@ def start_local_jobs(
 
     The n-th gets GPU n modulo their number.
     """
-    # The processes must outlive the terminal, and an ignored signal is inherited.
-    previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     ids = []
     gpus = local_gpus() if settings.gpus else 0
-    try:
+    with _detached():
         for number, job in enumerate(jobs):
             executor = LocalExecutor(folder, max_num_timeout=_TIMEOUTS)
             parameters: dict[str, Any] = {
@@ -121,9 +120,28 @@ def start_local_jobs(
                 parameters["visible_gpus"] = [number % gpus]
             executor.update_parameters(**parameters)
             ids.append(executor.submit(job).job_id)
-    finally:
-        signal.signal(signal.SIGHUP, previous)
     return ids
+
+
+@contextlib.contextmanager
+def _detached() -> Iterator[None]:
+    """Processes started within outlive the terminal, and hold neither it nor a pipe open."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Both an ignored signal and open files are inherited.
+    previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    kept = [os.dup(number) for number in range(3)]
+    nothing = os.open(os.devnull, os.O_RDWR)
+    try:
+        for number in range(3):
+            os.dup2(nothing, number)
+        yield
+    finally:
+        for number, original in enumerate(kept):
+            os.dup2(original, number)
+            os.close(original)
+        os.close(nothing)
+        signal.signal(signal.SIGHUP, previous)
 
 
 def local_gpus() -> int:

@@ -1,4 +1,4 @@
-"""What ``run``, ``report`` and ``status`` do, once their options are read."""
+"""What ``run`` and ``report`` do, once their options are read."""
 
 from __future__ import annotations
 

@@ -8,13 +8,13 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 
+from marginbench.array_plan import plan_arrays
 from marginbench.cell_places import Overview, Place, look
 from marginbench.cluster_settings import ClusterSettings, make_settings, read_profile
 from marginbench.code_version import changes, code_version
@@ -30,19 +30,6 @@ from marginbench.wording import count
 
 OPEN = (Place.NOT_SUBMITTED, Place.NOT_STARTED, Place.STOPPED, Place.CANCELLED, Place.LOST)
 LOCK_POLL_SECONDS = 0.5
-
-
-@dataclass(frozen=True)
-class Slot:
-    """An array's part in keeping within ``max_parallel``.
-
-    Attributes:
-        parallel: how many of its jobs run at a time.
-        after: number of the array whose end it waits for, or None.
-    """
-
-    parallel: int
-    after: int | None
 
 
 def submit_suite(
@@ -99,34 +86,6 @@ def submit_suite(
         if settings.executor == "local":
             return _start_here(console, submission, settings, todo)
         return _submit(console, submission, suite_run, settings, limits, todo)
-
-
-def plan_arrays(jobs: int, array_size: int, max_parallel: int | None) -> list[tuple[int, Slot]]:
-    """Cut jobs into arrays, so that together they keep within a number of running jobs.
-
-    Arrays run side by side, each with its share of ``max_parallel``; where there are more arrays
-    than that, the rest wait in line.
-
-    Args:
-        jobs: how many, ≥ 1.
-        array_size: the cluster's limit.
-        max_parallel: jobs that run at a time in all; None for no limit.
-
-    Returns:
-        (jobs of the array, its slot), in order.
-    """
-    number = -(-jobs // array_size)
-    # Arrays of like size end at like times.
-    sizes = [jobs // number + (i < jobs % number) for i in range(number)]
-    if max_parallel is None:
-        return [(size, Slot(size, None)) for size in sizes]
-    lanes = min(number, max_parallel)
-    slots = []
-    for i, size in enumerate(sizes):
-        lane = i % lanes
-        share = max_parallel // lanes + (lane < max_parallel % lanes)
-        slots.append((size, Slot(min(size, share), i - lanes if i >= lanes else None)))
-    return slots
 
 
 def _settings(

@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -105,13 +104,6 @@ def test_torch_stays_unloaded(tiny_suite, tmp_path, fake_slurm, verb):
     assert ("unknown cell" if verb == "logs" else "") in done.stderr
 
 
-def wait_for(condition, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.3)
-
-
 def test_local_processes_end_as_a_local_run_does(marginbench, tiny_suite, tmp_path):
     done = marginbench(
         "submit", tiny_suite, "--executor", "local", "--gpus", 0, "--max-parallel", 1
@@ -120,7 +112,9 @@ def test_local_processes_end_as_a_local_run_does(marginbench, tiny_suite, tmp_pa
     again = marginbench("submit", tiny_suite)
     assert "settings not given are those of the last submission" in again.stdout
     assert "0 to submit" in again.stdout
-    wait_for(lambda: len(list(tmp_path.glob("runs/tiny/*/result.json"))) == 4)
+    watched = marginbench("status", tiny_suite, "--watch", "--every", 1).stdout
+    assert "pending" in watched
+    assert watched.rstrip().endswith("4 cells: 4 done"), watched
     other = tmp_path / "other"
     other.mkdir()
     subprocess.run(

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marginbench import tries
+from marginbench.array_plan import plan_arrays
 from marginbench.cluster_settings import make_settings, read_profile
 from marginbench.code_version import changes, code_version
 from marginbench.errors import UserError
 from marginbench.slurm_commands import parse_limits, parse_queue
-from marginbench.submit_command import plan_arrays
 
 
 @given(

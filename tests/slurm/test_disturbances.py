@@ -27,7 +27,7 @@ def test_scontrol_requeue_in_the_middle(bench, cluster, same):
     bench.wait_for(lambda: "requeued" in bench("status"), "the requeued job to be shown", 30)
     bench.finish(2)
     same(bench, 2)
-    assert ends(bench, folder) == ["stopped", "done"]
+    bench.wait_for(lambda: ends(bench, folder) == ["stopped", "done"], "the tries to end so", 20)
     assert starts(bench, folder)[1]["restart"] == 1
     assert starts(bench, folder)[1]["checkpoint"] > 0
     assert "2 cells: 2 done" in bench("status")
@@ -43,6 +43,17 @@ def test_preemption_by_a_higher_partition(bench, cluster, same):
     bench.finish(2)
     same(bench, 2)
     assert any(starts(bench, folder)[-1]["restart"] == 1 for folder in bench.folders())
+
+
+def test_a_bare_warning_sends_the_job_back_into_the_queue(bench, cluster, same):
+    """As with preemption that leaves a time of grace: SIGTERM first, and nothing else yet."""
+    bench.submit("--seeds", 1)
+    folder = bench.in_the_middle()
+    cluster.call("scancel", "--signal=TERM", job_of(bench, folder))
+    bench.finish(1)
+    same(bench, 1)
+    bench.wait_for(lambda: ends(bench, folder) == ["stopped", "done"], "the tries to end so", 20)
+    assert starts(bench, folder)[1]["restart"] == 1
 
 
 def test_time_limit_with_requeue(bench, same):
@@ -70,7 +81,7 @@ def test_a_node_crashes_and_comes_back(bench, cluster, same):
     cluster.wait_for_nodes()
     bench.finish(2)
     same(bench, 2)
-    assert ends(bench, folder) == ["done"]
+    bench.wait_for(lambda: ends(bench, folder) == ["done"], "the tries to end so", 20)
     assert len(starts(bench, folder)) == 2
     assert starts(bench, folder)[1]["checkpoint"] > 0
 
@@ -89,7 +100,7 @@ def test_a_cell_killed_as_for_memory_is_tried_again(bench, same):
     training_process(bench, folder).kill()
     bench.finish(1)
     same(bench, 1)
-    assert ends(bench, folder) == ["killed", "done"]
+    bench.wait_for(lambda: ends(bench, folder) == ["killed", "done"], "the tries to end so", 20)
 
 
 def test_a_job_killed_as_a_whole_goes_on_when_submitted_again(bench, cluster, same):
