@@ -32,7 +32,8 @@ style: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 
 test: style
-	$(BIN)/python -m pytest --numprocesses auto
+	$(BIN)/python -m pytest --numprocesses auto --ignore tests/slurm
+	$(BIN)/python -m pytest tests/slurm
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

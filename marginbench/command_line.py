@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from marginbench import __version__
+from marginbench.cluster_options import cluster_options
 from marginbench.errors import UserError
 
 DEFAULT_RUNS = "runs"
@@ -80,6 +81,15 @@ def _set_data_root(ctx: click.Context, option: click.Parameter, value: str | Non
 
 def _suite_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """SUITE and the options that say which of its cells, and where."""
+    return _which_cells(command, "--profile", "--size")
+
+
+def _suite_options_of_submit(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The same; there, --profile names the cluster's settings."""
+    return _which_cells(command, "--size")
+
+
+def _which_cells(command: Callable[..., Any], *size_names: str) -> Callable[..., Any]:
     for decorate in reversed(
         [
             click.argument("suite"),
@@ -96,7 +106,8 @@ def _suite_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "--seeds", type=click.IntRange(min=1), metavar="N", help="Seeds 0 to N−1."
             ),
             click.option(
-                "--profile",
+                *size_names,
+                "size",
                 default="full",
                 show_default=True,
                 metavar="NAME",
@@ -250,14 +261,89 @@ def report(**options: Any) -> None:
     sys.exit(report_suite(runs=Path(options.pop("runs")), **options))
 
 
-@main.command(cls=ManyHeads, epilog="Example: marginbench status digits --only l-softmax")
-@_suite_options
-def status(**options: Any) -> None:
-    """Show the cells of SUITE: done, running, failed, diverged, not started, with progress."""
-    from marginbench.run_command import show_status
+@main.command(
+    cls=ManyHeads,
+    epilog="Example: marginbench submit digits --partition gpu --hours 4 --max-parallel 16",
+)
+@_suite_options_of_submit
+@cluster_options
+@click.option("--retry-failed", is_flag=True, help="Submit the failed cells again too.")
+@click.option("--dry-run", is_flag=True, help="Show the cells and the sbatch script; submit none.")
+def submit(**options: Any) -> None:
+    """Hand the cells of SUITE that are neither done nor in the queue to a SLURM cluster.
 
-    _load(options.pop("plugins"))
-    sys.exit(show_status(runs=Path(options.pop("runs")), **options))
+    Returns at once; `marginbench status` tells how they fare. Settings that are not given come
+    from the profile, or else from the suite's last submission. A profile is a table in
+    ./marginbench.toml or ~/.config/marginbench/marginbench.toml:
+
+    \b
+        [profiles.gpu]
+        partition = "gpu"
+        gpus = 1
+        cpus = 8
+        mem = 32
+        hours = 4
+        setup = ["module load python"]
+
+    All names of a profile: executor, partition, account, qos, constraint, gpus, cpus, mem, hours,
+    max_parallel, cells_per_job, tries, threads, checkpoint_seconds, grace, setup, and sbatch, a
+    table with further options of sbatch.
+    """
+    from marginbench.submit_command import submit_suite
+
+    _load_lightly(options.pop("plugins"))
+    suite = {name: options.pop(name) for name in ("suite", "seeds", "size", "only", "more_heads")}
+    rest = {name: options.pop(name) for name in ("profile", "retry_failed", "dry_run")}
+    sys.exit(submit_suite(runs=Path(options.pop("runs")), given=options, **suite, **rest))
+
+
+@main.command(cls=ManyHeads, epilog="Example: marginbench status digits --only l-softmax --watch")
+@_suite_options
+@click.option("--watch", is_flag=True, help="Print anew until nothing runs or waits.")
+@click.option(
+    "--every",
+    default=15.0,
+    show_default=True,
+    type=click.FloatRange(min=1),
+    metavar="S",
+    help="Seconds between two looks of --watch; each asks SLURM once.",
+)
+@click.option("--all", "every_cell", is_flag=True, help="List every cell, even of thousands.")
+def status(watch: bool, every: float, **options: Any) -> None:
+    """Show the cells of SUITE: done, running with progress, waiting (why), failed, lost, ..."""
+    from marginbench.status_board import show_status
+
+    _load_lightly(options.pop("plugins"))
+    runs = Path(options.pop("runs"))
+    sys.exit(show_status(runs=runs, watch=every if watch else None, **options))
+
+
+@main.command(cls=ManyHeads, epilog="Example: marginbench logs digits 3fa9c1")
+@_suite_options
+@click.argument("cell")
+def logs(cell: str, **options: Any) -> None:
+    """Print the output of CELL of SUITE: its training's and its job's.
+
+    CELL is the name of its folder, its key (the folder's last part) or the key's beginning.
+    """
+    from marginbench.queue_command import show_logs
+
+    _load_lightly(options.pop("plugins"))
+    sys.exit(show_logs(runs=Path(options.pop("runs")), name=cell, **options))
+
+
+@main.command(cls=ManyHeads, epilog="Example: marginbench cancel digits --only hinge")
+@_suite_options
+@click.argument("cells", nargs=-1, metavar="[CELL]...")
+def cancel(cells: tuple[str, ...], **options: Any) -> None:
+    """Take the cells of SUITE, or only CELLs, out of the queue.
+
+    A running one writes its checkpoint; `marginbench submit` goes on from there.
+    """
+    from marginbench.queue_command import cancel as cancel_cells
+
+    _load_lightly(options.pop("plugins"))
+    sys.exit(cancel_cells(runs=Path(options.pop("runs")), names=cells, **options))
 
 
 def _load(plugins: tuple[str, ...]) -> None:
@@ -265,6 +351,14 @@ def _load(plugins: tuple[str, ...]) -> None:
 
     for file in plugins:
         load_plugin_file(file)
+
+
+def _load_lightly(plugins: tuple[str, ...]) -> None:
+    """For commands that do without torch: a file with heads alone is read, not run."""
+    from marginbench.static_catalog import load_plugin_lightly
+
+    for file in plugins:
+        load_plugin_lightly(file)
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ class LeaseState:
         if self.released:
             return False
         if self.owner.get("machine") == this_machine():
-            return _process_lives(self.owner)
+            return process_lives(self.owner)
         return self.age < EXPIRY_SECONDS
 
     def owner_text(self) -> str:
@@ -117,7 +117,7 @@ class Lease:
         if current is not None and current.alive:
             return None
         number = 1 if current is None else current.number + 1
-        owner = _this_process()
+        owner = process_identity(os.getpid())
         path = folder / f"lease-{number}.json"
         if not _create_exclusively(path, _text(owner, False, {})):
             return None
@@ -209,17 +209,22 @@ def this_machine() -> str:
     return "/".join(parts)
 
 
-def _this_process() -> dict[str, Any]:
+def process_identity(pid: int) -> dict[str, Any]:
+    """What tells a process of this machine from every other, later ones of its number included."""
     return {
         "machine": this_machine(),
         "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "started": psutil.Process().create_time(),
+        "pid": pid,
+        "started": psutil.Process(pid).create_time(),
     }
 
 
-def _process_lives(owner: dict[str, Any]) -> bool:
-    """Whether the very process lives: its number may have been given to another one since."""
+def process_lives(owner: dict[str, Any]) -> bool:
+    """Whether the very process lives: its number may have been given to another one since.
+
+    Args:
+        owner: :func:`process_identity` of a process of this machine.
+    """
     try:
         process = psutil.Process(owner["pid"])
         same = abs(process.create_time() - owner["started"]) < 1

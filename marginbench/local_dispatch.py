@@ -127,16 +127,26 @@ def _settle(
         # The other process's work counts: it is not done again, even with --force.
         pending.append((replace(order, force=False), time.monotonic() + BUSY_RETRY_SECONDS))
         return
+    board.ended.append((folder, status_after(folder, exit_status)))
+
+
+def status_after(folder: RunFolder, exit_status: int) -> CellStatus:
+    """What has become of a cell whose process ended; an end without a word is a failure.
+
+    Args:
+        folder: the cell's.
+        exit_status: see :func:`marginbench.worker.work`; −N for a process killed by signal N.
+    """
     status = folder.status()
     if exit_status < 0 and status.state not in FINISHED:
         name = signal.Signals(-exit_status).name
         memory = " (out of memory?)" if name == "SIGKILL" else ""
         folder.write_failure(f"its process was killed by {name}{memory}", "")
-        status = folder.status()
-    elif status.state in (State.NOT_STARTED, State.STOPPED) and exit_status != STOPPED_STATUS:
+        return folder.status()
+    if status.state in (State.NOT_STARTED, State.STOPPED) and exit_status != STOPPED_STATUS:
         folder.write_failure(f"its process ended with status {exit_status}; see {folder.log}", "")
-        status = folder.status()
-    board.ended.append((folder, status))
+        return folder.status()
+    return status
 
 
 def _stop(

@@ -70,15 +70,25 @@ def parameter_model(owner: str, function: Callable[..., Any]) -> type[BaseModel]
             raise UserError(f"{owner}: parameter {name!r} needs a type annotation")
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
         fields[name] = (hints[name], default)
+    return make_parameter_model(owner, fields)
+
+
+def make_parameter_model(owner: str, fields: Mapping[str, Any]) -> type[BaseModel]:
+    """A model of parameters from (annotation, default) by name; ``...`` where there is none."""
     return create_model(f"Parameters of {owner}", __config__=_CONFIG, **fields)
 
 
 def resolve(owner: str, function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """:func:`resolve_with` the parameters that a function or class declares."""
+    return resolve_with(owner, parameter_model(owner, function), given)
+
+
+def resolve_with(owner: str, model: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:
     """The given parameters checked, and the defaults filled in.
 
     Args:
         owner: what the parameters belong to, for messages.
-        function: see :func:`parameter_model`.
+        model: see :func:`parameter_model`.
         given: values by name; lists count as tuples.
 
     Returns:
@@ -88,7 +98,6 @@ def resolve(owner: str, function: Callable[..., Any], given: Mapping[str, Any]) 
         UserError: an unknown parameter, a missing one, or a value that is not allowed; the
             message names the owner, the parameter, the value and what is allowed.
     """
-    model = parameter_model(owner, function)
     fields = model.model_fields
     try:
         values = model(**{name: _tuples(value) for name, value in given.items()})

@@ -1,10 +1,8 @@
-"""What ``run``, ``report`` and ``status`` do, once their options are read."""
+"""What ``run`` and ``report`` do, once their options are read."""
 
 from __future__ import annotations
 
 import signal
-import time
-from collections import Counter
 from pathlib import Path
 from types import FrameType
 
@@ -12,17 +10,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from marginbench.data import check_data
 from marginbench.errors import UserError
 from marginbench.grids import FULL
-from marginbench.live_display import STYLES, LiveDisplay, make_console
+from marginbench.live_display import LiveDisplay, make_console
 from marginbench.local_dispatch import Board, default_workers, run_locally
 from marginbench.plugins import loaded_plugin_files
 from marginbench.sections import Table as ReportTable
 from marginbench.sections import chosen_sections
 from marginbench.store import FINISHED, CellStatus, RunFolder, State
 from marginbench.suite_runs import SuiteRun, check_writable, open_suite
-from marginbench.wording import count, duration
+from marginbench.wording import count
 from marginbench.worker import Order
 
 INTERRUPTED_STATUS = 130
@@ -33,7 +30,7 @@ def run_suite(
     runs: Path,
     *,
     seeds: int | None,
-    profile: str = FULL,
+    size: str = FULL,
     only: tuple[str, ...],
     more_heads: tuple[str, ...],
     workers: int | None,
@@ -53,9 +50,7 @@ def run_suite(
         UserError: see :func:`marginbench.suite_runs.open_suite`; a folder that cannot be written.
     """
     console = make_console()
-    suite_run = open_suite(
-        suite, runs, seeds=seeds, profile=profile, only=only, more_heads=more_heads
-    )
+    suite_run = open_suite(suite, runs, seeds=seeds, profile=size, only=only, more_heads=more_heads)
     _check_device(device)
     statuses = [folder.status() for folder in suite_run.runs]
     todo = _to_run(suite_run, statuses, force)
@@ -77,6 +72,8 @@ def run_suite(
     check_writable(suite_run.folder)
     board = Board(total=0)
     if todo:
+        from marginbench.data import check_data
+
         # Before any training, and once: what is missing is fetched, what is damaged is told.
         check_data([folder.cell.data for folder in todo])
         orders = [
@@ -113,7 +110,7 @@ def report_suite(
     runs: Path,
     *,
     seeds: int | None,
-    profile: str = FULL,
+    size: str = FULL,
     only: tuple[str, ...],
     more_heads: tuple[str, ...],
     sections: tuple[str, ...],
@@ -129,67 +126,9 @@ def report_suite(
     console = make_console()
     if sections:
         chosen_sections(list(sections))
-    suite_run = open_suite(
-        suite, runs, seeds=seeds, profile=profile, only=only, more_heads=more_heads
-    )
+    suite_run = open_suite(suite, runs, seeds=seeds, profile=size, only=only, more_heads=more_heads)
     check_writable(suite_run.folder)
     return _report(console, suite_run, list(sections) or None)
-
-
-def show_status(
-    suite: str,
-    runs: Path,
-    *,
-    seeds: int | None,
-    profile: str = FULL,
-    only: tuple[str, ...],
-    more_heads: tuple[str, ...],
-) -> int:
-    """Print the cells and their states.
-
-    Returns:
-        Exit status: 0, or 1 if a cell failed or is damaged.
-
-    Raises:
-        UserError: see :func:`marginbench.suite_runs.open_suite`.
-    """
-    console = make_console()
-    suite_run = open_suite(
-        suite, runs, seeds=seeds, profile=profile, only=only, more_heads=more_heads
-    )
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("cell", "setting", "state", "iteration", ""):
-        table.add_column(column, overflow="fold")
-    states: Counter[State] = Counter()
-    for folder in suite_run.runs:
-        status = folder.status()
-        states[status.state] += 1
-        style = STYLES.get(status.state, "default")
-        table.add_row(
-            folder.path.name,
-            folder.cell.setting,
-            f"[{style}]{status.state}[/]",
-            f"{status.iteration}/{folder.cell.schedule.iterations}",
-            escape(status.message) + _pace(status),
-        )
-    console.print(table)
-    told = ", ".join(f"{states[state]} {state}" for state in State if states[state])
-    console.print(f"{count(len(suite_run.runs), 'cell')}: {told}", highlight=False)
-    return 1 if states[State.FAILED] or states[State.DAMAGED] else 0
-
-
-def _pace(status: CellStatus) -> str:
-    """Iterations a second and the time left, of a running cell."""
-    if status.lease is None or "started" not in status.lease.progress:
-        return ""
-    progress = status.lease.progress
-    steps = progress["iteration"] - progress["resumed_at"]
-    seconds = time.time() - status.lease.age - progress["started"]
-    if steps <= 0 or seconds <= 0:
-        return ""
-    pace = steps / seconds
-    left = (progress["of"] - progress["iteration"]) / pace
-    return f", {pace:.1f} iterations/s, {duration(left)} left"
 
 
 def _to_run(suite_run: SuiteRun, statuses: list[CellStatus], force: bool) -> list[RunFolder]:

@@ -2,8 +2,8 @@
 
 ``cell.json`` what is run; ``history.jsonl`` the errors along the way; ``checkpoint.pt`` where a run
 goes on; ``evaluation.npz`` what the figures need; ``environment.json`` where, when and how long;
-``failure.json`` the last error; ``log.txt`` the run's output; ``result.json``, written last: a cell
-is done if and only if it is there and reads well.
+``failure.json`` the last error; ``tries.jsonl`` the tries on a cluster; ``log.txt`` the run's
+output; ``result.json``, written last: a cell is done if and only if it is there and reads well.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ FILES = (
     "evaluation.npz",
     "environment.json",
     "failure.json",
+    "tries.jsonl",
     "cell.json",
 )
 HISTORY_FIELDS = {"iteration", "learning_rate", "loss", "train_error", "test_error"}
@@ -150,6 +151,14 @@ class RunFolder:
             return CellStatus(State.RUNNING, lease.owner_text(), iteration, lease=lease)
         return replace(stored, iteration=iteration)
 
+    def glance(self) -> CellStatus:
+        """:meth:`status`, but a finished cell is believed by its result alone: for thousands."""
+        try:
+            result = self.read_result()
+        except (DamagedFile, OSError):
+            result = None
+        return self.status() if result is None else _finished(result)
+
     def stored_status(self) -> CellStatus:
         """The state as the files have it, whoever may be training now."""
         try:
@@ -164,9 +173,7 @@ class RunFolder:
         except OSError as error:
             return CellStatus(State.DAMAGED, f"{self.path} cannot be read: {error.strerror}")
         if result is not None:
-            diverged = result["outcome"] == "diverged"
-            state = State.DIVERGED if diverged else State.DONE
-            return CellStatus(state, result["reason"], result["iteration"], result)
+            return _finished(result)
         failure = self.read_failure()
         if failure is not None:
             return CellStatus(State.FAILED, failure["error"])
@@ -253,10 +260,10 @@ class RunFolder:
         except (DamagedFile, OSError):
             return {}
 
-    def write_failure(self, error: str, traceback: str) -> None:
-        """failure.json: why the last try ended."""
+    def write_failure(self, error: str, traceback: str, *, final: bool = False) -> None:
+        """failure.json: why the last try ended; ``final`` if another try would end likewise."""
         self.path.mkdir(parents=True, exist_ok=True)
-        failure = {"error": error, "traceback": traceback}
+        failure = {"error": error, "traceback": traceback, "final": final}
         write_text_atomically(self.path / "failure.json", _dump(failure, indent=2))
 
     def read_failure(self) -> dict[str, Any] | None:
@@ -265,9 +272,9 @@ class RunFolder:
         if not path.exists():
             return None
         try:
-            return {"error": "unknown", "traceback": "", **_read_json(path)}
+            return {"error": "unknown", "traceback": "", "final": False, **_read_json(path)}
         except DamagedFile as error:
-            return {"error": str(error), "traceback": ""}
+            return {"error": str(error), "traceback": "", "final": False}
 
 
 def read_history_file(path: Path) -> list[dict[str, Any]]:
@@ -289,6 +296,11 @@ def read_history_file(path: Path) -> list[dict[str, Any]]:
             raise DamagedFile(path, f"line {number} lacks one of {names}")
         rows.append(row)
     return rows
+
+
+def _finished(result: dict[str, Any]) -> CellStatus:
+    state = State.DIVERGED if result["outcome"] == "diverged" else State.DONE
+    return CellStatus(state, result["reason"], result["iteration"], result)
 
 
 def _read_text(path: Path) -> str:

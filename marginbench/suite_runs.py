@@ -11,8 +11,8 @@ from pathlib import Path
 from marginbench.cells import Cell, Component, resolve_cell
 from marginbench.errors import UserError
 from marginbench.grids import FULL, Suite, find_suite, parse_component
-from marginbench.heads import head_class
 from marginbench.other_heads import with_other_heads
+from marginbench.static_catalog import LightResolver, check_known
 from marginbench.store import RunFolder
 
 
@@ -45,6 +45,7 @@ def open_suite(
     profile: str = FULL,
     only: Sequence[str] = (),
     more_heads: Sequence[str] = (),
+    light: bool = False,
 ) -> SuiteRun:
     """The cells of a suite, checked; nothing is written.
 
@@ -56,6 +57,7 @@ def open_suite(
         only: names of heads; none for all.
         more_heads: heads to put into every comparison beside the suite's own, as
             :func:`marginbench.grids.parse_component` reads them.
+        light: check the cells without torch (:mod:`marginbench.static_catalog`).
 
     Raises:
         UserError: an unknown suite, head or parameter, a value that is not allowed, the same cell
@@ -63,16 +65,18 @@ def open_suite(
     """
     suite = find_suite(name)
     try:
-        declared = with_other_heads(suite.cells(seeds, profile))
+        declared = with_other_heads(suite.cells(seeds, profile), light)
         declared += _with_heads(declared, [parse_component(text) for text in more_heads])
-        cells = [resolve_cell(cell) for cell in declared]
+        resolve = LightResolver() if light else resolve_cell
+        cells = [resolve(cell) for cell in declared]
     except UserError as error:
         raise UserError(f"suite {suite.name!r}: {error}") from error
-    _refuse_twins(suite, cells)
     folder = runs_folder / (suite.name if profile == FULL else f"{suite.name}-{profile}")
+    runs = [RunFolder(folder, cell) for cell in cells]
+    _refuse_twins(suite, runs)
     further = [parse_component(text).name for text in more_heads]
-    chosen = _choose(suite, cells, [*only, *further] if only else [])
-    return SuiteRun(suite, folder, [RunFolder(folder, cell) for cell in chosen], len(cells))
+    chosen = _choose(suite, runs, [*only, *further] if only else [])
+    return SuiteRun(suite, folder, chosen, len(runs))
 
 
 def check_writable(folder: Path) -> None:
@@ -97,30 +101,32 @@ def check_writable(folder: Path) -> None:
         raise UserError(f"the runs folder {str(folder)!r} cannot be written; choose another one")
 
 
-def _refuse_twins(suite: Suite, cells: list[Cell]) -> None:
+def _refuse_twins(suite: Suite, runs: list[RunFolder]) -> None:
     seen: dict[str, int] = {}
-    for number, cell in enumerate(cells, start=1):
-        first = seen.setdefault(cell.key, number)
+    for number, run in enumerate(runs, start=1):
+        first = seen.setdefault(run.key, number)
         if first != number:
             raise UserError(
                 f"suite {suite.name!r} has the same cell twice: number {first} and number "
-                f"{number} are both {cell.slug} ({cell.key}); remove one"
+                f"{number} are both {run.cell.slug} ({run.key}); remove one"
             )
 
 
 def _with_heads(cells: list[Cell], heads: list[Component]) -> list[Cell]:
     """Each head in every comparison and for every seed that the cells have."""
+    if not heads:
+        return []
     places = {(cell.comparison, cell.seed): cell for cell in cells}
     return [cell.model_copy(update={"head": head}) for head in heads for cell in places.values()]
 
 
-def _choose(suite: Suite, cells: list[Cell], only: list[str]) -> list[Cell]:
-    there = list(dict.fromkeys(cell.head.name for cell in cells))
+def _choose(suite: Suite, runs: list[RunFolder], only: list[str]) -> list[RunFolder]:
+    there = list(dict.fromkeys(run.cell.head.name for run in runs))
     for name in only:
         if name not in there:
-            head_class(name)
+            check_known("head", name)
             raise UserError(
                 f"suite {suite.name!r} has no cell with the head {name!r}; "
                 f"its heads: {', '.join(there)}"
             )
-    return [cell for cell in cells if not only or cell.head.name in only]
+    return [run for run in runs if not only or run.cell.head.name in only]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import socket
 import time
@@ -16,6 +17,7 @@ from marginbench.atomic_files import write_atomically
 from marginbench.cells import Cell
 from marginbench.checkpoints import Progress, load_checkpoint, save_checkpoint
 from marginbench.divergence import divergence
+from marginbench.errors import UserError
 from marginbench.evaluation import error_rates, final_evaluation
 from marginbench.experiment import Experiment, build_experiment, learning_rate
 from marginbench.lease import Lease
@@ -30,9 +32,19 @@ class Interrupted(Exception):
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device of that name; "auto" is CUDA where there is one, else the CPU."""
+    """The device of that name; "auto" is CUDA where there is one, else the CPU.
+
+    Raises:
+        UserError: a CUDA device is asked for, and this machine has none that torch can use.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
+        raise UserError(
+            f"{socket.gethostname()} has no CUDA device that torch {torch.__version__} can use "
+            f"(CUDA_VISIBLE_DEVICES is {visible!r}), and {name!r} was asked for"
+        )
     return torch.device(name)
 
 

@@ -126,7 +126,7 @@ def _work_under_lease(
         message = str(error) if isinstance(error, UserError) else _one_line(error)
         if isinstance(error, DamagedFile):
             message += "; move or delete it, or use --force, to train this cell from the start"
-        folder.write_failure(message, text)
+        folder.write_failure(message, text, final=isinstance(error, UserError))
         return FAILED_STATUS
     return FINISHED_STATUS
 

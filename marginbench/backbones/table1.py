@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from marginbench.backbones import register_backbone
@@ -101,35 +100,108 @@ def build_network(
     )
 
 
-def _register(name: str, *, activated: bool) -> Callable[..., PlainNetwork]:
-    own_features = NETWORKS[name].features
-
-    def backbone(
-        image_shape: tuple[int, int, int],
-        *,
-        width: Positive = 1.0,
-        filters: tuple[PositiveInteger, ...] = (),
-        features: PositiveInteger = own_features,
-        activate_features: bool = activated,
-    ) -> PlainNetwork:
-        return build_network(
-            name,
-            image_shape,
-            width=width,
-            filters=filters,
-            features=features,
-            activate_features=activate_features,
-        )
-
-    backbone.__qualname__ = f"{name} of Table 1"
-    return register_backbone(name)(backbone)
-
-
+# One function each, so that the parameters and their defaults can be read without running anything.
+#
 # The paper says no more of the fully connected layer than its size. The authors' Caffe networks
 # normalise and activate it, and Fig. 2 shows features of either sign, so there it is bare. For
 # LFW the features themselves are compared, which an activation would confine to one orthant.
-_register("mnist-fig2", activated=False)
-_register("mnist", activated=True)
-_register("cifar10", activated=True)
-_register("cifar100", activated=True)
-_register("lfw", activated=False)
+
+
+@register_backbone("mnist-fig2")
+def mnist_fig2(
+    image_shape: tuple[int, int, int],
+    *,
+    width: Positive = 1.0,
+    filters: tuple[PositiveInteger, ...] = (),
+    features: PositiveInteger = 2,
+    activate_features: bool = False,
+) -> PlainNetwork:
+    """Table 1's network for MNIST for Fig. 2; see :func:`build_network`."""
+    return build_network(
+        "mnist-fig2",
+        image_shape,
+        width=width,
+        filters=filters,
+        features=features,
+        activate_features=activate_features,
+    )
+
+
+@register_backbone("mnist")
+def mnist(
+    image_shape: tuple[int, int, int],
+    *,
+    width: Positive = 1.0,
+    filters: tuple[PositiveInteger, ...] = (),
+    features: PositiveInteger = 256,
+    activate_features: bool = True,
+) -> PlainNetwork:
+    """Table 1's network for MNIST; see :func:`build_network`."""
+    return build_network(
+        "mnist",
+        image_shape,
+        width=width,
+        filters=filters,
+        features=features,
+        activate_features=activate_features,
+    )
+
+
+@register_backbone("cifar10")
+def cifar10(
+    image_shape: tuple[int, int, int],
+    *,
+    width: Positive = 1.0,
+    filters: tuple[PositiveInteger, ...] = (),
+    features: PositiveInteger = 256,
+    activate_features: bool = True,
+) -> PlainNetwork:
+    """Table 1's network for CIFAR10 and CIFAR10+; see :func:`build_network`."""
+    return build_network(
+        "cifar10",
+        image_shape,
+        width=width,
+        filters=filters,
+        features=features,
+        activate_features=activate_features,
+    )
+
+
+@register_backbone("cifar100")
+def cifar100(
+    image_shape: tuple[int, int, int],
+    *,
+    width: Positive = 1.0,
+    filters: tuple[PositiveInteger, ...] = (),
+    features: PositiveInteger = 512,
+    activate_features: bool = True,
+) -> PlainNetwork:
+    """Table 1's network for CIFAR100; see :func:`build_network`."""
+    return build_network(
+        "cifar100",
+        image_shape,
+        width=width,
+        filters=filters,
+        features=features,
+        activate_features=activate_features,
+    )
+
+
+@register_backbone("lfw")
+def lfw(
+    image_shape: tuple[int, int, int],
+    *,
+    width: Positive = 1.0,
+    filters: tuple[PositiveInteger, ...] = (),
+    features: PositiveInteger = 512,
+    activate_features: bool = False,
+) -> PlainNetwork:
+    """Table 1's network for LFW; see :func:`build_network`."""
+    return build_network(
+        "lfw",
+        image_shape,
+        width=width,
+        filters=filters,
+        features=features,
+        activate_features=activate_features,
+    )

@@ -44,10 +44,12 @@ def marginbench(tmp_path: Path, monkeypatch, capsys):
 def marginbench_process(tmp_path: Path):
     """The same in a process of its own, with environment variables to choose."""
 
-    def call(*arguments: object, **environment: str) -> subprocess.CompletedProcess:
+    def call(
+        *arguments: object, cwd: Path = tmp_path, **environment: str
+    ) -> subprocess.CompletedProcess:
         return subprocess.run(
             [*COMMAND, *map(str, arguments)],
-            cwd=tmp_path,
+            cwd=cwd,
             env=os.environ | environment,
             capture_output=True,
             text=True,

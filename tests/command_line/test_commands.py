@@ -12,7 +12,7 @@ from tests.command_line.conftest import COMMAND
 
 def test_help_is_quick_and_every_command_has_an_example(marginbench):
     assert "Example:" in marginbench("--help").stdout
-    for command in ("suites", "heads", "run", "report", "status"):
+    for command in ("suites", "heads", "run", "report", "status", "submit", "logs", "cancel"):
         assert "Example: marginbench" in marginbench(command, "--help").stdout
 
 

@@ -1,0 +1,162 @@
+"""What ``cancel`` and ``logs`` do."""
+
+from __future__ import annotations
+
+import difflib
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from marginbench.cell_places import IN_QUEUE, CellPlace, Overview, Place, look
+from marginbench.errors import UserError
+from marginbench.live_display import make_console
+from marginbench.slurm_commands import cancel_jobs
+from marginbench.suite_runs import open_suite
+from marginbench.wording import count
+
+MIN_KEY = 4
+_ACTIVE = (*IN_QUEUE, Place.RUNNING)
+
+
+def cancel(
+    suite: str,
+    runs: Path,
+    names: Sequence[str],
+    *,
+    seeds: int | None,
+    size: str,
+    only: tuple[str, ...],
+    more_heads: tuple[str, ...],
+) -> int:
+    """Take cells out of the queue; those that run write their checkpoint and stop.
+
+    Args:
+        suite, runs, seeds, size, only, more_heads: as for
+            :func:`marginbench.suite_runs.open_suite`; size is its profile.
+        names: of cells, see :func:`find_cell`; none for all.
+
+    Returns:
+        Exit status: 0.
+
+    Raises:
+        UserError: an unknown suite or cell, or the queue cannot be asked.
+    """
+    suite_run = open_suite(
+        suite, runs, seeds=seeds, profile=size, only=only, more_heads=more_heads, light=True
+    )
+    overview = look(suite_run)
+    if overview.trouble:
+        raise UserError(f"what is in the queue cannot be known: {overview.trouble}")
+    chosen = [find_cell(overview, name) for name in names] or overview.cells
+    active = [
+        cell for cell in chosen if cell.place in _ACTIVE and cell.job is not None and cell.job.alive
+    ]
+    marks: dict[Path, list[str]] = defaultdict(list)
+    for cell in active:
+        marks[cell.job.submission.path].append(cell.folder.key)
+    by_path = {submission.path: submission for submission in overview.submissions}
+    for path, keys in marks.items():
+        by_path[path].cancel(keys)
+    # A job whose other cells go on is left alone: it sees the mark.
+    cancel_jobs(_whole_jobs(overview, {cell.folder.key for cell in active}))
+    console = make_console()
+    console.print(f"cancelled {count(len(active), 'cell')}", highlight=False)
+    elsewhere = sum(cell.place == Place.RUNNING for cell in chosen) - sum(
+        cell.place == Place.RUNNING for cell in active
+    )
+    if elsewhere:
+        console.print(
+            f"{count(elsewhere, 'cell')} not trained by a job of the queue: left alone",
+            highlight=False,
+        )
+    return 0
+
+
+def show_logs(
+    suite: str,
+    runs: Path,
+    name: str,
+    *,
+    seeds: int | None,
+    size: str,
+    only: tuple[str, ...],
+    more_heads: tuple[str, ...],
+) -> int:
+    """Print what a cell's training has written, and what its job has.
+
+    Args:
+        suite, runs, seeds, size, only, more_heads: as for
+            :func:`marginbench.suite_runs.open_suite`; size is its profile.
+        name: of the cell, see :func:`find_cell`.
+
+    Returns:
+        Exit status: 0, or 1 if nothing has been written yet.
+
+    Raises:
+        UserError: an unknown suite or cell.
+    """
+    suite_run = open_suite(
+        suite, runs, seeds=seeds, profile=size, only=only, more_heads=more_heads, light=True
+    )
+    cell = find_cell(look(suite_run), name)
+    files = [cell.folder.log]
+    if cell.job is not None:
+        files += cell.job.submission.output(cell.job.id)
+    shown = 0
+    for file in files:
+        try:
+            text = file.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        if text:
+            shown += 1
+            click.echo(f"==> {file} <==\n{text.rstrip()}\n")
+    if not shown:
+        click.echo(f"{cell.folder.path.name} ({cell.place}) has written nothing yet", err=True)
+    return 0 if shown else 1
+
+
+def find_cell(overview: Overview, name: str) -> CellPlace:
+    """The cell of a name: its folder's name, its key, or the first characters of its key.
+
+    Raises:
+        UserError: there is none, or more than one.
+    """
+    by_name = {cell.folder.path.name: cell for cell in overview.cells}
+    folder = Path(name).name
+    if folder in by_name:
+        return by_name[folder]
+    found = [
+        cell for cell in overview.cells if len(name) >= MIN_KEY and cell.folder.key.startswith(name)
+    ] or [cell for cell in overview.cells if cell.folder.cell.slug == name]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        several = ", ".join(cell.folder.path.name for cell in found[:5])
+        raise UserError(f"cell {name!r} is not clear; it may be: {several}")
+    close = difflib.get_close_matches(name, by_name, n=3, cutoff=0.4)
+    raise UserError(
+        f"unknown cell {name!r}; allowed: a folder's name or key, as `status` prints them"
+        + (f"; did you mean {' or '.join(close)}?" if close else "")
+    )
+
+
+def _whole_jobs(overview: Overview, keys: set[str]) -> list[str]:
+    """The SLURM jobs that have no other active cell than these; of a whole array, its one id."""
+    cells: dict[str, list[CellPlace]] = defaultdict(list)
+    for cell in overview.cells:
+        if cell.job is not None and cell.job.queued is not None and cell.place in _ACTIVE:
+            cells[cell.job.id].append(cell)
+    whole: dict[str, list[str]] = defaultdict(list)
+    alive: dict[str, int] = defaultdict(int)
+    for job, held in cells.items():
+        array = job.partition("_")[0]
+        alive[array] += 1
+        if all(cell.folder.key in keys for cell in held):
+            whole[array].append(job)
+    ids = []
+    for array, jobs in whole.items():
+        ids += [array] if len(jobs) == alive[array] else jobs
+    return ids

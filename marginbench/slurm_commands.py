@@ -1,0 +1,180 @@
+"""Talking to SLURM through its commands: what they are asked, and what they answer."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from marginbench.errors import UserError
+
+COMMAND_SECONDS = 120
+UNLIMITED = 10**9
+# Some versions of SLURM split reasons at commas only; "|" occurs in none of these fields.
+_QUEUE_FORMAT = "%F|%K|%A|%T|%k|%M|%L|%N|%r"
+_IDS_A_CALL = 500
+
+
+@dataclass(frozen=True)
+class SlurmLimits:
+    """What the cluster accepts.
+
+    Attributes:
+        cluster: its name.
+        array_size: the most jobs of one array.
+        queue_size: the most jobs that the controller holds, everybody's together.
+    """
+
+    cluster: str
+    array_size: int
+    queue_size: int
+
+
+@dataclass(frozen=True)
+class QueuedJob:
+    """A job as squeue tells of it.
+
+    Attributes:
+        job: "123" or "123_4".
+        state: SLURM's word in capitals: PENDING, RUNNING, COMPLETING, ...
+        comment: what the submission wrote on it.
+        elapsed, left: time used and left, as SLURM writes times.
+        node: where it runs; "" while pending.
+        reason: why it is pending.
+    """
+
+    job: str
+    state: str
+    comment: str
+    elapsed: str
+    left: str
+    node: str
+    reason: str
+
+
+def job_name(suite: str) -> str:
+    """What the jobs of a suite are called in the queue."""
+    return f"marginbench:{suite}"
+
+
+def slurm_is_here() -> bool:
+    """Whether this machine has SLURM's commands."""
+    return all(shutil.which(name) for name in ("sbatch", "squeue", "scontrol", "srun"))
+
+
+def require_slurm() -> None:
+    """Make sure that this machine has SLURM's commands.
+
+    Raises:
+        UserError: it has not.
+    """
+    if not slurm_is_here():
+        raise UserError(
+            "SLURM's commands (sbatch, squeue, scontrol, srun) are not here: submit from a login "
+            "node of the cluster, or use --executor local for processes on this machine"
+        )
+
+
+def slurm_limits() -> SlurmLimits:
+    """The cluster's name and limits, from one ``scontrol show config``.
+
+    Raises:
+        UserError: SLURM does not answer.
+    """
+    return parse_limits(_ask(["scontrol", "show", "config"]))
+
+
+def parse_limits(config: str) -> SlurmLimits:
+    """:class:`SlurmLimits` from the text of ``scontrol show config``.
+
+    MaxArraySize is one above the highest index, and indices start at 0; 0 switches arrays off.
+    """
+    fields = dict(re.findall(r"^(\w+)\s*=\s*(.*?)\s*$", config, flags=re.MULTILINE))
+    tasks = re.search(r"max_array_tasks=(\d+)", fields.get("SchedulerParameters", ""))
+    sizes = [_number(fields.get("MaxArraySize"), 1001)]
+    sizes += [int(tasks.group(1))] if tasks else []
+    return SlurmLimits(
+        cluster=fields.get("ClusterName", ""),
+        array_size=max(1, min(sizes)),
+        queue_size=_number(fields.get("MaxJobCount"), UNLIMITED),
+    )
+
+
+def queue_length() -> int:
+    """How many jobs the cluster's queue holds, everybody's, each job of an array counted.
+
+    Raises:
+        UserError: SLURM does not answer.
+    """
+    return _ask(["squeue", "--array", "--noheader", "--format=%A"]).count("\n")
+
+
+def queued_jobs(name: str) -> list[QueuedJob]:
+    """The jobs of a name that are in the queue, whosever they are, from one ``squeue``.
+
+    Raises:
+        UserError: SLURM does not answer.
+    """
+    command = ["squeue", "--array", "--noheader", f"--name={name}", f"--format={_QUEUE_FORMAT}"]
+    return parse_queue(_ask(command))
+
+
+def parse_queue(text: str) -> list[QueuedJob]:
+    """:class:`QueuedJob` of each line of :func:`queued_jobs`' format."""
+    jobs = []
+    for line in text.splitlines():
+        parts = line.split("|", 8)
+        if len(parts) == 9:
+            array, index, single, state, comment, elapsed, left, node, reason = parts
+            job = f"{array}_{index}" if index.isdigit() else single
+            jobs.append(QueuedJob(job, state, comment, elapsed, left, node, reason))
+    return jobs
+
+
+def cancel_jobs(jobs: Sequence[str]) -> None:
+    """``scancel`` jobs by their ids; those that are gone already do not matter.
+
+    Raises:
+        UserError: SLURM does not answer.
+    """
+    for start in range(0, len(jobs), _IDS_A_CALL):
+        _ask(["scancel", "--quiet", *jobs[start : start + _IDS_A_CALL]])
+
+
+def job_state(job: str) -> str:
+    """SLURM's word for a job ("RUNNING"), or "" if it is not in the queue or nobody answers."""
+    try:
+        return _ask(["squeue", "--noheader", f"--jobs={job}", "--format=%T"]).strip()
+    except UserError:
+        return ""
+
+
+def requeue_job(job: str) -> None:
+    """``scontrol requeue``.
+
+    Raises:
+        UserError: SLURM refuses.
+    """
+    _ask(["scontrol", "requeue", job])
+
+
+def _number(text: str | None, otherwise: int) -> int:
+    found = re.match(r"\d+", text or "")
+    return int(found.group()) if found else otherwise
+
+
+def _ask(command: list[str]) -> str:
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False
+        )
+    except FileNotFoundError:
+        raise UserError(f"{command[0]}: no such command on this machine") from None
+    except subprocess.TimeoutExpired:
+        raise UserError(f"{command[0]} has not answered for {COMMAND_SECONDS} s") from None
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        raise UserError(f"{command[0]} failed: {lines[-1]}")
+    return done.stdout

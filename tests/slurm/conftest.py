@@ -1,0 +1,195 @@
+"""A SLURM for the tests of this folder, and the command run against it."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.slurm.slurm_cluster import SlurmCluster, missing_packages, wait_until
+
+COMMAND = [sys.executable, "-m", "marginbench.command_line"]
+
+# A head that is in no hurry where DAWDLE says so; what it computes is L-Softmax, annealing and all.
+HEAD = """
+import os
+import time
+
+from marginbench.heads import register_head
+from marginbench.losses.l_softmax import LSoftmax
+from marginbench.parameters import PositiveInteger
+
+
+@register_head("dawdling")
+class Dawdling(LSoftmax):
+    def __init__(self, in_features: int, num_classes: int, *, m: PositiveInteger = 2):
+        super().__init__(in_features, num_classes, m=m, lambda_gamma=0.02)
+
+    def loss(self, features, labels):
+        time.sleep(float(os.environ.get("DAWDLE", "0")))
+        return super().loss(features, labels)
+"""
+
+SUITE = """
+from marginbench.cells import Schedule
+from marginbench.grids import component, grid, suite
+
+
+@suite("NAME", description="a suite for tests", seeds=2)
+def tests(seeds):
+    return grid(
+        setting="tests",
+        data="digits",
+        backbone=component("small", widths=[4], features=2),
+        head="dawdling",
+        schedule=Schedule(iterations=200, batch_size=32, evaluations=20),
+        seed=seeds,
+    )
+"""
+
+
+class Bench:
+    """The command in a folder of its own, with a suite of its own name.
+
+    Args:
+        folder: current folder of the command.
+        name: of the suite; also what its jobs are found by in the queue.
+        environment: of the command.
+    """
+
+    def __init__(self, folder, name, environment):
+        self.folder = folder
+        self.name = name
+        self.environment = environment
+        self.suite_folder = folder / "runs" / name
+        (folder / "suite.py").write_text(SUITE.replace("NAME", name))
+        (folder / "head.py").write_text(HEAD)
+
+    def start(self, verb, *arguments, **environment):
+        """The command as a process."""
+        command = [*COMMAND, verb, "suite.py", *map(str, arguments), "--plugin", "head.py"]
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=self.environment | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def __call__(self, verb, *arguments, status=0, **environment):
+        """Run the command; what it printed. With status None any exit status will do."""
+        process = self.start(verb, *arguments, **environment)
+        output, _ = process.communicate(timeout=300)
+        assert status is None or process.returncode == status, output
+        return output
+
+    def submit(self, *arguments, **environment):
+        """Submit with settings that make the tests quick."""
+        quick = ["--gpus", 0, "--checkpoint-seconds", 0.3, "--hours", 1, "--grace", 20]
+        return self("submit", *quick, *arguments, **environment)
+
+    def wait_for(self, condition, what, seconds=120.0):
+        """Until a condition holds; where it does not, the state of affairs is in the error."""
+        try:
+            return wait_until(condition, what, seconds)
+        except AssertionError as error:
+            queue = subprocess.run(
+                ["squeue", "--array"], env=self.environment, capture_output=True, text=True
+            ).stdout
+            logs = "".join(
+                f"==> {path}\n{path.read_text()[-2000:]}\n"
+                for path in self.suite_folder.glob("submissions/*/jobs/*.err")
+            )
+            raise AssertionError(f"{error}\n{queue}\n{logs}") from None
+
+    def finish(self, cells, seconds=180.0):
+        """Until so many cells have a result."""
+        self.wait_for(
+            lambda: len(list(self.suite_folder.glob("*/result.json"))) >= cells,
+            f"{cells} results",
+            seconds,
+        )
+
+    def in_the_middle(self, rows=3):
+        """Until some cell has recorded so many rows; its run folder."""
+
+        def found():
+            for path in self.suite_folder.glob("*/history.jsonl"):
+                if len(path.read_text().splitlines()) >= rows:
+                    return path.parent
+            return None
+
+        return self.wait_for(found, f"{rows} rows of history")
+
+    def outcome(self):
+        """The bytes that must not depend on what happened on the way."""
+        return {
+            f"{path.parent.name}/{path.name}": path.read_bytes()
+            for pattern in ("history.jsonl", "result.json")
+            for path in self.suite_folder.glob(f"*/{pattern}")
+        }
+
+    def lines(self, folder):
+        """The lines of a cell's tries."""
+        text = (folder / "tries.jsonl").read_text()
+        return [json.loads(line) for line in text.splitlines() if line]
+
+    def folders(self):
+        """The run folders that there are."""
+        return sorted(path.parent for path in self.suite_folder.glob("*/cell.json"))
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """The one SLURM of the session."""
+    missing = missing_packages()
+    if missing:
+        pytest.skip(f"a real SLURM is wanted: install the packages {', '.join(missing)}")
+    if os.geteuid() != 0:
+        pytest.skip("a real SLURM is wanted: that takes root")
+    # Not under pytest's folder: munge is particular about the length and the rights of its path.
+    with tempfile.TemporaryDirectory(prefix="marginbench-slurm-") as folder:
+        running = SlurmCluster(Path(folder))
+        try:
+            yield running
+        finally:
+            running.stop()
+
+
+@pytest.fixture
+def bench(cluster, tmp_path, request):
+    """The command against the SLURM, with a suite named after the test."""
+    name = request.node.name.removeprefix("test_").replace("_", "-").split("[")[0]
+    made = Bench(tmp_path, name, cluster.environment | {"DAWDLE": "0.03"})
+    yield made
+    subprocess.run(["scancel", f"--name=marginbench:{name}"], env=cluster.environment, check=False)
+    wait_until(lambda: not cluster.call("squeue", "-h"), "an empty queue", 60)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory):
+    """What a run without SLURM and without disturbance writes: three seeds."""
+    bench = Bench(tmp_path_factory.mktemp("undisturbed"), "undisturbed", dict(os.environ))
+    bench("run", "--seeds", 3, "--workers", 1, "--device", "cpu", "--no-report")
+    files = bench.outcome()
+    assert len(files) == 2 * 3
+    return files
+
+
+@pytest.fixture
+def same(undisturbed):
+    """Assert that cells ended as in the undisturbed run: the first so many seeds."""
+
+    def check(bench, cells):
+        outcome = bench.outcome()
+        assert len(outcome) == 2 * cells
+        assert outcome == {name: undisturbed[name] for name in outcome}
+        for folder in bench.folders():
+            rows = [json.loads(row) for row in (folder / "history.jsonl").read_text().splitlines()]
+            assert [row["iteration"] for row in rows] == list(range(10, 201, 10))
+
+    return check

@@ -1,0 +1,136 @@
+"""Whatever a cluster does to a job, its cells end as if nothing had happened."""
+
+import os
+import signal
+import time
+
+import psutil
+
+
+def job_of(bench, folder):
+    """The job that a cell was last started in."""
+    return [line for line in bench.lines(folder) if "job" in line][-1]["job"]
+
+
+def ends(bench, folder):
+    return [line["end"] for line in bench.lines(folder) if "end" in line]
+
+
+def starts(bench, folder):
+    return [line for line in bench.lines(folder) if "job" in line]
+
+
+def test_scontrol_requeue_in_the_middle(bench, cluster, same):
+    bench.submit()
+    folder = bench.in_the_middle()
+    cluster.call("scontrol", "requeue", job_of(bench, folder))
+    bench.wait_for(lambda: "requeued" in bench("status"), "the requeued job to be shown", 30)
+    bench.finish(2)
+    same(bench, 2)
+    bench.wait_for(lambda: ends(bench, folder) == ["stopped", "done"], "the tries to end so", 20)
+    assert starts(bench, folder)[1]["restart"] == 1
+    assert starts(bench, folder)[1]["checkpoint"] > 0
+    assert "2 cells: 2 done" in bench("status")
+
+
+def test_preemption_by_a_higher_partition(bench, cluster, same):
+    bench.submit()
+    bench.in_the_middle()
+    cluster.call(
+        "sbatch", "--partition=urgent", "--nodes=2", "--ntasks-per-node=1", "--wrap=sleep 2",
+        "--output=/dev/null",
+    )  # fmt: skip
+    bench.finish(2)
+    same(bench, 2)
+    assert any(starts(bench, folder)[-1]["restart"] == 1 for folder in bench.folders())
+
+
+def test_a_bare_warning_sends_the_job_back_into_the_queue(bench, cluster, same):
+    """As with preemption that leaves a time of grace: SIGTERM first, and nothing else yet."""
+    bench.submit("--seeds", 1)
+    folder = bench.in_the_middle()
+    cluster.call("scancel", "--signal=TERM", job_of(bench, folder))
+    bench.finish(1)
+    same(bench, 1)
+    bench.wait_for(lambda: ends(bench, folder) == ["stopped", "done"], "the tries to end so", 20)
+    assert starts(bench, folder)[1]["restart"] == 1
+
+
+def test_time_limit_with_requeue(bench, same):
+    # SLURM looks at limits every 30 s only: the job must outlive that.
+    bench.submit("--hours", 1 / 60, "--cells-per-job", 2, DAWDLE="0.12")
+    bench.wait_for(
+        lambda: any("stopped" in ends(bench, folder) for folder in bench.folders()), "the limit", 90
+    )
+    bench.finish(2, 300)
+    same(bench, 2)
+    stopped = [folder for folder in bench.folders() if "stopped" in ends(bench, folder)]
+    assert starts(bench, stopped[0])[-1]["restart"] >= 1
+    assert starts(bench, stopped[0])[-1]["checkpoint"] > 0
+
+
+def test_a_node_crashes_and_comes_back(bench, cluster, same):
+    bench.submit(DAWDLE="0.05")
+    folder = bench.in_the_middle()
+    node = starts(bench, folder)[-1]["host"]
+    cluster.crash_node(node)
+    bench.wait_for(
+        lambda: "down" in cluster.call("sinfo", "-h", "-n", node, "-o", "%T"), "the crash noticed"
+    )
+    cluster.start_node(node)
+    cluster.wait_for_nodes()
+    bench.finish(2)
+    same(bench, 2)
+    bench.wait_for(lambda: ends(bench, folder) == ["done"], "the tries to end so", 20)
+    assert len(starts(bench, folder)) == 2
+    assert starts(bench, folder)[1]["checkpoint"] > 0
+
+
+def training_process(bench, folder):
+    """The process that holds a cell's lease."""
+    from marginbench.lease import read_lease
+
+    lease = bench.wait_for(lambda: read_lease(folder), "a lease")
+    return psutil.Process(lease.owner["pid"])
+
+
+def test_a_cell_killed_as_for_memory_is_tried_again(bench, same):
+    bench.submit("--seeds", 1)
+    folder = bench.in_the_middle()
+    training_process(bench, folder).kill()
+    bench.finish(1)
+    same(bench, 1)
+    bench.wait_for(lambda: ends(bench, folder) == ["killed", "done"], "the tries to end so", 20)
+
+
+def test_a_job_killed_as_a_whole_goes_on_when_submitted_again(bench, cluster, same):
+    bench.submit("--seeds", 1)
+    folder = bench.in_the_middle()
+    cell = training_process(bench, folder)
+    for process in (cell.parent(), cell):
+        os.kill(process.pid, signal.SIGKILL)
+    bench.wait_for(lambda: not cluster.call("squeue", "-h"), "the job to be gone", 60)
+    status = bench("status", "--seeds", 1, status=1)
+    assert "1 lost" in status
+    assert "is gone" in status
+    assert "1 to submit" in bench.submit("--seeds", 1, DAWDLE="0")
+    bench.finish(1)
+    same(bench, 1)
+
+
+def test_cancelled_cells_stop_and_go_on_when_submitted_again(bench, cluster, same):
+    bench.submit("--seeds", 3, "--cells-per-job", 2)
+    folder = bench.in_the_middle()
+    running = job_of(bench, folder)
+    # One of the two cells of a job: the job goes on with the other.
+    assert "cancelled 1 cell" in bench("cancel", folder.name.rpartition("-")[2], "--seeds", 3)
+    bench.wait_for(lambda: "stopped" in ends(bench, folder), "the cell to stop", 30)
+    assert running.partition("_")[0] in cluster.call("squeue", "-h", "--array", "-o", "%F")
+    assert "cancelled" in bench("cancel", "--seeds", 3)
+    bench.wait_for(lambda: not cluster.call("squeue", "-h"), "an empty queue", 60)
+    time.sleep(1)
+    status = bench("status", "--seeds", 3)
+    assert "3 cancelled" in status
+    assert "3 to submit" in bench.submit("--seeds", 3, DAWDLE="0")
+    bench.finish(3)
+    same(bench, 3)
