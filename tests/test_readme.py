@@ -81,6 +81,6 @@ def test_pictures_and_options_of_the_readme_exist():
         assert (Path(__file__).parents[1] / picture).is_file()
     told = set(re.findall(r"`?(--[a-z-]+)", README))
     known = set()
-    for command in ("run", "report", "heads"):
+    for command in ("run", "report", "heads", "submit", "status"):
         known |= set(re.findall(r"--[a-z-]+", call(Path.cwd(), command, "--help")))
     assert told <= known
