@@ -8,6 +8,7 @@ from rich.text import Text
 from marginbench.errors import UserError
 from marginbench.grids import find_suite, suite_names
 from marginbench.live_display import make_console
+from marginbench.other_heads import with_other_heads
 
 
 def print_suites() -> None:
@@ -20,8 +21,8 @@ def print_suites() -> None:
     for name in suite_names():
         suite = find_suite(name)
         try:
-            cells = suite.cells()
-            heads = {(cell.head.name, repr(cell.head.parameters)) for cell in cells}
+            cells = with_other_heads(suite.cells(), light=True)
+            heads = {(cell.head.name, repr(cell.head.parameters.get("m"))) for cell in cells}
             numbers = (str(len(cells)), str(len(heads)))
             described = Text(suite.description)
         except UserError as error:

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from marginbench.cells import Cell
-from marginbench.store import FINISHED, RunFolder, State, read_history_file
+from marginbench.run_files import read_history_file
+from marginbench.store import FINISHED, RunFolder, State
 from marginbench.suite_runs import SuiteRun
 
 COLUMNS = [

@@ -8,8 +8,6 @@ output; ``result.json``, written last: a cell is done if and only if it is there
 
 from __future__ import annotations
 
-import json
-import math
 import zipfile
 import zlib
 from dataclasses import dataclass, replace
@@ -21,6 +19,7 @@ from marginbench.atomic_files import write_text_atomically
 from marginbench.cells import Cell, cell_from_json
 from marginbench.errors import DamagedFile, UserError
 from marginbench.lease import LeaseState, read_lease
+from marginbench.run_files import as_json, read_history_file, read_json, read_text
 
 RESULT_FIELDS = {"key", "outcome", "reason", "iteration", "train_error", "test_error", "device"}
 FILES = (
@@ -33,7 +32,6 @@ FILES = (
     "tries.jsonl",
     "cell.json",
 )
-HISTORY_FIELDS = {"iteration", "learning_rate", "loss", "train_error", "test_error"}
 
 
 class State(StrEnum):
@@ -127,7 +125,7 @@ class RunFolder:
         """
         path = self.path / "cell.json"
         try:
-            key = cell_from_json(_read_text(path)).key
+            key = cell_from_json(read_text(path)).key
         except DamagedFile:
             raise
         except UserError as error:
@@ -188,7 +186,7 @@ class RunFolder:
         path = self.path / "result.json"
         if not path.exists():
             return None
-        result = _read_json(path)
+        result = read_json(path)
         missing = RESULT_FIELDS - set(result)
         if missing:
             raise DamagedFile(path, f"the fields {', '.join(sorted(missing))} are missing")
@@ -206,7 +204,7 @@ class RunFolder:
 
     def write_result(self, result: dict[str, Any]) -> None:
         """result.json, last of all files, and the end of any earlier failure."""
-        write_text_atomically(self.path / "result.json", _dump(result, indent=2))
+        write_text_atomically(self.path / "result.json", as_json(result, indent=2))
         self.forget_failure()
 
     def read_history(self) -> list[dict[str, Any]]:
@@ -229,7 +227,7 @@ class RunFolder:
 
     def write_history(self, rows: list[dict[str, Any]]) -> None:
         """All rows anew: the file is short, and thus never holds a line twice or in part."""
-        text = "".join(_dump(row) for row in rows)
+        text = "".join(as_json(row) for row in rows)
         write_text_atomically(self.path / "history.jsonl", text, durable=False)
 
     def check_evaluation(self) -> None:
@@ -250,13 +248,13 @@ class RunFolder:
 
     def write_environment(self, environment: dict[str, Any]) -> None:
         """environment.json: what may differ between two runs of the same cell."""
-        text = _dump(environment, indent=2)
+        text = as_json(environment, indent=2)
         write_text_atomically(self.path / "environment.json", text, durable=False)
 
     def read_environment(self) -> dict[str, Any]:
         """environment.json, or an empty mapping where it is missing or damaged."""
         try:
-            return _read_json(self.path / "environment.json")
+            return read_json(self.path / "environment.json")
         except (DamagedFile, OSError):
             return {}
 
@@ -264,7 +262,7 @@ class RunFolder:
         """failure.json: why the last try ended; ``final`` if another try would end likewise."""
         self.path.mkdir(parents=True, exist_ok=True)
         failure = {"error": error, "traceback": traceback, "final": final}
-        write_text_atomically(self.path / "failure.json", _dump(failure, indent=2))
+        write_text_atomically(self.path / "failure.json", as_json(failure, indent=2))
 
     def read_failure(self) -> dict[str, Any] | None:
         """failure.json, or None."""
@@ -272,60 +270,11 @@ class RunFolder:
         if not path.exists():
             return None
         try:
-            return {"error": "unknown", "traceback": "", "final": False, **_read_json(path)}
+            return {"error": "unknown", "traceback": "", "final": False, **read_json(path)}
         except DamagedFile as error:
             return {"error": str(error), "traceback": "", "final": False}
-
-
-def read_history_file(path: Path) -> list[dict[str, Any]]:
-    """The rows of a history.jsonl; none if it is not there.
-
-    Raises:
-        DamagedFile: a line does not read; the message names it.
-    """
-    if not path.exists():
-        return []
-    rows = []
-    for number, line in enumerate(_read_text(path).splitlines(), start=1):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            raise DamagedFile(path, f"line {number} is not JSON") from None
-        if not isinstance(row, dict) or not set(row) >= HISTORY_FIELDS:
-            names = ", ".join(sorted(HISTORY_FIELDS))
-            raise DamagedFile(path, f"line {number} lacks one of {names}")
-        rows.append(row)
-    return rows
 
 
 def _finished(result: dict[str, Any]) -> CellStatus:
     state = State.DIVERGED if result["outcome"] == "diverged" else State.DONE
     return CellStatus(state, result["reason"], result["iteration"], result)
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise DamagedFile(path, "it is not UTF-8 text") from None
-    except FileNotFoundError:
-        raise DamagedFile(path, "it is missing") from None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(_read_text(path))
-    except ValueError as error:
-        raise DamagedFile(path, f"it is not JSON ({error})") from None
-    if not isinstance(value, dict):
-        raise DamagedFile(path, "it is not a JSON object")
-    return value
-
-
-def _dump(value: dict[str, Any], indent: int | None = None) -> str:
-    """JSON, one value a line or indented; NaN and infinity, which JSON lacks, as null."""
-    finite = {
-        name: None if isinstance(item, float) and not math.isfinite(item) else item
-        for name, item in value.items()
-    }
-    return json.dumps(finite, indent=indent, allow_nan=False) + "\n"
