@@ -11,7 +11,7 @@ import pytest
 from tests.command_line.conftest import COMMAND
 from tests.conftest import TINY_SUITE
 
-ITERATIONS = 600
+ITERATIONS = 2000
 
 
 @pytest.fixture(scope="module")
