@@ -9,7 +9,7 @@ import time
 import traceback
 import types
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from marginbench.cells import Cell
@@ -22,6 +22,10 @@ FINISHED_STATUS = 0
 FAILED_STATUS = 1
 BUSY_STATUS = 3
 STOPPED_STATUS = 4
+
+
+def _own_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith("MARGINBENCH_")}
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,8 @@ class Order:
         checkpoint_seconds: see :func:`marginbench.training.train`.
         renew_seconds: how often the lease is renewed and the progress told.
         force: train anew even if there is a result or a checkpoint.
+        environment: the project's own variables (where the data is, say) as they are now; the
+            server that workers are forked from may have been started under others.
     """
 
     cell: Cell
@@ -47,6 +53,7 @@ class Order:
     checkpoint_seconds: float = 60.0
     renew_seconds: float = 1.0
     force: bool = False
+    environment: dict[str, str] = field(default_factory=_own_environment)
 
 
 def work(order: Order) -> int:
@@ -77,6 +84,9 @@ def work(order: Order) -> int:
 
 def work_in_child(order: Order) -> None:
     """:func:`work` as the whole life of a child process, its output in the run folder's log."""
+    for name in _own_environment():
+        del os.environ[name]
+    os.environ.update(order.environment)
     folder = RunFolder(order.suite_folder, order.cell)
     folder.path.mkdir(parents=True, exist_ok=True)
     with folder.log.open("ab", buffering=0) as log:
