@@ -77,8 +77,7 @@ def final_evaluation(experiment: Experiment) -> tuple[dict[str, Any], dict[str, 
         arrays["test_features"] = test[chosen].cpu().numpy()
         arrays["test_labels"] = labels[chosen].cpu().numpy()
         arrays["class_weights"] = _class_weights(experiment)
-    pairs = experiment.data.pairs
-    if pairs is not None:
+    for pairs in experiment.data.verification[:1]:
         unit = direction(compute_features(experiment, pairs.images.to(experiment.device)))
         scores = (unit[pairs.first] * unit[pairs.second]).sum(dim=1).cpu().numpy()
         same, fold = pairs.same.numpy(), pairs.fold.numpy()

@@ -20,20 +20,32 @@ from marginbench.registry import Registry
 class VerificationPairs:
     """Pairs of images to tell apart: same class or not.
 
+    The folds of a protocol: thresholds (and PCA) for a fold are fitted on all the other folds.
+    Where only some folds are tested, the rest serve that choice alone.
+
     Attributes:
+        name: short and unique in a data set: "lfw", "cfp_fp".
         images: (M, C, H, W), uint8.
         first, second: (P,), int64, indices into images.
         same: (P,), bool.
-        fold: (P,), int64, 0…F−1; thresholds are chosen on the other folds.
+        fold: (P,), int64, 0…F−1.
         description: what is verified, for the report.
+        tested_folds: those whose accuracy counts; None for all of them.
+        people: (M,), int64, whose image each one is (a person, or a class); None where that is
+            not known.
+        image_names: M names for the report ("Aaron_Peirsol 1"); empty where there are none.
     """
 
+    name: str
     images: Tensor
     first: Tensor
     second: Tensor
     same: Tensor
     fold: Tensor
     description: str
+    tested_folds: tuple[int, ...] | None = None
+    people: Tensor | None = None
+    image_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,10 +53,12 @@ class ImageData:
     """Images and labels, whole in memory.
 
     Attributes:
-        train_images, test_images: (N, C, H, W), uint8.
+        train_images, test_images: (N, C, H, W), uint8; no test images (N = 0) where all that is
+            tested is verification.
         train_labels, test_labels: (N,), int64, in [0, K).
         class_names: K names.
-        pairs: verification pairs of classes not trained on, or None.
+        verification: sets of pairs of classes not trained on.
+        remarks: sentences for the report: what was left out, and by which list.
     """
 
     train_images: Tensor
@@ -52,7 +66,8 @@ class ImageData:
     test_images: Tensor
     test_labels: Tensor
     class_names: tuple[str, ...]
-    pairs: VerificationPairs | None = None
+    verification: tuple[VerificationPairs, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -140,6 +155,8 @@ def load_data(name: str, given: Mapping[str, Any]) -> ImageData:
         if split == "training" and (counts == 0).any():
             empty = data.class_names[int((counts == 0).nonzero()[0])]
             raise UserError(f"data source {name!r}: class {empty!r} has no training image")
+    for pairs in data.verification:
+        _check_pairs(f"data source {name!r}: verification set {pairs.name!r}", pairs, data)
     return data
 
 
@@ -158,3 +175,22 @@ def check_data(components: Iterable[Component]) -> None:
         if text not in seen:
             seen.add(text)
             load_data(component.name, component.parameters)
+
+
+def _check_pairs(owner: str, pairs: VerificationPairs, data: ImageData) -> None:
+    count = len(pairs.images)
+    if pairs.images.dtype != torch.uint8 or pairs.images.shape[1:] != data.train_images.shape[1:]:
+        raise UserError(
+            f"{owner}: its images are {pairs.images.dtype} {tuple(pairs.images.shape[1:])}, and "
+            f"those trained on are uint8 {data.image_shape}; they must be alike"
+        )
+    indices = torch.cat([pairs.first, pairs.second])
+    if len(indices) == 0 or indices.min() < 0 or indices.max() >= count:
+        raise UserError(f"{owner}: its pairs must be of images 0 to {count - 1}, at least one pair")
+    tested = pairs.tested_folds
+    folds = set(pairs.fold.tolist())
+    if len(folds) < 2 or (tested is not None and not set(tested) <= folds):
+        raise UserError(
+            f"{owner}: it has the folds {sorted(folds)} and tests {tested}; "
+            "two folds or more are needed, one of them to choose the threshold on"
+        )

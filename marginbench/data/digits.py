@@ -51,7 +51,7 @@ def digits(*, left_out: tuple[Digit, ...] = ()) -> ImageData:
         test_images=torch.from_numpy(images[test]),
         test_labels=torch.from_numpy(new_label[labels[test]]),
         class_names=tuple(str(digit) for digit in kept),
-        pairs=_pairs_of(images, labels, left_out) if left_out else None,
+        verification=(_pairs_of(images, labels, left_out),) if left_out else (),
     )
 
 
@@ -68,10 +68,12 @@ def _pairs_of(images: np.ndarray, labels: np.ndarray, digits: tuple[int, ...]) -
     first, second, same, fold = draw_class_pairs(labels[chosen], folds=10, pairs_each=300, seed=0)
     names = ", ".join(str(digit) for digit in sorted(digits))
     return VerificationPairs(
+        name="left-out",
         images=torch.from_numpy(images[chosen]),
         first=first,
         second=second,
         same=same,
         fold=fold,
         description=f"pairs of the digits {names}, none of them seen in training",
+        people=torch.from_numpy(labels[chosen]),
     )

@@ -67,9 +67,9 @@ def choose_images(
             images, or classes that cannot be left out.
     """
     check_sets(owner, sets)
-    pairs = None
+    verification: tuple[VerificationPairs, ...] = ()
     if left_out:
-        pairs = _pairs(owner, sets, left_out, from_train=validation == "held-out")
+        verification = (_pairs(owner, sets, left_out, from_train=validation == "held-out"),)
         sets = _without_classes(sets, left_out)
     if validation == "held-out":
         sets = _hold_out(owner, sets)
@@ -81,7 +81,7 @@ def choose_images(
         test_images=torch.from_numpy(np.ascontiguousarray(sets.test_images[test])),
         test_labels=torch.from_numpy(sets.test_labels[test]),
         class_names=sets.class_names,
-        pairs=pairs,
+        verification=verification,
     )
 
 
@@ -209,10 +209,12 @@ def _pairs(
         labels[chosen], folds=FOLDS, pairs_each=PAIRS_EACH, seed=0
     )
     return VerificationPairs(
+        name="left-out",
         images=torch.from_numpy(np.ascontiguousarray(images[chosen])),
         first=first,
         second=second,
         same=same,
         fold=fold,
         description=f"pairs of {len(wanted)} classes, none of them seen in training",
+        people=torch.from_numpy(labels[chosen]),
     )

@@ -82,13 +82,14 @@ def test_left_out_classes_are_verified_on_and_not_trained_on(validation):
     new = {0: 0, 2: 1, 4: 2}
     for image, label in zip(numbers(data.train_images), data.train_labels, strict=True):
         assert new[labels[image]] == label
-    of_pairs = numbers(data.pairs.images)
+    (pairs,) = data.verification
+    of_pairs = numbers(pairs.images)
     assert set(labels[of_pairs]) == {1, 3}
     # The test set is not looked at when tuning.
     from_test = np.array(of_pairs) >= len(whole.train_labels)
     assert from_test.all() if validation == "none" else not from_test.any()
-    first, second = (labels[np.array(of_pairs)[i]] for i in (data.pairs.first, data.pairs.second))
-    assert np.array_equal(first == second, data.pairs.same)
+    first, second = (labels[np.array(of_pairs)[i]] for i in (pairs.first, pairs.second))
+    assert np.array_equal(first == second, pairs.same)
 
 
 @pytest.mark.parametrize(

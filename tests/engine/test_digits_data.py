@@ -32,7 +32,7 @@ def test_left_out_digits_are_in_neither_half():
     assert set(data.train_labels.tolist()) == set(range(6))
     everything = {tuple(row) for row in load_data("digits", {}).train_images.flatten(1).tolist()}
     trained = {tuple(row) for row in data.train_images.flatten(1).tolist()}
-    verified = {tuple(row) for row in data.pairs.images.flatten(1).tolist()}
+    verified = {tuple(row) for row in data.verification[0].images.flatten(1).tolist()}
     assert trained < everything
     assert not trained & verified
 

@@ -75,7 +75,7 @@ def test_a_folds_own_labels_never_move_its_threshold():
 
 
 def test_the_digits_pairs_keep_to_the_protocol():
-    pairs = load_data("digits", {"left_out": [6, 7, 8, 9]}).pairs
+    pairs = load_data("digits", {"left_out": [6, 7, 8, 9]}).verification[0]
     assert len(pairs.same) == 10 * 600
     assert pairs.same.sum() == 3000
     images_of = [
