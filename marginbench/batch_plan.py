@@ -16,7 +16,7 @@ def draw_batches(labels: Tensor, schedule: Schedule, seed: int) -> Tensor:
     Args:
         labels: (N,), of the training images.
         schedule: its sampling is "shuffled" (epochs of all images, one after the other, a batch
-            may span two) or "pairs" (see :class:`marginbench.cells.Schedule`).
+            may span two), "balanced" or "pairs" (see :class:`marginbench.cells.Schedule`).
         seed: the cell's.
 
     Returns:
@@ -30,6 +30,8 @@ def draw_batches(labels: Tensor, schedule: Schedule, seed: int) -> Tensor:
     if schedule.sampling == "pairs":
         return _pairs(labels, schedule, random)
     needed = schedule.iterations * schedule.batch_size
+    if schedule.sampling == "balanced":
+        return _balanced(labels, needed, random).view(schedule.iterations, schedule.batch_size)
     epochs = [
         torch.randperm(len(labels), generator=random, dtype=torch.int64).int()
         for _ in range(-(-needed // len(labels)))
@@ -52,6 +54,19 @@ def check_pairs(batches: Tensor, labels: Tensor, head_name: str) -> None:
             f"head {head_name!r} learns from pairs of one class, and {lacking:.0%} of the batches "
             "hold none: set schedule.sampling = 'pairs', or a larger schedule.batch_size"
         )
+
+
+def _balanced(labels: Tensor, needed: int, random: torch.Generator) -> Tensor:
+    """Rounds of all classes in random order; each class gives its images in shuffled turns."""
+    members = [torch.nonzero(labels == value).flatten() for value in labels.unique()]
+    rounds = -(-needed // len(members))
+    order = torch.empty(rounds, len(members), dtype=torch.int32)
+    for column, images in enumerate(members):
+        turns = -(-rounds // len(images))
+        shuffled = torch.rand(turns, len(images), generator=random).argsort(dim=1)
+        order[:, column] = images[shuffled.flatten()[:rounds]].int()
+    mixed = torch.rand(rounds, len(members), generator=random).argsort(dim=1)
+    return order.gather(1, mixed).flatten()[:needed]
 
 
 def _pairs(labels: Tensor, schedule: Schedule, random: torch.Generator) -> Tensor:

@@ -48,9 +48,14 @@ class Schedule(_Value):
         milestones: iterations after which the learning rate is multiplied by ``factor``.
         factor: see milestones.
         evaluations: how often errors are recorded along the way, the end included.
-        sampling: "shuffled" draws every image once an epoch; "pairs" draws, for every batch,
+        sampling: "shuffled" draws every image once an epoch; "balanced" draws every class equally
+            often, and the images of a class in turn; "pairs" draws, for every batch,
             ``batch_size / samples_per_class`` classes and as many images of each.
         samples_per_class: for "pairs".
+        plateau_patience: after so many looks without a better training loss the learning rate is
+            multiplied by ``factor``; 0 goes by the milestones instead.
+        plateau_cuts: how often at most.
+        plateau_threshold: a loss is better if it is lower by this share of the best one.
         augmentation: "crop-flip" pads each training image by 4 pixels, crops it at a random place
             and mirrors it with probability 1/2; the draws are the same for every head.
     """
@@ -60,9 +65,38 @@ class Schedule(_Value):
     milestones: tuple[PositiveInteger, ...] = ()
     factor: Fraction = 0.1
     evaluations: PositiveInteger = 20
-    sampling: Literal["shuffled", "pairs"] = "shuffled"
+    sampling: Literal["shuffled", "balanced", "pairs"] = "shuffled"
     samples_per_class: PositiveInteger = 4
+    plateau_patience: Annotated[int, Field(ge=0)] = 0
+    plateau_cuts: PositiveInteger = 2
+    plateau_threshold: Fraction = 0.01
     augmentation: Literal["none", "crop-flip"] = "none"
+
+
+class Verification(_Value):
+    """How features become the scores of verification pairs.
+
+    Attributes:
+        mirror: the features of an image are its own ("none"), or the "sum" of its own and its
+            mirror image's, or both "concatenated".
+        centre: whether the mean of the features is subtracted.
+        dimensions: so many principal components of the centred features are kept; 0: no PCA. The
+            mean and the components are those of the folds on which the threshold is chosen.
+    """
+
+    mirror: Literal["none", "sum", "concatenate"] = "none"
+    centre: bool = False
+    dimensions: Annotated[int, Field(ge=0)] = 0
+
+
+ADDED_LATER: Mapping[str, Any] = {
+    "verification": {"mirror": "none", "centre": False, "dimensions": 0},
+    "schedule.plateau_patience": 0,
+    "schedule.plateau_cuts": 2,
+    "schedule.plateau_threshold": 0.01,
+}
+"""Fields that came after the first keys were published, and what held before there were any. At
+that value a field stays out of the hash, so the keys of old runs stay theirs."""
 
 
 class Cell(_Value):
@@ -75,6 +109,7 @@ class Cell(_Value):
         head: features and labels → loss.
         optimiser: see :class:`Optimiser`.
         schedule: see :class:`Schedule`.
+        verification: see :class:`Verification`.
         seed: of backbone, head and batch order, each with a generator of its own.
         precision: of the backbone; the head computes in float32.
         execution: "compiled" trains the backbone through torch.compile, which rounds otherwise
@@ -89,6 +124,7 @@ class Cell(_Value):
     head: Component
     optimiser: Optimiser = Optimiser()
     schedule: Schedule
+    verification: Verification = Verification()
     seed: Annotated[int, Field(ge=0)] = 0
     precision: Literal["float32", "bf16"] = "float32"
     execution: Literal["eager", "compiled"] = "eager"
@@ -97,12 +133,23 @@ class Cell(_Value):
     @property
     def key(self) -> str:
         """Hash of what is part of the experiment; of a resolved cell (:func:`resolve_cell`)."""
-        return _hash(self.model_dump(mode="json", exclude={"setting"}))
+        return self._hash_without("setting")
 
     @property
     def comparison(self) -> str:
         """Hash of everything but head and seed: cells that share it may be compared."""
-        return _hash(self.model_dump(mode="json", exclude={"setting", "head", "seed"}))
+        return self._hash_without("setting", "head", "seed")
+
+    def _hash_without(self, *fields: str) -> str:
+        values = self.model_dump(mode="json", exclude=set(fields))
+        for path, neutral in ADDED_LATER.items():
+            *parents, name = path.split(".")
+            holder = values
+            for parent in parents:
+                holder = holder[parent]
+            if _canonical(holder[name]) == _canonical(neutral):
+                del holder[name]
+        return _hash(values)
 
     @property
     def slug(self) -> str:
@@ -133,6 +180,11 @@ def make_cell(**fields: Any) -> Cell:
         raise UserError(
             f"cell: schedule.milestones = {list(cell.schedule.milestones)} is not allowed; "
             f"allowed: rising iterations below schedule.iterations = {cell.schedule.iterations}"
+        )
+    if cell.schedule.milestones and cell.schedule.plateau_patience:
+        raise UserError(
+            f"cell: schedule.plateau_patience = {cell.schedule.plateau_patience} is not allowed "
+            "with milestones; allowed: either of them"
         )
     if cell.schedule.evaluations > cell.schedule.iterations:
         raise UserError(

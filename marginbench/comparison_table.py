@@ -90,7 +90,7 @@ def _compared_row(
     differences: list[float],
     p_values: dict[str, float],
 ) -> ComparedRow:
-    done = finished_runs(group).sort_values("seed")
+    done = finished_runs(group).dropna(subset=[column]).sort_values("seed")
     p_value = p_values[label]
     return ComparedRow(
         label=label,
@@ -105,7 +105,7 @@ def _compared_row(
 
 
 def _by_seed(group: pd.DataFrame, column: str) -> dict[int, float]:
-    done = finished_runs(group)
+    done = finished_runs(group).dropna(subset=[column])
     return dict(zip(done["seed"], done[column].astype(float), strict=True))
 
 

@@ -8,14 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from marginbench.data import VerificationPairs
 from marginbench.experiment import Experiment
 from marginbench.geometry import direction
-from marginbench.verification import verification_accuracy
+from marginbench.verification_evaluation import evaluate_verification
 
 BATCH = 1024
 TRAIN_SAMPLE = 10_000
 DRAWN_SAMPLE = 5_000
 DRAWN_DIMENSIONS = 3
+COMPARED_CLASSES = 1_000
 
 
 @torch.no_grad()
@@ -37,19 +39,23 @@ def error_rate(experiment: Experiment, features: Tensor, labels: Tensor) -> floa
     return int(wrong) / len(labels)
 
 
-def error_rates(experiment: Experiment) -> dict[str, float]:
-    """train_error and test_error, in [0, 1].
+def error_rates(experiment: Experiment) -> dict[str, float | None]:
+    """train_error and test_error, in [0, 1]; None without test images.
 
     The training error is taken in testing mode on the training images (the first 10,000 of the
     data source's order shuffled by a fixed seed, where there are more).
     """
     chosen = _sample(len(experiment.train_labels), TRAIN_SAMPLE).to(experiment.device)
-    rates = {}
+    rates: dict[str, float | None] = {}
     for name, images, labels in (
         ("train_error", experiment.train_images[chosen], experiment.train_labels[chosen]),
         ("test_error", experiment.test_images, experiment.test_labels),
     ):
-        rates[name] = error_rate(experiment, compute_features(experiment, images), labels)
+        rates[name] = (
+            error_rate(experiment, compute_features(experiment, images), labels)
+            if len(images)
+            else None
+        )
     return rates
 
 
@@ -57,17 +63,64 @@ def final_evaluation(experiment: Experiment) -> tuple[dict[str, Any], dict[str, 
     """Numbers for the result and arrays for the figures.
 
     Returns:
-        numbers: verification_accuracy, verification_standard_error (in [0, 1]) where the data has
-            pairs.
-        arrays: class_cosine (K, K), mean cosine between test features by class; of features
-            with at most 3 dimensions, the features and labels themselves; of verification, the
-            pairs' scores.
+        numbers: verification, one entry a set of pairs (see
+            :func:`marginbench.verification_evaluation.evaluate_verification`), and of the first
+            set verification_accuracy, verification_standard_error (in [0, 1]) and
+            verification_of.
+        arrays: with test images and at most 1,000 classes class_cosine (K, K), mean cosine
+            between test features by class; of features with at most 3 dimensions, the features
+            and labels themselves; of each set of pairs verification/NAME/scores, same and fold.
     """
     numbers: dict[str, Any] = {}
     arrays: dict[str, np.ndarray] = {}
+    if len(experiment.test_images):
+        arrays |= _class_arrays(experiment)
+    sets = [_verify(experiment, pairs) for pairs in experiment.data.verification]
+    for found, of_pairs in sets:
+        arrays |= {f"verification/{found['name']}/{key}": a for key, a in of_pairs.items()}
+    if sets:
+        first = sets[0][0]
+        numbers["verification_accuracy"] = first["accuracy"]
+        numbers["verification_standard_error"] = first["standard_error"]
+        numbers["verification_of"] = first["description"]
+        numbers["verification"] = [found for found, _ in sets]
+    return numbers, arrays
+
+
+def verification_features(experiment: Experiment, images: Tensor) -> Tensor:
+    """Features (M, D), or (M, 2·D) where the mirror image's are concatenated.
+
+    Args:
+        experiment: its cell says what the mirror image is for.
+        images: (M, C, H, W), uint8, on any device.
+    """
+    mirror = experiment.cell.verification.mirror
+    parts = []
+    for part in images.split(BATCH):
+        on_device = part.to(experiment.device)
+        features = compute_features(experiment, on_device)
+        if mirror != "none":
+            mirrored = compute_features(experiment, on_device.flip(3))
+            features = (
+                features + mirrored if mirror == "sum" else torch.cat([features, mirrored], dim=1)
+            )
+        parts.append(features)
+    return torch.cat(parts)
+
+
+def _verify(
+    experiment: Experiment, pairs: VerificationPairs
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    features = verification_features(experiment, pairs.images).cpu().numpy()
+    return evaluate_verification(features, pairs, experiment.cell.verification)
+
+
+def _class_arrays(experiment: Experiment) -> dict[str, np.ndarray]:
+    arrays = {}
     test = compute_features(experiment, experiment.test_images)
     labels = experiment.test_labels
-    arrays["class_cosine"] = class_cosine(test, labels, experiment.data.num_classes)
+    if experiment.data.num_classes <= COMPARED_CLASSES:
+        arrays["class_cosine"] = class_cosine(test, labels, experiment.data.num_classes)
     if test.shape[1] <= DRAWN_DIMENSIONS:
         chosen = _sample(len(experiment.train_labels), DRAWN_SAMPLE).to(experiment.device)
         train = compute_features(experiment, experiment.train_images[chosen])
@@ -77,16 +130,7 @@ def final_evaluation(experiment: Experiment) -> tuple[dict[str, Any], dict[str, 
         arrays["test_features"] = test[chosen].cpu().numpy()
         arrays["test_labels"] = labels[chosen].cpu().numpy()
         arrays["class_weights"] = _class_weights(experiment)
-    for pairs in experiment.data.verification[:1]:
-        unit = direction(compute_features(experiment, pairs.images.to(experiment.device)))
-        scores = (unit[pairs.first] * unit[pairs.second]).sum(dim=1).cpu().numpy()
-        same, fold = pairs.same.numpy(), pairs.fold.numpy()
-        accuracy = verification_accuracy(scores, same, fold)
-        numbers["verification_accuracy"] = accuracy.mean
-        numbers["verification_standard_error"] = accuracy.standard_error
-        numbers["verification_of"] = pairs.description
-        arrays |= {"pair_scores": scores, "pair_same": same, "pair_fold": fold}
-    return numbers, arrays
+    return arrays
 
 
 def class_cosine(features: Tensor, labels: Tensor, num_classes: int) -> np.ndarray:

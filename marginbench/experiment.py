@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +18,7 @@ from marginbench.data import ImageData, load_data
 from marginbench.errors import UserError
 from marginbench.heads import Head, build_head
 from marginbench.seeds import seeded
+from marginbench.verification_evaluation import check_verification
 
 COMPILER = "inductor"
 
@@ -105,6 +108,8 @@ def build_experiment(cell: Cell, device: torch.device) -> Experiment:
         head = build_head(
             cell.head.name, backbone.out_features, data.num_classes, **cell.head.parameters
         ).to(device)
+    for pairs in data.verification:
+        check_verification(pairs, cell.verification, backbone.out_features)
     if head.needs_pairs:
         check_pairs(batches, data.train_labels, cell.head.name)
     mean_image = _mean_image(data.train_images)
@@ -127,10 +132,37 @@ def build_experiment(cell: Cell, device: torch.device) -> Experiment:
     )
 
 
-def learning_rate(iteration: int, optimiser: Optimiser, schedule: Schedule) -> float:
-    """The rate of the step that ends at an iteration (1 … iterations)."""
+def learning_rate(iteration: int, optimiser: Optimiser, schedule: Schedule, cuts: int = 0) -> float:
+    """The rate of the step that ends at an iteration (1 … iterations).
+
+    Args:
+        iteration: see above.
+        optimiser: has the rate at the start.
+        schedule: has milestones and factor.
+        cuts: see :func:`plateau_cuts`.
+    """
     passed = sum(iteration > milestone for milestone in schedule.milestones)
-    return optimiser.learning_rate * schedule.factor**passed
+    return optimiser.learning_rate * schedule.factor ** (passed + cuts)
+
+
+def plateau_cuts(losses: Sequence[float], schedule: Schedule) -> int:
+    """How often the learning rate was cut because the training loss got no better.
+
+    A function of the losses alone, so that a resumed run has the rate of an undisturbed one.
+
+    Args:
+        losses: of the looks so far, in order.
+        schedule: its plateau_patience is 0 for never.
+    """
+    best, waited, cuts = math.inf, 0, 0
+    for loss in losses:
+        if loss < best - schedule.plateau_threshold * abs(best) or math.isinf(best):
+            best, waited = loss, 0
+            continue
+        waited += 1
+        if 0 < schedule.plateau_patience <= waited and cuts < schedule.plateau_cuts:
+            cuts, waited = cuts + 1, 0
+    return cuts
 
 
 def _mean_image(images: Tensor) -> Tensor:

@@ -103,7 +103,10 @@ def cell_line(folder: RunFolder, status: CellStatus) -> str:
     setting = f" ({folder.cell.setting})" if folder.cell.setting else ""
     text = f"[{style}]{status.state}[/] {folder.path.name}{escape(setting)}"
     if status.state == State.DONE and status.result is not None:
-        return f"{text}: test error {percent(status.result['test_error'])} %"
+        error, verified = (status.result.get(n) for n in ("test_error", "verification_accuracy"))
+        if error is None and verified is not None:
+            return f"{text}: verification accuracy {percent(verified)} %"
+        return f"{text}: test error {percent(error)} %"
     if status.message:
         text += f": {escape(status.message)}"
     return text

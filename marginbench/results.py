@@ -31,6 +31,8 @@ COLUMNS = [
     "verification_accuracy",
     "verification_standard_error",
     "verification_of",
+    "verification",
+    "remarks",
     "feature_dimension",
     "num_classes",
     "class_names",
@@ -49,6 +51,13 @@ COLUMNS = [
     "folder",
 ]
 
+FRACTIONS = (
+    "train_error",
+    "test_error",
+    "verification_accuracy",
+    "verification_standard_error",
+)
+
 
 def results(run: SuiteRun) -> pd.DataFrame:
     """Every cell of the suite with its state and, where it is finished, its numbers.
@@ -65,7 +74,8 @@ def results(run: SuiteRun) -> pd.DataFrame:
     rows = []
     for folder, label in zip(run.runs, row_labels([r.cell for r in run.runs]), strict=True):
         rows.append(_row(folder, label, run.suite.baseline))
-    return pd.DataFrame(rows, columns=COLUMNS)
+    frame = pd.DataFrame(rows, columns=COLUMNS)
+    return frame.astype(dict.fromkeys(FRACTIONS, float))
 
 
 def history(frame: pd.DataFrame) -> pd.DataFrame:
@@ -89,6 +99,12 @@ def evaluation(folder: Path) -> dict[str, np.ndarray]:
         return dict(arrays)
 
 
+def is_in_evaluation(folder: Path, name: str) -> bool:
+    """Whether a finished cell's evaluation has that array, without reading any."""
+    with np.load(folder / "evaluation.npz", allow_pickle=False) as arrays:
+        return name in arrays.files
+
+
 def row_labels(cells: list[Cell]) -> list[str]:
     """Head and m, and the parameters that differ between the cells of one head and setting."""
     seen: dict[tuple[str, str], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
@@ -110,6 +126,12 @@ def row_labels(cells: list[Cell]) -> list[str]:
 def finished_runs(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows whose cell ran to its end: not diverged, not missing."""
     return frame[frame["state"] == State.DONE.value]
+
+
+def only_verified(rows: pd.DataFrame) -> bool:
+    """Whether runs have finished, and all without test images: what they show is verification."""
+    done = finished_runs(rows)
+    return bool(len(done) and done["test_error"].isna().all())
 
 
 def settings(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:

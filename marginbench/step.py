@@ -8,7 +8,7 @@ import warnings
 import torch
 
 from marginbench.checkpoints import Progress
-from marginbench.experiment import Experiment, learning_rate
+from marginbench.experiment import Experiment, learning_rate, plateau_cuts
 
 WARM_UP_STEPS = 11
 GRAPH_VARIABLE = "MARGINBENCH_CUDA_GRAPH"
@@ -35,6 +35,8 @@ class TrainingStep:
             learning_rate(iteration, cell.optimiser, cell.schedule)
             for iteration in range(1, cell.schedule.iterations + 1)
         ]
+        self._cut = torch.ones((), dtype=torch.float32, device=device)
+        self.follow_plateau()
         self._rates = torch.tensor(rates, dtype=torch.float32, device=device)
         self._rate = torch.zeros((), dtype=torch.float32, device=device)
         self._position = torch.full((1,), progress.iteration, dtype=torch.int64, device=device)
@@ -44,6 +46,12 @@ class TrainingStep:
         self._graph: torch.cuda.CUDAGraph | None = None
         self._steps = 0
         self._may_capture = device.type == "cuda" and os.environ.get(GRAPH_VARIABLE) != "0"
+
+    def follow_plateau(self) -> None:
+        """Set the learning rate's cuts by the losses recorded; to be called after each look."""
+        schedule = self.experiment.cell.schedule
+        losses = [row["loss"] for row in self.progress.history]
+        self._cut.fill_(schedule.factor ** plateau_cuts(losses, schedule))
 
     def __call__(self) -> None:
         """One step."""
@@ -68,7 +76,7 @@ class TrainingStep:
         """The step as the device sees it; every tensor that outlives it is changed in place."""
         experiment = self.experiment
         experiment.optimiser.zero_grad(set_to_none=True)
-        self._rate.copy_(self._rates.index_select(0, self._position)[0])
+        self._rate.copy_(self._rates.index_select(0, self._position)[0] * self._cut)
         batch = experiment.batches.index_select(0, self._position)[0]
         codes = experiment.crop_flip_codes
         if codes is not None:

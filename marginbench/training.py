@@ -19,12 +19,14 @@ from marginbench.checkpoints import Progress, load_checkpoint, save_checkpoint
 from marginbench.divergence import divergence
 from marginbench.errors import UserError
 from marginbench.evaluation import error_rates, final_evaluation
-from marginbench.experiment import Experiment, build_experiment, learning_rate
+from marginbench.experiment import Experiment, build_experiment, learning_rate, plateau_cuts
 from marginbench.lease import Lease
 from marginbench.step import TrainingStep
 from marginbench.store import RunFolder
 
 CHECKPOINT_SECONDS = 60.0
+NAMED_CLASSES = 1_000
+"""Classes named in the result at most: no figure could show more, and faces have thousands."""
 
 
 class Interrupted(Exception):
@@ -100,6 +102,7 @@ def train(
         if progress.iteration in looks:
             _record(experiment, progress)
             _training_mode(experiment)
+            step.follow_plateau()
             lease.check()
             folder.write_history(progress.history)
             reason = _divergence(experiment, progress)
@@ -127,9 +130,10 @@ def _training_mode(experiment: Experiment) -> None:
 def _record(experiment: Experiment, progress: Progress) -> None:
     """Add a row to the history: the mean loss since the last one, and the errors now."""
     cell = experiment.cell
+    cuts = plateau_cuts([past["loss"] for past in progress.history], cell.schedule)
     row: dict[str, Any] = {
         "iteration": progress.iteration,
-        "learning_rate": learning_rate(progress.iteration, cell.optimiser, cell.schedule),
+        "learning_rate": learning_rate(progress.iteration, cell.optimiser, cell.schedule, cuts),
         "loss": float(progress.loss_sum) / progress.loss_count,
         **error_rates(experiment),
     }
@@ -165,9 +169,10 @@ def _finish(
         **numbers,
         "feature_dimension": experiment.backbone.out_features,
         "num_classes": experiment.data.num_classes,
-        "class_names": list(experiment.data.class_names),
+        "class_names": list(experiment.data.class_names[:NAMED_CLASSES]),
         "train_images": len(experiment.train_labels),
         "test_images": len(experiment.test_labels),
+        "remarks": list(experiment.data.remarks),
         "device": _device_name(experiment.device),
     }
     lease.check()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,15 +10,25 @@ import numpy as np
 
 @dataclass(frozen=True)
 class VerificationAccuracy:
-    """Accuracy over folds.
+    """Accuracy over the tested folds.
 
     Attributes:
-        folds: (F,), the accuracy of each.
-        thresholds: (F,), each chosen on the other folds; scores at or above it mean "same".
+        tested: (T,), the folds' numbers.
+        folds: (T,), the accuracy of each.
+        thresholds: (T,), each chosen on all other folds; scores at or above it mean "same".
+        pairs: (Q,), the indices of the tested folds' pairs.
+        scores: (Q,), their scores.
+        right: (Q,), bool, whether each was decided rightly.
+        beyond: (Q,), the scores less their fold's threshold.
     """
 
+    tested: np.ndarray
     folds: np.ndarray
     thresholds: np.ndarray
+    pairs: np.ndarray
+    scores: np.ndarray
+    right: np.ndarray
+    beyond: np.ndarray
 
     @property
     def mean(self) -> float:
@@ -25,8 +36,13 @@ class VerificationAccuracy:
         return float(self.folds.mean())
 
     @property
-    def standard_error(self) -> float:
-        """Of the mean: the folds' standard deviation (n − 1) over √F, as LFW's results state it."""
+    def standard_error(self) -> float | None:
+        """Of the mean: the folds' standard deviation (n − 1) over √T, as LFW's results state it.
+
+        None with one tested fold.
+        """
+        if len(self.folds) < 2:
+            return None
         return float(self.folds.std(ddof=1) / np.sqrt(len(self.folds)))
 
 
@@ -60,23 +76,44 @@ def best_threshold(scores: np.ndarray, same: np.ndarray) -> float:
 
 
 def verification_accuracy(
-    scores: np.ndarray, same: np.ndarray, fold: np.ndarray
+    scores: np.ndarray | Callable[[int], np.ndarray],
+    same: np.ndarray,
+    fold: np.ndarray,
+    tested: Sequence[int] | None = None,
 ) -> VerificationAccuracy:
-    """Each fold's accuracy at the threshold that is best on all the other folds.
+    """Each tested fold's accuracy at the threshold that is best on all the other folds.
 
     Huang et al., Labeled Faces in the Wild, 2007, view 2.
 
     Args:
-        scores: (P,), higher means more alike.
+        scores: (P,), higher means more alike; or a function from a tested fold to (P,), where
+            what is fitted on the other folds (PCA, say) makes each fold's scores.
         same: (P,), bool.
         fold: (P,), integers.
+        tested: the folds that count; None for all.
     """
-    scores = np.asarray(scores, dtype=np.float64)
-    accuracies, thresholds = [], []
-    for number in np.unique(fold):
+    numbers = np.unique(fold) if tested is None else np.asarray(tested)
+    accuracies, thresholds, parts = [], [], []
+    for number in numbers:
+        values = scores(int(number)) if callable(scores) else scores
+        values = np.asarray(values, dtype=np.float64)
         held_out = fold == number
-        threshold = best_threshold(scores[~held_out], same[~held_out])
-        predicted = scores[held_out] >= threshold
-        accuracies.append((predicted == same[held_out]).mean())
+        threshold = best_threshold(values[~held_out], same[~held_out])
+        right = (values[held_out] >= threshold) == same[held_out]
+        accuracies.append(right.mean())
         thresholds.append(threshold)
-    return VerificationAccuracy(np.array(accuracies), np.array(thresholds))
+        beyond = values[held_out] - threshold
+        parts.append((np.flatnonzero(held_out), values[held_out], right, beyond))
+    pairs, tested_scores, right, beyond = (
+        np.concatenate(part) for part in zip(*parts, strict=True)
+    )
+    order = np.argsort(pairs)
+    return VerificationAccuracy(
+        tested=numbers,
+        folds=np.array(accuracies),
+        thresholds=np.array(thresholds),
+        pairs=pairs[order],
+        scores=tested_scores[order],
+        right=right[order],
+        beyond=beyond[order],
+    )

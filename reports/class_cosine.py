@@ -8,7 +8,7 @@ import seaborn as sns
 
 from marginbench.comparison_table import compare
 from marginbench.drawing import new_figure
-from marginbench.results import evaluation, finished_runs, settings
+from marginbench.results import evaluation, finished_runs, is_in_evaluation, settings
 from marginbench.sections import Picture, SectionContent, section
 from marginbench.wording import slug
 
@@ -61,7 +61,13 @@ def class_cosine(results: pd.DataFrame) -> SectionContent:
 
 
 def _drawn(rows: pd.DataFrame) -> list[str]:
-    """The labels drawn: baseline, L-Softmax m = 4, the other head with the lowest test error."""
+    """The labels drawn: baseline, L-Softmax m = 4, the other head with the lowest test error.
+
+    None where runs have no matrix: they have no test images, or too many classes.
+    """
+    done = finished_runs(rows)
+    if not all(is_in_evaluation(folder, "class_cosine") for folder in done["folder"]):
+        return []
     compared = [row for row in compare(rows) if row.test_errors]
     baseline = [row.label for row in compared if row.is_baseline]
     of_the_paper = [row.label for row in compared if row.label.startswith(PAPERS_HEAD)][:1]

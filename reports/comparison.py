@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from marginbench.comparison_table import ComparedRow, compare
-from marginbench.results import settings
+from marginbench.results import only_verified, settings
 from marginbench.sections import SectionContent, Table, section
 from marginbench.wording import percent, slug
 
@@ -15,6 +15,8 @@ def comparison(results: pd.DataFrame) -> SectionContent:
     """One table a setting: test error, gap, difference to the baseline, seeds."""
     tables = []
     for name, rows in settings(results):
+        if only_verified(rows):
+            continue
         compared = compare(rows)
         frame = pd.DataFrame([_cells(row) for row in compared])
         tables.append(Table(f"comparison-{slug(name)}", _caption(name, rows, compared), frame))

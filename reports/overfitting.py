@@ -26,12 +26,15 @@ def overfitting(results: pd.DataFrame) -> SectionContent:
         done = finished_runs(rows)
         if done.empty:
             continue
-        figure, axes = new_figure(1, 3, width=4.6, height=3.9)
         curves = history(done)
+        curves = curves.astype({"train_error": float, "test_error": float})
         curves["gap"] = curves["test_error"] - curves["train_error"]
         means = curves.groupby(["label", "iteration"], sort=False).mean(numeric_only=True)
         own = [label for label in dict.fromkeys(rows["label"]) if label in set(done["label"])]
-        for axis, (column, title) in zip(axes, PANELS.items(), strict=True):
+        # Without test images there is a training error only.
+        panels = {column: title for column, title in PANELS.items() if means[column].notna().any()}
+        figure, axes = new_figure(1, len(panels), width=4.6, height=3.9)
+        for axis, (column, title) in zip(axes, panels.items(), strict=True):
             _draw(
                 axis,
                 means[column],
@@ -50,7 +53,8 @@ def overfitting(results: pd.DataFrame) -> SectionContent:
             "Liu et al., ICML 2016, Fig. 6."
         )
         pictures.append(Picture(f"overfitting-{slug(name)}", caption, figure))
-        tables.append(_gaps(name, done))
+        if "gap" in panels:
+            tables.append(_gaps(name, done))
     return SectionContent(tables=tables, pictures=pictures)
 
 

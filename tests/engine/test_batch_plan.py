@@ -68,3 +68,26 @@ def test_a_pair_loss_without_pairs_is_refused():
     with pytest.raises(UserError, match=r"'contrastive'.*100%.*sampling = 'pairs'"):
         check_pairs(batches, labels, "contrastive")
     check_pairs(batches, labels % 2, "contrastive")
+
+
+def test_balanced_batches_show_every_class_equally_often_and_every_image_in_turn():
+    labels = torch.tensor([0] * 1 + [1] * 5 + [2] * 30 + [3] * 4)
+    schedule = Schedule(iterations=25, batch_size=8, evaluations=1, sampling="balanced")
+    order = draw_batches(labels, schedule, seed=0).flatten()
+    assert order.dtype == torch.int32
+    assert torch.bincount(labels[order.long()]).tolist() == [50] * 4
+    for round_of_classes in labels[order.long()].view(50, 4):
+        assert sorted(round_of_classes.tolist()) == [0, 1, 2, 3]
+    shown = torch.bincount(order.long(), minlength=40)
+    assert shown[0] == 50
+    assert shown[1:6].tolist() == [10] * 5
+    assert sorted(set(shown[6:36].tolist())) == [1, 2]
+    assert set(shown[36:].tolist()) == {12, 13}
+
+
+def test_balanced_batches_depend_on_the_seed_alone_and_break_off_a_round():
+    schedule = Schedule(iterations=3, batch_size=7, evaluations=1, sampling="balanced")
+    first, again, other = (draw_batches(LABELS, schedule, seed) for seed in (3, 3, 4))
+    assert first.shape == (3, 7)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)

@@ -3,6 +3,7 @@
 import pytest
 
 from marginbench.cells import (
+    ADDED_LATER,
     Component,
     Schedule,
     cell_from_json,
@@ -71,6 +72,20 @@ def test_cells_that_differ_in_head_and_seed_only_may_be_compared():
 def test_the_key_stays_as_it_was_published():
     """A changed key orphans every run folder there is: it must be meant, and bump the schema."""
     assert tiny_cell("l-softmax", m=2).key == "469868f271be"
+
+
+def test_a_field_added_later_stays_out_of_the_key_at_its_neutral_value():
+    values = cell_of().model_dump()
+    for path, neutral in ADDED_LATER.items():
+        holder = values
+        *parents, name = path.split(".")
+        for parent in parents:
+            holder = holder[parent]
+        assert holder.pop(name) == neutral
+    assert make_cell(**values).key == cell_of().key
+    patient = SCHEDULE.model_copy(update={"plateau_patience": 1})
+    assert cell_of(schedule=patient).key != cell_of().key
+    assert cell_of(verification={"centre": True}).key != cell_of().key
 
 
 def test_a_cell_survives_its_json():

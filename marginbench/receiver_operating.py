@@ -1,0 +1,209 @@
+"""The receiver operating characteristic of verification scores, with intervals.
+
+False acceptance rate (FAR): the share of different pairs accepted as "same". True acceptance rate
+(TAR): the share of same pairs accepted. A pair is accepted if its score is at or above the
+threshold, so pairs of equal score are accepted together or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+FALSE_ACCEPTANCE_RATES = (1e-1, 1e-2, 1e-3, 1e-4)
+FEW_FALSE_ACCEPTANCES = 10
+REPLICATES = 1000
+LEVEL = 0.95
+_CHUNK = 50
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Rates at every threshold that can matter, for one or many weightings of the pairs.
+
+    Attributes:
+        far, tar: (R, G + 1): none accepted first, then down to each of the G distinct scores.
+        thresholds: (G + 1,), falling, infinity first.
+    """
+
+    far: np.ndarray
+    tar: np.ndarray
+    thresholds: np.ndarray
+
+    def area(self) -> np.ndarray:
+        """(R,), the area under the curve: the chance that a same pair outranks a different one."""
+        width = np.diff(self.far, axis=1)
+        return (width * (self.tar[:, 1:] + self.tar[:, :-1]) / 2).sum(axis=1)
+
+    def equal_error_rate(self) -> np.ndarray:
+        """(R,), where FAR = 1 − TAR, on the straight line between neighbouring points."""
+        difference = self.far - (1 - self.tar)
+        # It rises from −1 to 1, so there is a first point at or above 0, and it is not the first.
+        after = (difference >= 0).argmax(axis=1)
+        rows = np.arange(len(difference))
+        low, high = difference[rows, after - 1], difference[rows, after]
+        share = -low / (high - low)
+        far_low, far_high = self.far[rows, after - 1], self.far[rows, after]
+        return far_low + share * (far_high - far_low)
+
+    def tar_at(self, far: float) -> np.ndarray:
+        """(R,), the highest TAR at any threshold whose FAR is at most that."""
+        last = (self.far <= far).sum(axis=1) - 1
+        return self.tar[np.arange(len(last)), last]
+
+
+def rates(scores: np.ndarray, same: np.ndarray, weights: np.ndarray | None = None) -> Rates:
+    """FAR and TAR at every threshold.
+
+    Args:
+        scores: (P,), higher means more alike.
+        same: (P,), bool; both kinds must occur.
+        weights: (R, P), 0 and above; None counts each pair once (R = 1). A weighting without
+            same, or without different pairs has NaN rates.
+    """
+    if weights is None:
+        weights = np.ones((1, len(scores)))
+    order = np.argsort(-scores, kind="stable")
+    ordered = scores[order]
+    ends = np.append(np.flatnonzero(np.diff(ordered)), len(ordered) - 1)
+    parts = []
+    for kind in (~same, same):
+        counted = np.cumsum(np.where(kind, weights, 0)[:, order], axis=1)[:, ends]
+        counted = np.concatenate([np.zeros((len(weights), 1)), counted], axis=1)
+        with np.errstate(invalid="ignore"):
+            parts.append(counted / counted[:, -1:])
+    return Rates(parts[0], parts[1], np.append(np.inf, ordered[ends]))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number and its interval; None where it cannot be had.
+
+    Attributes:
+        value: from all pairs.
+        low, high: of the 95 % percentile interval of the bootstrap.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """TAR at a FAR.
+
+    Attributes:
+        far: asked for.
+        tar: None where the pairs are too few: not one false acceptance is allowed then.
+        note: a warning for the report, or empty.
+    """
+
+    far: float
+    tar: Estimate | None
+    note: str
+
+
+@dataclass(frozen=True)
+class Characteristic:
+    """What scores are worth.
+
+    Attributes:
+        area: under the ROC curve.
+        equal_error_rate: see :meth:`Rates.equal_error_rate`.
+        points: TAR at each of :data:`FALSE_ACCEPTANCE_RATES`.
+        accuracy: the share of right decisions.
+        resampled: what the bootstrap drew: "people" or "pairs".
+    """
+
+    area: Estimate
+    equal_error_rate: Estimate
+    points: tuple[OperatingPoint, ...]
+    accuracy: Estimate
+    resampled: str
+
+
+def characteristic(
+    scores: np.ndarray,
+    same: np.ndarray,
+    right: np.ndarray,
+    people: tuple[np.ndarray, np.ndarray] | None,
+    *,
+    replicates: int = REPLICATES,
+) -> Characteristic:
+    """Area, equal error rate, TAR at FARs and accuracy, with bootstrap intervals.
+
+    Pairs that share a person are not independent, so people are resampled, not pairs: one drawn k
+    times brings its same pairs k times, and a different pair counts as often as its two people's
+    draws multiplied (the vertex bootstrap of Snijders and Borgatti, 1999). The draws have a fixed
+    seed.
+
+    Args:
+        scores: (P,).
+        same: (P,), bool.
+        right: (P,), bool: whether the protocol decided the pair rightly.
+        people: the first and second person of each pair, (P,) integers; None where unknown, and
+            pairs are resampled then.
+        replicates: of the bootstrap.
+    """
+    once = rates(scores, same)
+    drawn: dict[str, list[np.ndarray]] = {"area": [], "eer": [], "accuracy": []}
+    drawn |= {f"{far:g}": [] for far in FALSE_ACCEPTANCE_RATES}
+    for weights in _weightings(same, people, replicates):
+        again = rates(scores, same, weights)
+        drawn["area"].append(again.area())
+        drawn["eer"].append(again.equal_error_rate())
+        drawn["accuracy"].append(weights @ right / weights.sum(axis=1))
+        for far in FALSE_ACCEPTANCE_RATES:
+            drawn[f"{far:g}"].append(again.tar_at(far))
+    different = int((~same).sum())
+    points = []
+    for far in FALSE_ACCEPTANCE_RATES:
+        allowed = int(np.floor(far * different + 1e-9))
+        if allowed < 1:
+            note = f"{different:,} different pairs are too few to measure it"
+            points.append(OperatingPoint(far, None, note))
+            continue
+        tar = _estimate(float(once.tar_at(far)[0]), drawn[f"{far:g}"])
+        few = f"rests on {allowed} false acceptance{'s' if allowed > 1 else ''}"
+        points.append(OperatingPoint(far, tar, few if allowed < FEW_FALSE_ACCEPTANCES else ""))
+    return Characteristic(
+        area=_estimate(float(once.area()[0]), drawn["area"]),
+        equal_error_rate=_estimate(float(once.equal_error_rate()[0]), drawn["eer"]),
+        points=tuple(points),
+        accuracy=_estimate(float(right.mean()), drawn["accuracy"]),
+        resampled="pairs" if people is None else "people",
+    )
+
+
+def _weightings(
+    same: np.ndarray, people: tuple[np.ndarray, np.ndarray] | None, replicates: int
+) -> Iterator[np.ndarray]:
+    """(≤ _CHUNK, P) weights at a time; those that lack one kind of pair are left out."""
+    random = np.random.default_rng(0)
+    if people is not None:
+        names, both = np.unique(np.concatenate(people), return_inverse=True)
+        first, second = np.split(both, 2)
+    for start in range(0, replicates, _CHUNK):
+        size = min(_CHUNK, replicates - start)
+        if people is None:
+            weights = np.empty((size, len(same)))
+            for kind in (same, ~same):
+                number = int(kind.sum())
+                weights[:, kind] = random.multinomial(number, np.full(number, 1 / number), size)
+        else:
+            draws = random.multinomial(len(names), np.full(len(names), 1 / len(names)), size)
+            weights = np.where(same, draws[:, first], draws[:, first] * draws[:, second])
+        usable = (weights[:, same].sum(axis=1) > 0) & (weights[:, ~same].sum(axis=1) > 0)
+        if usable.any():
+            yield weights[usable].astype(np.float64)
+
+
+def _estimate(value: float, drawn: list[np.ndarray]) -> Estimate:
+    if not drawn:
+        return Estimate(value, None, None)
+    tail = 100 * (1 - LEVEL) / 2
+    low, high = np.percentile(np.concatenate(drawn), [tail, 100 - tail])
+    return Estimate(value, float(low), float(high))
