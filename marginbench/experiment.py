@@ -17,7 +17,9 @@ from marginbench.cells import Cell, Optimiser, Schedule
 from marginbench.data import ImageData, load_data
 from marginbench.errors import UserError
 from marginbench.heads import Head, build_head
+from marginbench.ranks import Ranks
 from marginbench.seeds import seeded
+from marginbench.synchronised_normalisation import synchronise_normalisation
 from marginbench.verification_evaluation import check_verification
 
 COMPILER = "inductor"
@@ -35,8 +37,11 @@ class Experiment:
         train_labels, test_labels: (N,), on the device.
         mean_image: (C, H, W), float32, of the training images, in [0, 1].
         batches: (iterations, batch_size), on the device.
+        ranks: the processes that train this cell; own_batches and crop_flip_codes are this one's
+            part of each batch.
+        own_batches: (iterations, batch_size / ranks), on the device.
         crop_flip: the training images as augmentation reads them, or None.
-        crop_flip_codes: (iterations, batch_size), uint8, on the device, or None.
+        crop_flip_codes: (iterations, batch_size / ranks), uint8, on the device, or None.
         backbone, head: the model.
         optimiser: of both.
     """
@@ -50,6 +55,8 @@ class Experiment:
     test_labels: Tensor
     mean_image: Tensor
     batches: Tensor
+    ranks: Ranks
+    own_batches: Tensor
     crop_flip: CropFlip | None
     crop_flip_codes: Tensor | None
     backbone: Backbone
@@ -58,17 +65,38 @@ class Experiment:
 
     def __post_init__(self) -> None:
         compiled = self.cell.execution == "compiled"
-        self._training_backbone = (
+        if self.ranks.size > 1:
+            synchronise_normalisation(self.backbone, self.device)
+        self._training_backbone: nn.Module = (
             torch.compile(self.backbone, backend=COMPILER) if compiled else self.backbone
         )
+        self._training_head: nn.Module = self.head
+
+    def connect_ranks(self) -> None:
+        """Let gradients flow between the ranks; to be called by all of them, before training."""
+        self._training_backbone = self.ranks.wrap(self._training_backbone, self.device)
+        self._training_head = self.ranks.wrap(self.head, self.device)
 
     def features(self, images: Tensor) -> Tensor:
         """uint8 images (N, C, H, W) on the device → features (N, D), in the cell's precision."""
         with self._precision():
             return self.backbone(self._inputs(images))
 
-    def training_features(self, batch: Tensor, codes: Tensor | None) -> Tensor:
-        """Indices (B,) of training images, and their augmentation → features (B, D)."""
+    def training_loss(self, batch: Tensor, own: Tensor, codes: Tensor | None) -> Tensor:
+        """The loss of a whole batch.
+
+        Args:
+            batch: (B,), indices of training images.
+            own: (B / ranks,), this rank's part of them.
+            codes: (B / ranks,), their augmentation, or None.
+
+        Returns:
+            A scalar, the same on every rank.
+        """
+        features = self.ranks.all_features(self._training_features(own, codes))
+        return self._training_head(features, self.train_labels.index_select(0, batch))
+
+    def _training_features(self, batch: Tensor, codes: Tensor | None) -> Tensor:
         if self.crop_flip is not None and codes is not None:
             inputs = self.crop_flip(batch, codes)
         else:
@@ -86,8 +114,13 @@ class Experiment:
         return contextlib.nullcontext()
 
 
-def build_experiment(cell: Cell, device: torch.device) -> Experiment:
+def build_experiment(cell: Cell, device: torch.device, ranks: Ranks | None = None) -> Experiment:
     """Load the data, draw the batches, initialise backbone and head from their own seeds.
+
+    Args:
+        cell: resolved.
+        device: where everything is to live.
+        ranks: the processes that train the cell together, connected; None for this one alone.
 
     Raises:
         UserError: data that is missing or damaged, parameters that do not go together, bf16 on a
@@ -114,6 +147,8 @@ def build_experiment(cell: Cell, device: torch.device) -> Experiment:
         check_pairs(batches, data.train_labels, cell.head.name)
     mean_image = _mean_image(data.train_images)
     codes = draw_crop_flip(cell.schedule, cell.seed)
+    ranks = ranks or Ranks()
+    own_batches = ranks.own_part(batches)
     return Experiment(
         cell=cell,
         device=device,
@@ -124,8 +159,10 @@ def build_experiment(cell: Cell, device: torch.device) -> Experiment:
         test_labels=data.test_labels.to(device),
         mean_image=mean_image.to(device),
         batches=batches.to(device),
+        ranks=ranks,
+        own_batches=own_batches.to(device),
         crop_flip=None if codes is None else CropFlip(data.train_images, mean_image, device),
-        crop_flip_codes=None if codes is None else codes.to(device),
+        crop_flip_codes=None if codes is None else ranks.own_part(codes).to(device),
         backbone=backbone,
         head=head,
         optimiser=_build_optimiser(backbone, head, cell.optimiser),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from types import TracebackType
 
@@ -32,10 +33,15 @@ STYLES = {
 }
 
 
-def make_console() -> Console:
-    """The terminal; into a file or a pipe, lines are wide enough for every table."""
-    console = Console()
-    return console if console.is_terminal else Console(width=160)
+def make_console(*, quiet: bool = False) -> Console:
+    """The terminal; into a file or a pipe, lines are wide enough for every table.
+
+    Args:
+        quiet: print nothing.
+    """
+    # The stream of now: what cells print may be sent elsewhere while they train.
+    console = Console(quiet=quiet, file=sys.stdout)
+    return console if console.is_terminal else Console(width=160, quiet=quiet, file=sys.stdout)
 
 
 class LiveDisplay:

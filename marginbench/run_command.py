@@ -19,6 +19,7 @@ from marginbench.sections import Table as ReportTable
 from marginbench.sections import chosen_sections
 from marginbench.store import FINISHED, CellStatus, RunFolder, State
 from marginbench.suite_runs import SuiteRun, check_writable, open_suite
+from marginbench.torchrun import started_by_torchrun, torchrun_processes, torchrun_rank
 from marginbench.wording import count
 from marginbench.worker import Order
 
@@ -49,9 +50,26 @@ def run_suite(
     Raises:
         UserError: see :func:`marginbench.suite_runs.open_suite`; a folder that cannot be written.
     """
-    console = make_console()
+    follows = torchrun_rank() > 0
+    console = make_console(quiet=follows)
     suite_run = open_suite(suite, runs, seeds=seeds, profile=size, only=only, more_heads=more_heads)
     _check_device(device)
+
+    def order(folder: RunFolder) -> Order:
+        return Order(
+            cell=folder.cell,
+            suite_folder=suite_run.folder,
+            plugin_files=tuple(loaded_plugin_files()),
+            device=device,
+            threads=threads,
+            checkpoint_seconds=checkpoint_seconds,
+            force=force,
+        )
+
+    if follows and not dry_run:
+        # What is to be done is rank 0's to say: the folders change while it is asked.
+        _train_together(console, [order(folder) for folder in suite_run.runs], device)
+        return 0
     statuses = [folder.status() for folder in suite_run.runs]
     todo = _to_run(suite_run, statuses, force)
     damaged = [] if force else _damaged(suite_run, statuses)
@@ -61,7 +79,7 @@ def run_suite(
         f"{suite_run.suite.name}: {count(len(suite_run.runs), 'cell')}"
         + (f" of {suite_run.of}" if suite_run.of != len(suite_run.runs) else "")
         + f", {ready} finished, {len(todo)} to run"
-        + (f", {workers} at a time" if todo else ""),
+        + (f", {_how_many_at_a_time(workers)}" if todo else ""),
         highlight=False,
     )
     if dry_run:
@@ -76,19 +94,12 @@ def run_suite(
 
         # Before any training, and once: what is missing is fetched, what is damaged is told.
         check_data([folder.cell.data for folder in todo])
-        orders = [
-            Order(
-                cell=folder.cell,
-                suite_folder=suite_run.folder,
-                plugin_files=tuple(loaded_plugin_files()),
-                device=device,
-                threads=threads,
-                checkpoint_seconds=checkpoint_seconds,
-                force=force,
-            )
-            for folder in todo
-        ]
-        board = _train(console, orders, workers)
+    if started_by_torchrun():
+        # Also with nothing to do: the others wait to hear it.
+        orders = [order(folder) for folder in suite_run.runs]
+        board = _train_together(console, orders, device)
+    elif todo:
+        board = _train(console, [order(folder) for folder in todo], workers)
     if board.stopping:
         left = len(todo) - sum(status.state in FINISHED for _, status in board.ended)
         console.print(
@@ -163,6 +174,18 @@ def _train(console: Console, orders: list[Order], workers: int) -> Board:
             return run_locally(orders, workers, display)
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def _train_together(console: Console, orders: list[Order], device: str) -> Board:
+    from marginbench.torchrun_dispatch import run_together
+
+    with LiveDisplay(console, len(orders)) as display:
+        return run_together(orders, device, display)
+
+
+def _how_many_at_a_time(workers: int) -> str:
+    processes = torchrun_processes()
+    return f"{workers} at a time" if processes == 1 else f"each by {processes} processes"
 
 
 def _as_interrupt(number: int, frame: FrameType | None) -> None:

@@ -45,7 +45,11 @@ class TrainingStep:
             group["lr"] = self._rate
         self._graph: torch.cuda.CUDAGraph | None = None
         self._steps = 0
-        self._may_capture = device.type == "cuda" and os.environ.get(GRAPH_VARIABLE) != "0"
+        self._may_capture = (
+            device.type == "cuda"
+            and experiment.ranks.size == 1
+            and os.environ.get(GRAPH_VARIABLE) != "0"
+        )
 
     def follow_plateau(self) -> None:
         """Set the learning rate's cuts by the losses recorded; to be called after each look."""
@@ -81,9 +85,10 @@ class TrainingStep:
         codes = experiment.crop_flip_codes
         if codes is not None:
             codes = codes.index_select(0, self._position)[0]
-        features = experiment.training_features(batch, codes)
-        labels = experiment.train_labels.index_select(0, batch)
-        loss = experiment.head(features, labels)
+        own = batch
+        if experiment.ranks.size > 1:
+            own = experiment.own_batches.index_select(0, self._position)[0]
+        loss = experiment.training_loss(batch, own, codes)
         loss.backward()
         experiment.optimiser.step()
         self.progress.loss_sum.add_(loss.detach().double())

@@ -21,6 +21,7 @@ from marginbench.errors import UserError
 from marginbench.evaluation import error_rates, final_evaluation
 from marginbench.experiment import Experiment, build_experiment, learning_rate, plateau_cuts
 from marginbench.lease import Lease
+from marginbench.ranks import Ranks
 from marginbench.step import TrainingStep
 from marginbench.store import RunFolder
 
@@ -53,21 +54,27 @@ def choose_device(name: str = "auto") -> torch.device:
 def train(
     cell: Cell,
     folder: RunFolder,
-    lease: Lease,
+    lease: Lease | None,
     *,
     device: torch.device,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     should_stop: Callable[[], bool] = lambda: False,
+    ranks: Ranks | None = None,
+    begun: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Train a cell from where its folder stands to its end, and write its result.
 
     Args:
         cell: resolved.
         folder: the cell's; its checkpoint, if any, is gone on from.
-        lease: of that folder, held.
+        lease: of that folder, held; None on a rank other than 0, which writes nothing.
         device: where to train.
         checkpoint_seconds: a checkpoint is written that often, and when asked to stop.
-        should_stop: asked after every step.
+        should_stop: asked after every step; with several ranks, one that says yes stops all.
+        ranks: the processes that train the cell together, connected; each of them calls this
+            function. None for this one alone.
+        begun: called when nothing was refused, before the first step; what is refused before is
+            refused on every rank.
 
     Returns:
         The result, as written.
@@ -78,11 +85,10 @@ def train(
     """
     _make_deterministic(device)
     started = time.time()
-    experiment = build_experiment(cell, device)
-    progress = load_checkpoint(folder.checkpoint, folder.key, experiment)
-    if progress is None:
-        progress = Progress(0, loss_sum=torch.zeros((), dtype=torch.float64, device=device))
-    else:
+    ranks = ranks or Ranks()
+    experiment, progress = _start(cell, folder, device, ranks)
+    begun()
+    if lease is not None:
         folder.write_history(progress.history)
     resumed_at = progress.iteration
     print(f"training from iteration {resumed_at} of {cell.schedule.iterations}", flush=True)
@@ -90,8 +96,9 @@ def train(
     looks = _evaluation_iterations(schedule.iterations, schedule.evaluations)
 
     def save() -> None:
-        lease.check()
-        save_checkpoint(folder.checkpoint, folder.key, experiment, progress)
+        if lease is not None:
+            lease.check()
+            save_checkpoint(folder.checkpoint, folder.key, experiment, progress)
 
     reason = _divergence(experiment, progress) if progress.history else None
     last_save = time.monotonic()
@@ -103,23 +110,58 @@ def train(
             _record(experiment, progress)
             _training_mode(experiment)
             step.follow_plateau()
-            lease.check()
-            folder.write_history(progress.history)
+            if lease is not None:
+                lease.check()
+                folder.write_history(progress.history)
             reason = _divergence(experiment, progress)
-        lease.tell(
-            iteration=progress.iteration,
-            of=schedule.iterations,
-            started=started,
-            resumed_at=resumed_at,
-        )
-        if should_stop():
+        if lease is not None:
+            lease.tell(
+                iteration=progress.iteration,
+                of=schedule.iterations,
+                started=started,
+                resumed_at=resumed_at,
+            )
+        if ranks.any_of(should_stop()):
             save()
             raise Interrupted
         if time.monotonic() - last_save >= checkpoint_seconds:
             save()
             last_save = time.monotonic()
     save()
-    return _finish(experiment, progress, reason, folder, lease, started, resumed_at)
+    result = None
+    if lease is not None:
+        result = _finish(experiment, progress, reason, folder, lease, started, resumed_at)
+    return ranks.share(result)
+
+
+def _start(
+    cell: Cell, folder: RunFolder, device: torch.device, ranks: Ranks
+) -> tuple[Experiment, Progress]:
+    """Build everything, from the checkpoint on where there is one.
+
+    The ranks wait for one another here: what one refuses, none begins.
+    """
+    refusal: UserError | None = None
+    try:
+        experiment = build_experiment(cell, device, ranks)
+        progress = load_checkpoint(folder.checkpoint, folder.key, experiment)
+        if progress is None:
+            progress = Progress(0, loss_sum=torch.zeros((), dtype=torch.float64, device=device))
+    except UserError as error:
+        refusal = error
+    starts = ranks.gather(str(refusal) if refusal else progress.iteration)
+    if refusal is not None:
+        raise refusal
+    for rank, start in enumerate(starts):
+        if start != progress.iteration:
+            raise UserError(
+                f"process {rank} of the cell: {start}"
+                if isinstance(start, str)
+                else f"the processes of the cell begin at different iterations, {starts}: they do "
+                "not see the same run folder"
+            )
+    experiment.connect_ranks()
+    return experiment, progress
 
 
 def _training_mode(experiment: Experiment) -> None:
@@ -135,10 +177,11 @@ def _record(experiment: Experiment, progress: Progress) -> None:
         "iteration": progress.iteration,
         "learning_rate": learning_rate(progress.iteration, cell.optimiser, cell.schedule, cuts),
         "loss": float(progress.loss_sum) / progress.loss_count,
-        **error_rates(experiment),
     }
-    row |= {name: float(value) for name, value in experiment.head.diagnostics().items()}
-    progress.history.append(row)
+    if experiment.ranks.leads:
+        row |= error_rates(experiment)
+        row |= {name: float(value) for name, value in experiment.head.diagnostics().items()}
+    progress.history.append(experiment.ranks.share(row))
     progress.loss_sum.zero_()
     progress.loss_count = 0
 
@@ -173,7 +216,7 @@ def _finish(
         "train_images": len(experiment.train_labels),
         "test_images": len(experiment.test_labels),
         "remarks": list(experiment.data.remarks),
-        "device": _device_name(experiment.device),
+        "device": _device_name(experiment.device, experiment.ranks.size),
     }
     lease.check()
     folder.write_history(progress.history)
@@ -212,5 +255,6 @@ def _make_deterministic(device: torch.device) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False
 
 
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+def _device_name(device: torch.device, processes: int) -> str:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return name if processes == 1 else f"{processes} × {name}"

@@ -32,7 +32,8 @@ def evaluate_verification(
 
     Returns:
         numbers: plain values for the result.
-        arrays: ``scores``, ``same`` and ``fold`` (Q,) of the tested pairs.
+        arrays: ``scores``, ``same`` and ``fold`` (Q,) of the tested pairs; where it is known,
+            ``people`` (2, Q), whose images they are.
     """
     features = np.asarray(features, dtype=np.float64)
     scorer = _Scorer(features, pairs)
@@ -60,6 +61,8 @@ def evaluate_verification(
         "hardest": _hardest(pairs, accuracy),
     }
     arrays = {"scores": accuracy.scores, "same": same, "fold": pairs.fold.numpy()[accuracy.pairs]}
+    if people is not None:
+        arrays["people"] = np.stack(people)
     return numbers, arrays
 
 

@@ -11,12 +11,18 @@ import types
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from marginbench.cells import Cell
 from marginbench.errors import DamagedFile, UserError
 from marginbench.lease import Lease
 from marginbench.plugins import load_plugin_file
 from marginbench.store import FINISHED, RunFolder, State
+
+if TYPE_CHECKING:
+    import torch
+
+    from marginbench.ranks import Ranks
 
 FINISHED_STATUS = 0
 FAILED_STATUS = 1
@@ -41,6 +47,9 @@ class Order:
         checkpoint_seconds: see :func:`marginbench.training.train`.
         renew_seconds: how often the lease is renewed and the progress told.
         force: train anew even if there is a result or a checkpoint.
+        rank, ranks: which of how many processes this one is that train the cell together.
+        local_rank: the same, among those of this machine.
+        address: "tcp://HOST:PORT" where the ranks meet.
         environment: the project's own variables (where the data is, say) as they are now; the
             server that workers are forked from may have been started under others.
     """
@@ -53,6 +62,10 @@ class Order:
     checkpoint_seconds: float = 60.0
     renew_seconds: float = 1.0
     force: bool = False
+    rank: int = 0
+    ranks: int = 1
+    local_rank: int = 0
+    address: str | None = None
     environment: dict[str, str] = field(default_factory=_own_environment)
 
 
@@ -62,7 +75,7 @@ def work(order: Order) -> int:
     Returns:
         FINISHED_STATUS: the cell has a result, a divergence included. FAILED_STATUS: failure.json
         says why not. BUSY_STATUS: another process trains it. STOPPED_STATUS: a SIGTERM came, the
-        checkpoint is written.
+        checkpoint is written. Of several ranks, rank 0 leaves the word.
     """
     stop_asked = False
 
@@ -74,12 +87,26 @@ def work(order: Order) -> int:
     # Ctrl-C reaches the whole process group; the parent passes on what it means by a SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     folder = RunFolder(order.suite_folder, order.cell)
+
+    def train_it(lease: Lease | None) -> None:
+        from marginbench.ranks import Ranks, joined
+        from marginbench.training import choose_device
+
+        device = choose_device(order.device)
+        with joined(Ranks(order.rank, order.ranks), device, order.address) as ranks:
+            train_order(order, folder, lease, device, lambda: stop_asked, ranks)
+
+    if order.rank > 0:
+        return guarded(folder, None, lambda: train_it(None))
     folder.path.mkdir(parents=True, exist_ok=True)
     lease = Lease.acquire(folder.path, order.renew_seconds)
     if lease is None:
         return BUSY_STATUS
     with lease:
-        return _work_under_lease(order, folder, lease, lambda: stop_asked)
+        if order.force:
+            folder.clear()
+        ended = ended_status(folder)
+        return guarded(folder, lease, lambda: train_it(lease)) if ended is None else ended
 
 
 def work_in_child(order: Order) -> None:
@@ -98,35 +125,68 @@ def work_in_child(order: Order) -> None:
     sys.exit(status)
 
 
-def _work_under_lease(
-    order: Order, folder: RunFolder, lease: Lease, should_stop: Callable[[], bool]
-) -> int:
+def ended_status(folder: RunFolder) -> int | None:
+    """The status to end with where there is nothing to train: done, or damaged; else None."""
+    state = folder.stored_status().state
+    if state in FINISHED:
+        return FINISHED_STATUS
+    return FAILED_STATUS if state == State.DAMAGED else None
+
+
+def train_order(
+    order: Order,
+    folder: RunFolder,
+    lease: Lease | None,
+    device: torch.device,
+    should_stop: Callable[[], bool],
+    ranks: Ranks,
+    begun: Callable[[], None] = lambda: None,
+) -> None:
+    """Train the order's cell from where its folder stands.
+
+    Args:
+        order: see there.
+        folder: the cell's.
+        lease: of the folder; None on a rank other than 0.
+        device: where to train.
+        should_stop, begun: see :func:`marginbench.training.train`.
+        ranks: connected.
+    """
     # Imported here: a parent that only hands out orders need not load torch.
     import torch
 
-    from marginbench.training import Interrupted, choose_device, train
+    from marginbench.training import train
 
-    try:
-        if order.force:
-            folder.clear()
-        stored = folder.stored_status()
-        if stored.state in FINISHED:
-            return FINISHED_STATUS
-        if stored.state == State.DAMAGED:
-            return FAILED_STATUS
+    if lease is not None:
         folder.create()
         folder.forget_failure()
-        for file in order.plugin_files:
-            load_plugin_file(file)
-        torch.set_num_threads(order.threads)
-        train(
-            order.cell,
-            folder,
-            lease,
-            device=choose_device(order.device),
-            checkpoint_seconds=order.checkpoint_seconds,
-            should_stop=should_stop,
-        )
+    for file in order.plugin_files:
+        load_plugin_file(file)
+    torch.set_num_threads(order.threads)
+    train(
+        order.cell,
+        folder,
+        lease,
+        device=device,
+        checkpoint_seconds=order.checkpoint_seconds,
+        should_stop=should_stop,
+        ranks=ranks,
+        begun=begun,
+    )
+
+
+def guarded(folder: RunFolder, lease: Lease | None, body: Callable[[], None]) -> int:
+    """Do it, and leave word of what goes wrong; the status to end with.
+
+    Args:
+        folder: the cell's.
+        lease: of the folder; without it, what goes wrong is printed only.
+        body: trains.
+    """
+    from marginbench.training import Interrupted
+
+    try:
+        body()
     except Interrupted:
         print("stopped; the checkpoint is written", flush=True)
         return STOPPED_STATUS
@@ -136,7 +196,8 @@ def _work_under_lease(
         message = str(error) if isinstance(error, UserError) else _one_line(error)
         if isinstance(error, DamagedFile):
             message += "; move or delete it, or use --force, to train this cell from the start"
-        folder.write_failure(message, text, final=isinstance(error, UserError))
+        if lease is not None:
+            folder.write_failure(message, text, final=isinstance(error, UserError))
         return FAILED_STATUS
     return FINISHED_STATUS
 

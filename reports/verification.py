@@ -1,42 +1,91 @@
-"""Open-set verification: are two images of one class, of classes never trained on?"""
+"""Verification: are two images of one class, of classes never trained on?"""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
+
+import numpy as np
 import pandas as pd
 
 from marginbench.comparison_table import ComparedRow, compare
-from marginbench.drawing import new_figure
-from marginbench.results import finished_runs, settings
-from marginbench.sections import Picture, SectionContent, Table, section
-from marginbench.wording import slug
+from marginbench.drawing import label_styles
+from marginbench.receiver_operating import Characteristic
+from marginbench.sections import SectionContent, Table, section
+from marginbench.verification_results import VerifiedSetting, verified_settings
+from marginbench.wording import percent, slug
+
+from .verification_figures import (
+    accuracy_picture,
+    curve_picture,
+    dimension_picture,
+    histogram_picture,
+)
+
+NAMED_PAIRS = 10
 
 
-@section("verification", title="Open-set verification", order=50)
+@section("verification", title="Verification", order=50)
 def verification(results: pd.DataFrame) -> SectionContent:
-    """For every setting with verification pairs: accuracy a head, as table and figure."""
-    tables, pictures = [], []
-    for name, rows in settings(results):
-        done = finished_runs(rows).dropna(subset=["verification_accuracy"])
+    """For every set of pairs: accuracy, ROC, histograms, identification, the hardest pairs."""
+    text, tables, pictures = [], [], []
+    styles = label_styles(results["label"])
+    for setting in verified_settings(results):
+        done = setting.done()
+        text += [f"{setting.name}: {remark}" for remark in setting.remarks]
+        compared = compare(setting.rows, "verification_accuracy")
+        tables.append(_accuracy_table(setting, compared, done))
         if done.empty:
             continue
-        compared = compare(rows, "verification_accuracy")
-        of = done.iloc[0]["verification_of"]
-        caption = (
-            f"{name}: accuracy on {of}, cosine of the features; 10 folds as in LFW's protocol: "
-            "the threshold that is best on nine folds is applied to the tenth. Mean ± standard "
-            "deviation over seeds of the mean over folds; the folds' standard error is that of "
-            "one run, averaged over seeds."
+        found = {
+            label: [setting.characteristic(row) for row in group.itertuples()]
+            for label, group in done.groupby("label", sort=False)
+        }
+        tables += [_rates_table(setting, found), *_identification_table(setting, done)]
+        tables += _hardest_table(setting, done)
+        pictures.append(accuracy_picture(setting, compared))
+        pictures.append(curve_picture(setting, styles))
+        pictures.append(histogram_picture(setting))
+        pictures.append(dimension_picture(setting, styles))
+    return SectionContent(text=text, tables=tables, pictures=pictures)
+
+
+def _accuracy_table(
+    setting: VerifiedSetting, compared: list[ComparedRow], done: pd.DataFrame
+) -> Table:
+    first = done if len(done) else setting.rows
+    folds = sum(len(entry["folds"]) for entry in first.iloc[0]["entries"])
+    if setting.cells_a_run > 1:
+        protocol = (
+            f"{setting.cells_a_run} trainings a head and seed, each tested on its own set and "
+            "trained on others; thresholds from pairs of people neither trained nor tested on"
         )
-        frame = pd.DataFrame([_cells(row, done) for row in compared])
-        tables.append(Table(f"verification-{slug(name)}", caption, frame))
-        pictures.append(_picture(name, compared, done))
-    return SectionContent(tables=tables, pictures=pictures)
+    elif folds > 1:
+        protocol = (
+            f"{folds} folds as in LFW's view 2: the threshold that is best on all other folds is "
+            "applied to each"
+        )
+    else:
+        protocol = "the threshold is chosen on other pairs, of people not trained on"
+    caption = (
+        f"{setting.name}: accuracy on {setting.description}, cosine of the features; {protocol}. "
+        "Mean ± standard deviation over seeds"
+        + (
+            " of the mean over folds; the folds' standard error is that of one run."
+            if folds > 1
+            else "."
+        )
+    )
+    frame = pd.DataFrame([_accuracy_cells(row, done) for row in compared])
+    if folds < 2:
+        frame = frame.drop(columns="standard error of folds")
+    return Table(f"verification-{slug(setting.name)}", caption, frame)
 
 
-def _cells(row: ComparedRow, done: pd.DataFrame) -> dict[str, str]:
+def _accuracy_cells(row: ComparedRow, done: pd.DataFrame) -> dict[str, str]:
     values = pd.Series(row.test_errors)
     spread = f" ± {100 * values.std():.2f}" if len(values) > 1 else ""
-    errors = done.loc[done["label"] == row.label, "verification_standard_error"].astype(float)
+    errors = done.loc[done["label"] == row.label, "verification_standard_error"].dropna()
     difference = "baseline" if row.is_baseline else "–"
     if row.mean_difference is not None:
         mark = " *" if row.significant else ""
@@ -51,18 +100,101 @@ def _cells(row: ComparedRow, done: pd.DataFrame) -> dict[str, str]:
     }
 
 
-def _picture(name: str, compared: list[ComparedRow], done: pd.DataFrame) -> Picture:
-    shown = [row for row in compared if row.test_errors]
-    figure, (axis,) = new_figure(1, 1, width=6.4, height=0.32 * len(shown) + 1.1)
-    for position, row in enumerate(shown):
-        values = [100 * value for value in row.test_errors]
-        colour = "tab:gray" if row.is_baseline else "tab:blue"
-        axis.scatter(values, [position] * len(values), s=18, color=colour, alpha=0.5, linewidths=0)
-        axis.scatter(sum(values) / len(values), position, s=60, marker="|", color=colour)
-    axis.set_yticks(range(len(shown)), [row.label for row in shown])
-    axis.invert_yaxis()
-    axis.set_xlabel("verification accuracy (%)")
+def _rates_table(setting: VerifiedSetting, found: dict[str, list[Characteristic]]) -> Table:
+    rows, notes = [], {}
+    resampled = ""
+    for label, seeds in found.items():
+        cells = {
+            "head": label,
+            "area under ROC": _with_interval([one.area for one in seeds], 1, 4),
+            "EER %": _with_interval([one.equal_error_rate for one in seeds], 100, 2),
+        }
+        resampled = seeds[0].resampled
+        for points in zip(*(one.points for one in seeds), strict=True):
+            far = points[0].far
+            column = f"TAR % at FAR {far:g}"
+            tars = [point.tar for point in points if point.tar is not None]
+            cells[column] = _with_interval(tars, 100, 1) if tars else "–"
+            if points[0].note:
+                notes[far] = points[0].note
+        rows.append(cells)
     caption = (
-        f"{name}: verification accuracy, a dot a seed, a bar at the mean; the baseline in grey."
+        f"{setting.name}: receiver operating characteristic of the tested pairs, mean over seeds; "
+        f"in brackets the 95 % interval of one run, by bootstrap over {resampled}."
     )
-    return Picture(f"verification-{slug(name)}", caption, figure)
+    caption += "".join(f" FAR {far:g}: {note}." for far, note in notes.items())
+    return Table(f"verification-rates-{slug(setting.name)}", caption, pd.DataFrame(rows))
+
+
+def _with_interval(estimates: list, factor: float, digits: int) -> str:
+    value = np.mean([factor * estimate.value for estimate in estimates])
+    if any(estimate.low is None for estimate in estimates):
+        return f"{value:.{digits}f}"
+    low = np.mean([factor * estimate.low for estimate in estimates])
+    high = np.mean([factor * estimate.high for estimate in estimates])
+    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def _identification_table(setting: VerifiedSetting, done: pd.DataFrame) -> list[Table]:
+    rows = []
+    sizes = ""
+    for label, group in done.groupby("label", sort=False):
+        known = [e["identification"] for entries in group["entries"] for e in entries]
+        if any(one is None for one in known):
+            return []
+        cells = {"head": label, "rank 1 %": percent(_mean(one["rank_one"] for one in known))}
+        for position, (rate, _) in enumerate(known[0]["open_set"]):
+            values = [one["open_set"][position][1] for one in known]
+            measured = None if any(value is None for value in values) else _mean(values)
+            cells[f"open set, FAR {rate:g}: %"] = percent(measured)
+        rows.append(cells)
+        first = known[0]
+        sizes = (
+            f"{first['gallery']:,} people known by one image each, {first['probes']:,} further "
+            f"images of theirs, {first['strangers']:,} images of strangers"
+        )
+    caption = (
+        f"{setting.name}: identification among the images of the tested pairs ({sizes}): the share "
+        "identified at rank 1, and, in the open set, at a threshold that so many strangers pass; "
+        "– where the strangers are too few to measure it. A tie counts as wrong."
+    )
+    return [Table(f"identification-{slug(setting.name)}", caption, pd.DataFrame(rows))]
+
+
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
+
+
+def _hardest_table(setting: VerifiedSetting, done: pd.DataFrame) -> list[Table]:
+    """The pairs that the most runs count among their hardest."""
+    beyond: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    for row in done.itertuples():
+        for entry in row.entries:
+            for kind, pairs in (entry["hardest"] or {}).items():
+                for pair in pairs:
+                    place = (kind, pair["first"], pair["second"])
+                    beyond[place].append(pair["beyond_threshold"])
+    if not beyond:
+        return []
+    rows = []
+    for kind, word in (("same", "same person"), ("different", "different people")):
+        ranked = sorted(
+            ((key, values) for key, values in beyond.items() if key[0] == kind),
+            key=lambda item: (-len(item[1]), -abs(float(np.mean(item[1]))), item[0]),
+        )
+        for (_, first, second), values in ranked[:NAMED_PAIRS]:
+            rows.append(
+                {
+                    "pair of": word,
+                    "first": first,
+                    "second": second,
+                    "runs": f"{len(values)} of {len(done)}",
+                    "score − threshold": f"{np.mean(values):+.3f}",
+                }
+            )
+    caption = (
+        f"{setting.name}: the hardest pairs, by name and number of the image: those that the most "
+        f"runs of all heads have among the {NAMED_PAIRS} same pairs furthest below their threshold "
+        f"or the {NAMED_PAIRS} different ones furthest above it."
+    )
+    return [Table(f"hardest-pairs-{slug(setting.name)}", caption, pd.DataFrame(rows))]

@@ -1,0 +1,138 @@
+"""Running cells one after the other in the processes that torchrun started, all on each cell."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+import torch
+
+from marginbench.lease import Lease
+from marginbench.local_dispatch import Board
+from marginbench.ranks import Ranks, joined, local_device
+from marginbench.store import RunFolder
+from marginbench.torchrun import torchrun_processes, torchrun_rank
+from marginbench.training import choose_device
+from marginbench.worker import (
+    BUSY_STATUS,
+    FAILED_STATUS,
+    STOPPED_STATUS,
+    Order,
+    ended_status,
+    guarded,
+    train_order,
+)
+
+SHOW_SECONDS = 0.5
+
+
+class RankFailed(Exception):
+    """A cell failed on this rank in the middle of training: the ranks are no longer in step."""
+
+
+def run_together(orders: list[Order], device: str, show: Callable[[Board], None]) -> Board:
+    """Train all cells, each by all processes; to be called in each of them.
+
+    A SIGTERM to any process (torchrun passes a Ctrl-C on as one) lets rank 0 write the checkpoint,
+    and ends all of them. A cell that another run trains is left to it.
+
+    Args:
+        orders: one per cell, the same on every rank.
+        device: "auto", "cpu" or "cuda".
+        show: called on rank 0, a few times a second and at the end.
+
+    Returns:
+        The board at the end; of use on rank 0.
+
+    Raises:
+        UserError: the processes do not find each other.
+        RankFailed: a cell failed in the middle of training; the same command goes on.
+    """
+    ranks = Ranks(torchrun_rank(), torchrun_processes())
+    own = choose_device(local_device(device, int(os.environ.get("LOCAL_RANK") or 0)))
+    board = Board(total=len(orders))
+    stop_asked = threading.Event()
+
+    def ask_to_stop(number: int, frame: FrameType | None) -> None:
+        stop_asked.set()
+
+    previous = {
+        number: signal.signal(number, ask_to_stop) for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        with joined(ranks, own), _shown(board, show if ranks.leads else None):
+            for order in orders:
+                if ranks.any_of(stop_asked.is_set()):
+                    board.stopping = True
+                    break
+                folder = RunFolder(order.suite_folder, order.cell)
+                board.active = [folder]
+                status = _work_together(order, folder, own, ranks, stop_asked)
+                board.active = []
+                board.stopping = status == STOPPED_STATUS
+                if board.stopping:
+                    break
+                if status == BUSY_STATUS:
+                    board.elsewhere.append(folder)
+                elif ranks.leads:
+                    board.ended.append((folder, folder.status()))
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    return board
+
+
+def _work_together(
+    order: Order, folder: RunFolder, device: torch.device, ranks: Ranks, stop: threading.Event
+) -> int:
+    lease = None
+    ended: int | None = None
+    if ranks.leads:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        lease = Lease.acquire(folder.path, order.renew_seconds)
+        if lease is None:
+            ended = BUSY_STATUS
+        else:
+            if order.force:
+                folder.clear()
+            ended = ended_status(folder)
+    with lease or contextlib.nullcontext():
+        ended = ranks.share(ended)
+        if ended is not None:
+            return ended
+        begun = threading.Event()
+
+        def train_it() -> None:
+            train_order(order, folder, lease, device, stop.is_set, ranks, begun.set)
+
+        with folder.log.open("a") as log, contextlib.redirect_stdout(log):
+            status = guarded(folder, lease, train_it)
+        if status == FAILED_STATUS and begun.is_set():
+            raise RankFailed(f"{folder.path.name} failed; see {folder.log}")
+        return status
+
+
+@contextlib.contextmanager
+def _shown(board: Board, show: Callable[[Board], None] | None) -> Iterator[None]:
+    """Show the board from a thread of its own: this one trains."""
+    if show is None:
+        yield
+        return
+    ended = threading.Event()
+
+    def keep_showing() -> None:
+        while not ended.wait(SHOW_SECONDS):
+            show(board)
+
+    thread = threading.Thread(target=keep_showing, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        show(board)

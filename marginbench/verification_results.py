@@ -1,0 +1,159 @@
+"""What has come out for verification: one row a head and seed, a protocol's cells put together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from marginbench.receiver_operating import Characteristic, characteristic
+from marginbench.results import evaluation, finished_runs, settings
+from marginbench.store import State
+
+INCOMPLETE = "incomplete"
+
+
+@dataclass(frozen=True)
+class TestedPairs:
+    """The scores of one run, or of all the cells of a protocol that needs several.
+
+    Attributes:
+        scores: (Q,).
+        same: (Q,), bool.
+        fold: (Q,).
+        people: the first and second person of each pair, (Q,) each; None where unknown.
+    """
+
+    scores: np.ndarray
+    same: np.ndarray
+    fold: np.ndarray
+    people: tuple[np.ndarray, np.ndarray] | None
+
+    def characteristic(self, right: np.ndarray) -> Characteristic:
+        """See :func:`marginbench.receiver_operating.characteristic`."""
+        return characteristic(self.scores, self.same, right, self.people)
+
+
+@dataclass(frozen=True)
+class VerifiedSetting:
+    """A setting and one of its sets of pairs.
+
+    Attributes:
+        name: of the setting, and of the set where there are several.
+        set_name: as the data source calls it.
+        description: what is verified.
+        cells_a_run: how many cells make up one run of a head: ten where each tests one set.
+        rows: one a head and seed, in the suite's order: label, is_baseline, seed, state (done
+            where all cells are), verification_accuracy and verification_standard_error (between
+            folds), train_error, entries (the cells' numbers, see
+            :func:`marginbench.verification_evaluation.evaluate_verification`) and folders.
+        remarks: of the data.
+    """
+
+    name: str
+    set_name: str
+    description: str
+    cells_a_run: int
+    rows: pd.DataFrame
+    remarks: tuple[str, ...]
+
+    def done(self) -> pd.DataFrame:
+        """The rows that are complete."""
+        return self.rows[self.rows["state"] == State.DONE.value]
+
+    def tested_pairs(self, row: tuple) -> TestedPairs:
+        """The scores of one of the complete rows (as ``itertuples`` gives them)."""
+        parts = []
+        for folder in row.folders:
+            arrays = evaluation(folder)
+            prefix = f"verification/{self.set_name}/"
+            parts.append({k.removeprefix(prefix): a for k, a in arrays.items() if prefix in k})
+        joined = {
+            name: np.concatenate([part[name] for part in parts])
+            for name in ("scores", "same", "fold")
+        }
+        people = None
+        if all("people" in part for part in parts):
+            both = np.concatenate([part["people"] for part in parts], axis=1)
+            people = (both[0], both[1])
+        return TestedPairs(**joined, people=people)
+
+    def characteristic(self, row: tuple) -> Characteristic:
+        """Area, equal error rate and TAR at FARs of one of the complete rows."""
+        pairs = self.tested_pairs(row)
+        thresholds = {
+            int(fold): threshold
+            for entry in row.entries
+            for fold, threshold in zip(entry["folds"], entry["thresholds"], strict=True)
+        }
+        threshold = np.array([thresholds[int(fold)] for fold in pairs.fold])
+        return pairs.characteristic((pairs.scores >= threshold) == pairs.same)
+
+
+def verified_settings(results: pd.DataFrame) -> list[VerifiedSetting]:
+    """Every setting with finished verification, once for each of its sets of pairs."""
+    found = []
+    for name, rows in _protocols(results):
+        done = finished_runs(rows).dropna(subset=["verification_accuracy"])
+        if done.empty:
+            continue
+        entries = done.iloc[0]["verification"]
+        remarks = tuple(done.iloc[0]["remarks"] or ())
+        cells = int(rows.groupby(["label", "seed"]).size().max())
+        for entry in entries:
+            found.append(
+                VerifiedSetting(
+                    name=name if len(entries) == 1 else f"{name}: {entry['name']}",
+                    set_name=entry["name"],
+                    description=entry["description"],
+                    cells_a_run=cells,
+                    rows=_runs(rows, entry["name"]),
+                    remarks=remarks,
+                )
+            )
+    return found
+
+
+def _protocols(results: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Settings, those put together that test one set each of a protocol of several."""
+    together: dict[str, list[pd.DataFrame]] = {}
+    for name, rows in settings(results):
+        first = rows.iloc[0]
+        several = first["data_parameters"].get("tested_set") is not None and first["setting"]
+        together.setdefault(first["setting"] if several else name, []).append(rows)
+    for name, parts in together.items():
+        yield name, pd.concat(parts)
+
+
+def _runs(rows: pd.DataFrame, set_name: str) -> pd.DataFrame:
+    records = []
+    for (label, seed), cells in rows.groupby(["label", "seed"], sort=False):
+        done = finished_runs(cells)
+        entries = [
+            next(entry for entry in found if entry["name"] == set_name)
+            for found in done["verification"]
+        ]
+        complete = len(done) == len(cells)
+        folds = [value for entry in entries for value in entry["folds"].values()]
+        alone = len(cells) == 1
+        records.append(
+            {
+                "label": label,
+                "is_baseline": bool(cells["is_baseline"].any()),
+                "seed": seed,
+                "state": cells["state"].iloc[0] if alone or complete else INCOMPLETE,
+                "verification_accuracy": float(np.mean(folds)) if complete else None,
+                "verification_standard_error": _standard_error(folds) if complete else None,
+                "train_error": float(done["train_error"].mean()) if complete else None,
+                "entries": entries,
+                "folders": list(done["folder"]),
+            }
+        )
+    frame = pd.DataFrame(records)
+    return frame.astype({"verification_accuracy": float, "verification_standard_error": float})
+
+
+def _standard_error(folds: list[float]) -> float | None:
+    return float(np.std(folds, ddof=1) / np.sqrt(len(folds))) if len(folds) > 1 else None
