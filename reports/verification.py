@@ -145,8 +145,9 @@ def _identification_table(setting: VerifiedSetting, done: pd.DataFrame) -> list[
         cells = {"head": label, "rank 1 %": percent(_mean(one["rank_one"] for one in known))}
         for position, (rate, _) in enumerate(known[0]["open_set"]):
             values = [one["open_set"][position][1] for one in known]
-            measured = None if any(value is None for value in values) else _mean(values)
-            cells[f"open set, FAR {rate:g}: %"] = percent(measured)
+            if known[0]["strangers"]:
+                measured = None if any(value is None for value in values) else _mean(values)
+                cells[f"open set, FAR {rate:g}: %"] = percent(measured)
         rows.append(cells)
         first = known[0]
         sizes = (
@@ -155,8 +156,8 @@ def _identification_table(setting: VerifiedSetting, done: pd.DataFrame) -> list[
         )
     caption = (
         f"{setting.name}: identification among the images of the tested pairs ({sizes}): the share "
-        "identified at rank 1, and, in the open set, at a threshold that so many strangers pass; "
-        "– where the strangers are too few to measure it. A tie counts as wrong."
+        "identified at rank 1, and, where there are strangers, at a threshold that so many of "
+        "them pass; – where they are too few to measure it. A tie counts as wrong."
     )
     return [Table(f"identification-{slug(setting.name)}", caption, pd.DataFrame(rows))]
 
