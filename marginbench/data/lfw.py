@@ -55,7 +55,7 @@ def _parts(name: str, protocol: str, images: str | None) -> list[Part]:
             f"LFW's own files {', '.join(FILES[protocol])} there, beside the folder of images"
         )
     files = [(file, place / file) for file in FILES[protocol]]
-    return [("images", find_image_folder(LFW, place, images)), *files]
+    return [("images", find_image_folder(LFW, place, images, can_choose=True)), *files]
 
 
 @data_source("lfw", complete=_complete)

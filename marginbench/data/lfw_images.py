@@ -23,13 +23,17 @@ ImageFolder = Literal["lfw", "lfw_funneled", "lfw-funneled", "lfw-deepfunneled"]
 IMAGE_FOLDERS = ("lfw", "lfw_funneled", "lfw-funneled", "lfw-deepfunneled")
 
 
-def find_image_folder(owner: str, place: Path, wanted: str | None = None) -> Path:
+def find_image_folder(
+    owner: str, place: Path, wanted: str | None = None, *, can_choose: bool = False
+) -> Path:
     """The folder of images beside the protocol files.
 
     Args:
         owner: for messages.
         place: the folder of the protocol files.
-        wanted: its name; None where there is only one of :data:`IMAGE_FOLDERS`.
+        wanted: its name, the parameter ``images``; None where there is only one of
+            :data:`IMAGE_FOLDERS`.
+        can_choose: whether the owner has that parameter, for messages.
 
     Raises:
         UserError: it is not there, or there are several to choose from.
@@ -48,9 +52,10 @@ def find_image_folder(owner: str, place: Path, wanted: str | None = None) -> Pat
             f"{', '.join(IMAGE_FOLDERS)}, as the archive unpacks: NAME/NAME_0001.jpg"
         )
     if len(there) > 1:
+        choice = f"say which (images = {there[-1]!r}), or " if can_choose else ""
         raise UserError(
-            f"{owner}: {str(place)!r} has several folders of images: {', '.join(there)}; say "
-            f"which: images = {there[-1]!r}, or leave only one of them there"
+            f"{owner}: {str(place)!r} has several folders of images: {', '.join(there)}; "
+            f"{choice}leave only one of them there"
         )
     return place / there[0]
 

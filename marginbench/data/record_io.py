@@ -16,8 +16,6 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from marginbench.errors import UserError
 
 MAGIC = 0xCED7230A
