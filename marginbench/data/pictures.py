@@ -115,7 +115,7 @@ def _cropped(where: str, picture: Image.Image, crop: int | None) -> Image.Image:
     width, height = picture.size
     if crop > min(width, height):
         raise UserError(
-            f"{where} is {width}×{height} pixels: crop = {crop} is not allowed; allowed: up to "
+            f"{where} is {width}×{height} pixels, too small for a crop of {crop}; allowed: up to "
             f"{min(width, height)}, or None for the whole image"
         )
     left, top = (width - crop) // 2, (height - crop) // 2

@@ -223,7 +223,10 @@ def test_the_content_is_of_images_and_protocol_files(place):
         ({**VIEW1, "tested_set": 1}, "tested_set = 1 is not allowed with protocol = 'view1'"),
         ({**VIEW1, "threshold_sets": 2}, "threshold_sets = 2 is not allowed with"),
         ({**VIEW1, "threshold_share": 0.01}, "it keeps 0 of 35 people out of training"),
-        ({**UNRESTRICTED, "crop": 41}, "is 40×40 pixels: crop = 41 is not allowed; allowed: up to"),
+        (
+            {**UNRESTRICTED, "crop": 41},
+            "is 40×40 pixels, too small for a crop of 41; allowed: up to 40",
+        ),
         ({**UNRESTRICTED, "name": "nowhere"}, "nowhere' does not exist"),
     ],
 )
