@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,6 @@ LAYOUTS = (
     ("x_train", "y_train", "x_test", "y_test"),
     ("train_images", "train_labels", "test_images", "test_labels"),
 )
-ALLOWED = " or ".join(", ".join(layout) for layout in LAYOUTS)
 
 
 def read_array_file(owner: str, path: Path) -> ImageSets:
@@ -32,13 +32,52 @@ def read_array_file(owner: str, path: Path) -> ImageSets:
     Raises:
         UserError: no such file, or it is damaged or laid out otherwise.
     """
+    arrays, names = _load(owner, path, LAYOUTS)
+    train_images, train_labels, test_images, test_labels = arrays
+    if names is None:
+        classes = int(max(train_labels.max(initial=0), test_labels.max(initial=0))) + 1
+        names = tuple(str(number) for number in range(classes))
+    return ImageSets(train_images, train_labels, test_images, test_labels, names)
+
+
+def read_training_arrays(owner: str, path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """The training part of such a file alone; it need not have another.
+
+    Args:
+        owner, path: see :func:`read_array_file`.
+
+    Returns:
+        Images (N, C, H, W), labels (N,) and the names of the classes.
+
+    Raises:
+        UserError: see :func:`read_array_file`; or labels that are not of N images of the classes.
+    """
+    (images, labels), names = _load(owner, path, [layout[:2] for layout in LAYOUTS])
+    where = f"{owner}: {str(path)!r}"
+    if len(images) != len(labels) or not len(images):
+        raise UserError(f"{where} has {len(images)} training images and {len(labels)} labels")
+    if names is None:
+        names = tuple(str(number) for number in range(int(labels.max()) + 1))
+    if labels.min() < 0 or labels.max() >= len(names):
+        raise UserError(
+            f"{where} has labels from {labels.min()} to {labels.max()}; "
+            f"allowed: 0 to {len(names) - 1}"
+        )
+    return images, labels, names
+
+
+def _load(
+    owner: str, path: Path, layouts: Collection[tuple[str, ...]]
+) -> tuple[list[np.ndarray], tuple[str, ...] | None]:
+    """Images and labels by turns, of the first layout that is there, and the classes' names."""
+    allowed = " or ".join(", ".join(layout) for layout in layouts)
     try:
         with np.load(path, allow_pickle=False) as file:
-            layout = next((names for names in LAYOUTS if set(names) <= set(file.files)), None)
+            layout = next((names for names in layouts if set(names) <= set(file.files)), None)
             if layout is None:
                 raise UserError(
                     f"{owner}: {str(path)!r} holds {', '.join(file.files) or 'nothing'}; "
-                    f"allowed: {ALLOWED}"
+                    f"allowed: {allowed}"
                 )
             arrays = {name: file[name] for name in layout}
             names = file["classes"] if "classes" in file.files else None
@@ -51,18 +90,13 @@ def read_array_file(owner: str, path: Path) -> ImageSets:
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error, KeyError, AttributeError) as error:
         raise UserError(f"{owner}: {str(path)!r} is damaged or no npz file: {error}") from error
     where = f"{owner}: {str(path)!r}"
-    train_images, train_labels, test_images, test_labels = (
+    checked = [
         _images(where, name, arrays[name])
         if position % 2 == 0
         else _labels(where, name, arrays[name])
         for position, name in enumerate(layout)
-    )
-    if names is None:
-        classes = int(max(train_labels.max(initial=0), test_labels.max(initial=0))) + 1
-        class_names = tuple(str(number) for number in range(classes))
-    else:
-        class_names = tuple(str(name) for name in names.ravel())
-    return ImageSets(train_images, train_labels, test_images, test_labels, class_names)
+    ]
+    return checked, None if names is None else tuple(str(name) for name in names.ravel())
 
 
 def _images(where: str, name: str, array: np.ndarray) -> np.ndarray:

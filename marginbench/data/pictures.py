@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -31,22 +31,7 @@ def read_pictures(
     """
     images: np.ndarray | None = None
     for position, path in enumerate(files):
-        try:
-            with Image.open(path) as opened:
-                if opened.mode not in EIGHT_BITS:
-                    raise UserError(
-                        f"{owner}: {str(path)!r} is of mode {opened.mode!r}; allowed: images of "
-                        "8 bits a channel"
-                    )
-                picture = ImageOps.exif_transpose(opened).convert(
-                    "L" if colour == "grey" else "RGB"
-                )
-                array = _resized(picture, size)
-        except UserError:
-            raise
-        except Exception as error:
-            # Decoders raise nearly anything at a damaged file.
-            raise UserError(f"{owner}: {str(path)!r} cannot be decoded: {error}") from error
+        array = decode_picture(f"{owner}: {str(path)!r}", path, size=size, colour=colour)
         if images is None:
             images = np.empty((len(files), *array.shape), dtype=np.uint8)
         if array.shape != images.shape[1:]:
@@ -61,6 +46,60 @@ def read_pictures(
     return images
 
 
+def decode_picture(
+    where: str,
+    source: Path | BinaryIO,
+    *,
+    size: int | None,
+    colour: Colour,
+    crop: int | None = None,
+) -> np.ndarray:
+    """One encoded image as (C, H, W), uint8; upright as its EXIF data says, transparency dropped.
+
+    Args:
+        where: the image's name, for messages.
+        source: a file's path, or an open binary file.
+        size: H = W = size; None for the image's own size.
+        colour: "grey" for C = 1, "rgb" for C = 3.
+        crop: first cut to the central crop×crop pixels, rounded towards the upper left; None for
+            the whole image.
+
+    Raises:
+        UserError: damaged, more than 8 bits a channel, or smaller than the crop.
+    """
+    try:
+        with Image.open(source) as opened:
+            if opened.mode not in EIGHT_BITS:
+                raise UserError(
+                    f"{where} is of mode {opened.mode!r}; allowed: images of 8 bits a channel"
+                )
+            picture = ImageOps.exif_transpose(opened).convert("L" if colour == "grey" else "RGB")
+            return _resized(_cropped(where, picture, crop), size)
+    except UserError:
+        raise
+    except Exception as error:
+        # Decoders raise nearly anything at a damaged file.
+        raise UserError(f"{where} cannot be decoded: {error}") from error
+
+
+def crop_and_resize(
+    where: str, image: np.ndarray, *, size: int, colour: Colour, crop: int | None
+) -> np.ndarray:
+    """(C, H, W), uint8 → (C', size, size), as :func:`decode_picture` treats encoded images.
+
+    Args:
+        where: the image's name, for messages.
+        image: C = 1 or 3.
+        size, colour, crop: see :func:`decode_picture`.
+
+    Raises:
+        UserError: the image is smaller than the crop.
+    """
+    picture = Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
+    picture = picture.convert("L" if colour == "grey" else "RGB")
+    return _resized(_cropped(where, picture, crop), size)
+
+
 def resize_arrays(images: np.ndarray, size: int) -> np.ndarray:
     """(N, C, H, W) → (N, C, size, size), uint8; as :func:`read_pictures` resizes files."""
     out = np.empty((*images.shape[:2], size, size), dtype=np.uint8)
@@ -68,6 +107,19 @@ def resize_arrays(images: np.ndarray, size: int) -> np.ndarray:
         array = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
         out[position] = _resized(Image.fromarray(array), size)
     return out
+
+
+def _cropped(where: str, picture: Image.Image, crop: int | None) -> Image.Image:
+    if crop is None:
+        return picture
+    width, height = picture.size
+    if crop > min(width, height):
+        raise UserError(
+            f"{where} is {width}×{height} pixels, too small for a crop of {crop}; allowed: up to "
+            f"{min(width, height)}, or None for the whole image"
+        )
+    left, top = (width - crop) // 2, (height - crop) // 2
+    return picture.crop((left, top, left + crop, top + crop))
 
 
 def _resized(picture: Image.Image, size: int | None) -> np.ndarray:

@@ -27,8 +27,13 @@ def cache_folder() -> Path:
     return Path(given).expanduser().absolute() if given else _default_cache()
 
 
-def place_of(owner: str, name: str) -> Path:
+def place_of(owner: str, name: str, field: str = "name") -> Path:
     """The place of a user's own images, from their name below the data root.
+
+    Args:
+        owner: for messages.
+        name: parts joined by "/".
+        field: the parameter that gives the name, for messages.
 
     Raises:
         UserError: the name leaves the root or is absolute, or nothing is there.
@@ -36,14 +41,14 @@ def place_of(owner: str, name: str) -> Path:
     parts = PurePosixPath(name).parts
     if not parts or PurePosixPath(name).is_absolute() or ".." in parts or "~" in name:
         raise UserError(
-            f"{owner}: name = {name!r} is not allowed; allowed: a name relative to the data "
+            f"{owner}: {field} = {name!r} is not allowed; allowed: a name relative to the data "
             f"folder {str(data_root())!r} (set it by --data or {ROOT_VARIABLE}), so that the "
             "data can move without becoming other data"
         )
     place = data_root().joinpath(*parts)
     if not place.exists():
         raise UserError(
-            f"{owner}: {str(place)!r} does not exist; the name {name!r} is relative to the data "
+            f"{owner}: {str(place)!r} does not exist; the {field} {name!r} is relative to the data "
             f"folder, which --data or {ROOT_VARIABLE} sets"
         )
     return place

@@ -1,0 +1,367 @@
+"""``.bin`` files: those that people have, and those that would run something."""
+
+import contextlib
+import io
+import pickle
+import struct
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from marginbench.data.plain_pickle import RefusedPickle, read_plain_pickle
+from marginbench.data.verification_bins import read_bin, verification_bin
+from marginbench.errors import UserError
+
+LOOK = {"size": 8, "colour": "rgb", "crop": None}
+
+
+def encoded(count=24, kind="PNG"):
+    images = []
+    for number in range(count):
+        stream = io.BytesIO()
+        Image.new("RGB", (8, 8), (number, 255 - number, 7)).save(stream, kind)
+        images.append(stream.getvalue())
+    return images
+
+
+SAME = [True, False] * 6
+
+
+def arrays(columns):
+    shape = (-1, 1) if columns else (-1,)
+    return [np.frombuffer(image, dtype=np.uint8).reshape(shape).copy() for image in encoded()]
+
+
+@pytest.mark.parametrize("protocol", range(1, pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("images", ["bytes", "arrays", "columns"])
+@pytest.mark.parametrize("pack", [tuple, list])
+def test_what_python_3_writes_is_read(tmp_path, protocol, images, pack):
+    value = encoded() if images == "bytes" else arrays(images == "columns")
+    path = tmp_path / "lfw.bin"
+    path.write_bytes(pickle.dumps(pack((value, SAME)), protocol=protocol))
+    found = read_bin("owner", path)
+    assert found.images == encoded()
+    assert found.same == SAME
+
+
+def test_names_of_numpy_1_are_read_too(tmp_path):
+    path = tmp_path / "lfw.bin"
+    content = pickle.dumps((arrays(False), SAME), protocol=2)
+    path.write_bytes(content.replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
+    assert read_bin("owner", path).images == encoded()
+
+
+def python_2_bytes(content):
+    """A ``str`` as Python 2 pickles it in protocol 2."""
+    if len(content) < 256:
+        return b"U" + bytes([len(content)]) + content
+    return b"T" + struct.pack("<i", len(content)) + content
+
+
+def python_2_array(content):
+    """An array of uint8 as numpy pickled it under Python 2."""
+    return (
+        b"cnumpy.core.multiarray\n_reconstruct\n"
+        b"cnumpy\nndarray\nK\x00\x85U\x01b\x87R"
+        b"(K\x01M" + struct.pack("<H", len(content)) + b"\x85"
+        b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R"
+        b"(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+        b"\x89" + python_2_bytes(content) + b"tb"
+    )
+
+
+@pytest.mark.parametrize("write", [python_2_bytes, python_2_array])
+@pytest.mark.parametrize("kind", ["PNG", "BMP"])
+def test_what_python_2_wrote_is_read(tmp_path, write, kind):
+    images = encoded(kind=kind)
+    answers = b"".join(b"\x88" if same else b"\x89" for same in SAME)
+    body = b"(]q\x01(" + b"".join(map(write, images)) + b"e]q\x02(" + answers + b"etq\x03."
+    path = tmp_path / "cfp_fp.bin"
+    path.write_bytes(b"\x80\x02" + body)
+    if write is python_2_array:
+        expected = pickle.loads(path.read_bytes(), encoding="latin1")
+        assert [bytes(image) for image in expected[0]] == images
+    else:
+        assert pickle.loads(path.read_bytes(), encoding="bytes") == (images, SAME)
+    assert read_bin("owner", path).images == images
+    assert read_bin("owner", path).same == SAME
+
+
+def test_a_set_is_verified_in_ten_folds_of_consecutive_pairs(tmp_path):
+    path = tmp_path / "agedb_30.bin"
+    path.write_bytes(pickle.dumps((encoded(), SAME)))
+    pairs = verification_bin("owner", path, "key", **LOOK)
+    assert pairs.name == "agedb_30"
+    assert pairs.images.shape == (24, 3, 8, 8)
+    assert pairs.images[:, 0, 0, 0].tolist() == list(range(24))
+    assert pairs.first.tolist() == list(range(0, 24, 2))
+    assert pairs.second.tolist() == list(range(1, 24, 2))
+    assert pairs.same.tolist() == SAME
+    # As sklearn's KFold without shuffling: the first folds have the pairs left over.
+    assert pairs.fold.tolist() == [0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert (pairs.tested_folds, pairs.people, pairs.image_names) == (None, None, ())
+
+
+class Calls:
+    """Pickles as a call of anything."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+def global_call(module, name, argument=b"X\x04\x00\x00\x00evil"):
+    return b"\x80\x02c" + module + b"\n" + name + b"\n" + argument + b"\x85R."
+
+
+def stack_global_call(module, name):
+    texts = b"".join(b"\x8c" + bytes([len(text)]) + text for text in (module, name))
+    return b"\x80\x04" + texts + b"\x93X\x04\x00\x00\x00evil\x85R."
+
+
+def run_mark(folder):
+    return f"import pathlib; pathlib.Path({str(folder / 'it ran')!r}).touch()"
+
+
+ATTACKS = {
+    "os.system": (global_call(b"os", b"system"), "the call of os.system"),
+    "posix.system": (global_call(b"posix", b"system"), "the call of posix.system"),
+    "eval": (global_call(b"builtins", b"eval"), "the call of builtins.eval"),
+    "old eval": (global_call(b"__builtin__", b"eval"), "the call of __builtin__.eval"),
+    "exec on stack": (stack_global_call(b"builtins", b"exec"), "the call of builtins.exec"),
+    "getattr": (global_call(b"builtins", b"getattr"), "the call of builtins.getattr"),
+    "numpy.load": (global_call(b"numpy", b"load"), "the call of numpy.load"),
+    "numpy.fromfile": (global_call(b"numpy", b"fromfile"), "the call of numpy.fromfile"),
+    "runstring": (
+        global_call(b"numpy.testing._private.utils", b"runstring"),
+        "the call of numpy.testing._private.utils.runstring",
+    ),
+    "dotted": (stack_global_call(b"numpy", b"ndarray.tofile"), "numpy.ndarray.tofile"),
+    "dotted through an admitted module": (
+        stack_global_call(b"_codecs", b"encode.__class__"),
+        "the call of _codecs.encode.__class__",
+    ),
+    "dotted module": (stack_global_call(b"numpy.core.multiarray.sys", b"exit"), "sys.exit"),
+    "copyreg": (global_call(b"copyreg", b"_reconstructor"), "the call of copyreg._reconstructor"),
+    "codecs.open": (global_call(b"_codecs", b"lookup"), "the call of _codecs.lookup"),
+    "a codec that unpacks": (
+        b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x03\x00\x00\x00zip\x86R.",
+        "_codecs.encode for something other than bytes",
+    ),
+    "instance": (b"(ios\nsystem\n.", "the instruction INST"),
+    "object": (b"(cos\nsystem\no.", "the call of os.system"),
+    "new object": (b"cnumpy\nndarray\n)\x81.", "the instruction NEWOBJ"),
+    "extension": (b"\x80\x02\x82\x01.", "the instruction EXT1"),
+    "persistent": (b"Pevil\n.", "the instruction PERSID"),
+    "dictionary": (b"\x80\x02}.", "the instruction EMPTY_DICT"),
+    "call of a list": (b"\x80\x02])R.", "a call of what is no function"),
+    "call of a type": (b"\x80\x02cnumpy\nndarray\n)R.", "a call of what is no function"),
+    "call with a list": (b"\x80\x02cnumpy\ndtype\n]R.", "a call of what is no function"),
+    "other arguments": (b"\x80\x02c__builtin__\nbytes\nK\x05\x85R.", "other arguments"),
+    "state of a list": (b"\x80\x02](K\x01tb.", "a state set on what has none"),
+    "a function as value": (b"\x80\x02cnumpy\ndtype\n.", "a function or type as a value"),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_malicious_pickle_is_refused_and_runs_nothing(tmp_path, monkeypatch, attack, nested):
+    content, words = ATTACKS[attack]
+    if nested:
+        body = content[2:-1] if content[:1] == b"\x80" else content[:-1]
+        content = b"\x80\x04](" + body + b"e."
+    monkeypatch.setattr("pickle.loads", None)
+    monkeypatch.setattr("builtins.__import__", None)
+    try:
+        with pytest.raises(RefusedPickle) as refusal:
+            read_plain_pickle(content)
+    finally:
+        monkeypatch.undo()
+    assert words in str(refusal.value)
+    path = tmp_path / "lfw.bin"
+    path.write_bytes(content)
+    with pytest.raises(UserError) as refusal:
+        read_bin("data source 'faces'", path)
+    assert str(path) in str(refusal.value)
+    assert words in str(refusal.value)
+    assert "nothing of it was run" in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_code_that_a_real_unpickler_would_run_is_not_run(tmp_path, protocol):
+    evil = Calls(exec, run_mark(tmp_path))
+    array = np.array([evil], dtype=object)
+    images = encoded()
+    path = tmp_path / "lfw.bin"
+    for value in (
+        evil,
+        (evil, SAME),
+        ([*images[:-1], evil], SAME),
+        (images, [*SAME[:-1], evil]),
+        (images, SAME, evil),
+        ([*images[:-1], array], SAME),
+        (images, [*SAME[:-1], Calls(Calls, evil)]),
+        ([*images[:-1], [(evil,)]], SAME),
+    ):
+        path.write_bytes(pickle.dumps(value, protocol=protocol))
+        with pytest.raises(UserError, match=r"is refused: it holds"):
+            read_bin("owner", path)
+        assert not (tmp_path / "it ran").exists()
+    pickle.loads(pickle.dumps(evil))
+    assert (tmp_path / "it ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.array([1.5, 2]), "an array of 'f8'"),
+        (np.zeros(3, dtype=[("a", "u1"), ("b", "u1")]), "an array of 'V2'"),
+        (np.array([None]), "an array of 'O8'"),
+        (np.zeros((2, 3), dtype=np.uint8), "6 bytes that claims another shape"),
+        (np.zeros(3, dtype=np.int8), "an array of 'i1'"),
+        (np.uint8(3), "the call of numpy"),
+        (np.True_, "the call of numpy"),
+    ],
+)
+@pytest.mark.parametrize("protocol", [2, 5])
+def test_other_arrays_are_refused(array, words, protocol):
+    with pytest.raises(RefusedPickle, match=r"array|numpy") as refusal:
+        read_plain_pickle(pickle.dumps([array], protocol=protocol))
+    # Arrays that hold objects are pickled by way of a list of them in every protocol.
+    assert words in str(refusal.value)
+
+
+def test_an_array_that_claims_more_than_it_has_is_refused():
+    content = python_2_array(b"abc")
+    claim = content.replace(b"M\x03\x00\x85", b"J\xff\xff\xff\x7f\x85")
+    assert claim != content
+    with pytest.raises(RefusedPickle, match="3 bytes that claims another shape"):
+        read_plain_pickle(b"\x80\x02" + claim + b".")
+    with_fields = content.replace(b"U\x01|NNN", b"U\x01|NU\x01aN")
+    with pytest.raises(RefusedPickle, match="other than plain bytes"):
+        read_plain_pickle(b"\x80\x02" + with_fields + b".")
+
+
+def doubling(levels, pack):
+    """A list (or tuple) of twice the last one, again and again: two to the power of levels."""
+    content = b"\x80\x04]\x94"
+    for level in range(levels):
+        get = b"h" + bytes([level])
+        content += b"](" + get * 2 + b"e" if pack is list else b"(" + get * 2 + b"t"
+        content += b"\x94"
+    return content
+
+
+BOMBS = {
+    "bytes of 8 exabytes": b"\x80\x04\x8e" + struct.pack("<Q", 2**63 - 1) + b"x.",
+    "bytes of 2 exabytes": b"\x80\x04\x8e" + struct.pack("<Q", 2**61) + b"x.",
+    "bytes of 4 gigabytes": b"\x80\x03B" + struct.pack("<I", 2**32 - 1) + b"x.",
+    "text of 4 gigabytes": b"\x80\x02X" + struct.pack("<I", 2**32 - 1) + b"x.",
+    "text of Python 2 of 2 gigabytes": b"\x80\x02T" + struct.pack("<i", 2**31 - 1) + b"x.",
+    "text of negative length": b"\x80\x02T" + struct.pack("<i", -5) + b"x.",
+    "array of 2 exabytes": b"\x80\x05\x96" + struct.pack("<Q", 2**61) + b"x.",
+    "frame": b"\x80\x04\x95" + struct.pack("<Q", 2**62) + b"].",
+    "integer of 2 gigabytes": b"\x80\x02\x8b" + struct.pack("<i", 2**31 - 1) + b"x.",
+    "long integer": b"\x80\x02\x8a\xff" + b"\x7f" * 255 + b".",
+    "decimal of 100,000 digits": b"I" + b"9" * 100_000 + b"\n.",
+    "long decimal of 100,000 digits": b"L" + b"9" * 100_000 + b"L\n.",
+    "bytes as if they were many": b"c__builtin__\nbytes\nJ\xff\xff\xff\x7f\x85R.",
+    "dtype of 2 gigabytes": b"cnumpy\ndtype\nX\x0b\x00\x00\x00V2000000000K\x00K\x01\x87R.",
+    "doubled lists": doubling(200, list) + b".",
+    "doubled tuples": doubling(200, tuple) + b".",
+    "doubled tuples as shape": b"\x80\x04cnumpy.core.numeric\n_frombuffer\n(C\x01a"
+    b"cnumpy\ndtype\nX\x02\x00\x00\x00u1K\x00K\x01\x87R"
+    + doubling(200, tuple)[2:]
+    + b"X\x01\x00\x00\x00CtR.",
+    "duplicates": b"\x80\x02]22222.",
+    "no end": b"\x80\x02](",
+    "no beginning": b"",
+    "no pickle": b"\xff\xd8\xff\xe0 a picture",
+    "marks only": b"\x80\x02(((((.",
+    "empty stack": b"\x80\x02a.",
+    "list below the mark": b"\x80\x02K\x01(K\x02e.",
+    "unknown memo": b"\x80\x02h\x05.",
+    "too much left": b"\x80\x02]].",
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_bomb_costs_neither_time_nor_memory(tmp_path, bomb):
+    path = tmp_path / "lfw.bin"
+    path.write_bytes(BOMBS[bomb])
+    start = time.process_time()
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match=r"is refused|is no verification set") as refusal:
+            read_bin("owner", path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 5_000_000
+    assert time.process_time() - start < 5
+    assert len(str(refusal.value)) < 1000
+
+
+def test_one_image_named_again_and_again_is_refused(tmp_path):
+    path = tmp_path / "lfw.bin"
+    image = encoded(1)[0]
+    first = b"\x80\x04](C" + bytes([len(image)]) + image + b"\x94"
+    count = 200_001
+    path.write_bytes(first[:-1] + b"\x94" + b"h\x00" * count + b"e]\x86.")
+    with pytest.raises(UserError, match=r"names 200002 images; allowed: up to 200000"):
+        read_bin("owner", path)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ([encoded()], "is no verification set; allowed: two lists"),
+        ((encoded(), 5), "is no verification set"),
+        ((encoded()[:-1], SAME), "23 images and 12 pairs"),
+        ((encoded(), [1] * 12), "answer 0 is of type int"),
+        ((["x"] * 24, SAME), "image 0 is of type str"),
+        (([*encoded()[:-1], []], SAME), "image 23 is of type list"),
+        ((encoded()[:18], SAME[:9]), "has 9 pairs; allowed: 10 or more"),
+    ],
+)
+def test_other_values_are_no_verification_set(tmp_path, value, words):
+    path = tmp_path / "lfw.bin"
+    path.write_bytes(pickle.dumps(value))
+    with pytest.raises(UserError, match=words):
+        read_bin("owner", path)
+
+
+def test_files_and_images_that_cannot_be_read_are_named(tmp_path):
+    path = tmp_path / "lfw.bin"
+    with pytest.raises(UserError, match=r"lfw.bin' cannot be read: No such file"):
+        read_bin("owner", path)
+    images = encoded()
+    images[5] = images[5][:40]
+    path.write_bytes(pickle.dumps((images, SAME)))
+    with pytest.raises(UserError, match=r"lfw.bin': image 5 cannot be decoded"):
+        verification_bin("owner", path, "key", **LOOK)
+    path.write_bytes(pickle.dumps((encoded(), SAME))[:-200])
+    with pytest.raises(UserError, match=r"lfw.bin' is refused: it holds"):
+        read_bin("owner", path)
+
+
+def test_damaged_files_are_refused_or_read_and_nothing_else(tmp_path):
+    """Bytes changed at random: an error of ours or a value, never another exception."""
+    random = np.random.default_rng(0)
+    path = tmp_path / "lfw.bin"
+    small = [image[:20] for image in encoded()]
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        content = pickle.dumps((small, SAME), protocol=protocol)
+        for _ in range(100):
+            damaged = bytearray(content)
+            for place in random.integers(0, len(content), 3):
+                damaged[place] = random.integers(0, 256)
+            path.write_bytes(damaged)
+            with contextlib.suppress(UserError):
+                read_bin("owner", path)
