@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from marginbench.atomic_files import no_empty_folders_on_error
 from marginbench.errors import UserError
 from marginbench.grids import FULL
 from marginbench.live_display import LiveDisplay, make_console
@@ -87,13 +88,14 @@ def run_suite(
             console.print(f"  {folder.path.name}", highlight=False)
         _tell_damaged(console, damaged)
         return 1 if damaged else 0
-    check_writable(suite_run.folder)
-    board = Board(total=0)
-    if todo:
-        from marginbench.data import check_data
+    with no_empty_folders_on_error(suite_run.folder):
+        check_writable(suite_run.folder)
+        if todo:
+            from marginbench.data import check_data
 
-        # Before any training, and once: what is missing is fetched, what is damaged is told.
-        check_data([folder.cell.data for folder in todo])
+            # Before any training, and once: what is missing is fetched, what is damaged is told.
+            check_data([folder.cell.data for folder in todo])
+    board = Board(total=0)
     if started_by_torchrun():
         # Also with nothing to do: the others wait to hear it.
         orders = [order(folder) for folder in suite_run.runs]

@@ -97,6 +97,19 @@ def test_dry_run_writes_nothing(marginbench, tiny_suite, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_missing_data_are_told_before_anything_is_written(marginbench, tmp_path, monkeypatch):
+    def offline(dataset, folder):
+        raise OSError("no network in tests")
+
+    monkeypatch.setattr("marginbench.data.downloads._download", offline)
+    monkeypatch.setenv("MARGINBENCH_DATA", str(tmp_path / "images" / "here"))
+    done = marginbench("run", "mnist", "--profile", "small", "--runs", tmp_path / "new" / "runs")
+    assert done.returncode == 1
+    assert str(tmp_path / "images" / "here" / "MNIST" / "raw") in done.stderr
+    assert "train-images-idx3-ubyte" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_only_takes_several_heads(marginbench, tiny_suite):
     for words in (["--only", "softmax", "l-softmax"], ["--only", "softmax", "--only", "l-softmax"]):
         assert "4 cells, 0 finished" in marginbench("run", tiny_suite, "--dry-run", *words).stdout
