@@ -83,6 +83,31 @@ def test_a_second_run_trains_nothing(copy_of_finished, marginbench, tiny_suite):
     assert {p: after[p] for p in unchanged} == {p: before[p] for p in unchanged}
 
 
+def test_a_report_is_left_alone_until_something_changes(copy_of_finished, marginbench, tiny_suite):
+    page = copy_of_finished / "runs/tiny/report/index.html"
+    table = page.with_name("comparison-tiny.csv").read_text().splitlines()
+
+    def made(*command):
+        before = page.stat().st_mtime_ns
+        done = marginbench(*command)
+        assert done.returncode == 0
+        assert table[1].split(",")[1] in done.stdout
+        anew = page.stat().st_mtime_ns != before
+        assert ("up to date" in done.stdout) is not anew
+        return anew
+
+    made("run", tiny_suite)
+    assert not made("run", tiny_suite)
+    assert made("report", tiny_suite)
+    assert not made("run", tiny_suite)
+    assert made("report", tiny_suite, "--section", "comparison")
+    assert made("run", tiny_suite)
+    assert not made("run", tiny_suite)
+    history = run_folders(copy_of_finished)[0] / "environment.json"
+    history.write_text(history.read_text() + " ")
+    assert made("run", tiny_suite)
+
+
 def test_force_trains_again_to_the_same_bytes(copy_of_finished, marginbench, tiny_suite):
     results = {p: p.read_bytes() for p in copy_of_finished.glob("runs/tiny/*/result.json")}
     done = marginbench("run", tiny_suite, "--force", "--no-report", "--only", "softmax")
