@@ -10,7 +10,7 @@ from marginbench.grids import component, every_other_head, grid
 
 FULL_ITERATIONS = 18_000
 SMALL = "small"
-SMALL_PROFILE = {SMALL: 2}
+SMALL_PROFILE = {SMALL: 3}
 """The small profile of every suite here, with its seeds."""
 
 
