@@ -13,6 +13,7 @@ from .paper import (
     SMALL,
     SMALL_CIFAR_ANNEALING,
     SMALL_CIFAR_LEARNING_RATE,
+    SMALL_FIGURE_PROFILE,
     SMALL_PROFILE,
     Size,
     cells,
@@ -98,7 +99,7 @@ def cifar100_open(seeds: list[int], profile: str) -> list[Cell]:
     description="Fig. 6: errors against iteration on CIFAR-100, CIFAR-10 network, m = 1 to 4",
     needs=NEEDS,
     seeds=5,
-    profiles=SMALL_PROFILE,
+    profiles=SMALL_FIGURE_PROFILE,
     sections=("overfitting", "comparison", "account"),
 )
 def fig6(seeds: list[int], profile: str) -> list[Cell]:
@@ -120,7 +121,7 @@ def fig6(seeds: list[int], profile: str) -> list[Cell]:
     description="Fig. 7: the same for m = 4 at four widths",
     needs=NEEDS,
     seeds=5,
-    profiles=SMALL_PROFILE,
+    profiles=SMALL_FIGURE_PROFILE,
     baseline="l-softmax",
     sections=("widths", "account"),
 )

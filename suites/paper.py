@@ -11,7 +11,9 @@ from marginbench.grids import component, every_other_head, grid
 FULL_ITERATIONS = 18_000
 SMALL = "small"
 SMALL_PROFILE = {SMALL: 3}
-"""The small profile of every suite here, with its seeds."""
+"""The small profile of the suites with a table, with its seeds."""
+SMALL_FIGURE_PROFILE = {SMALL: 2}
+"""The small profile of the suites with a figure, with its seeds."""
 
 
 @dataclass(frozen=True)
