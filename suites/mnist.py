@@ -9,9 +9,9 @@ from .paper import (
     MNIST_ANNEALING,
     PAPER_SIZE,
     SMALL,
-    SMALL_FIGURE_PROFILE,
     SMALL_LEARNING_RATE,
     SMALL_PROFILE,
+    TWO_SEEDS,
     Size,
     cells,
     further_rows,
@@ -67,7 +67,7 @@ def mnist(seeds: list[int], profile: str) -> list[Cell]:
     description="Fig. 2: features in the plane on MNIST, m = 1 to 4",
     needs=NEEDS,
     seeds=5,
-    profiles=SMALL_FIGURE_PROFILE,
+    profiles=TWO_SEEDS,
     sections=("published", "features", "comparison", "overfitting", "account"),
 )
 def fig2(seeds: list[int], profile: str) -> list[Cell]:

@@ -11,9 +11,9 @@ from marginbench.grids import component, every_other_head, grid
 FULL_ITERATIONS = 18_000
 SMALL = "small"
 SMALL_PROFILE = {SMALL: 3}
-"""The small profile of the suites with a table, with its seeds."""
-SMALL_FIGURE_PROFILE = {SMALL: 2}
-"""The small profile of the suites with a figure, with its seeds."""
+"""The small profile of a suite, with its seeds."""
+TWO_SEEDS = {SMALL: 2}
+"""The same where ten minutes hold no third seed."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def margin_rows(annealing: dict[str, float]) -> list[Component]:
 
 
 def further_rows(
-    annealing: dict[str, float], m: float, s: float, *, every_other: bool
+    annealing: dict[str, float], m: float, s: float, *, every_other: bool = True
 ) -> list[Component]:
     """The rows beyond the paper.
 
@@ -157,3 +157,8 @@ def further_rows(
         component("arcface", m=m, s=s),
         *([every_other_head(s=s)] if every_other else []),
     ]
+
+
+def few_further_rows(m: float, s: float) -> list[Component]:
+    """The rows beyond the paper where ten minutes hold no more: AM-Softmax and ArcFace."""
+    return [component("am-softmax", m=m, s=s), component("arcface", m=m, s=s)]
