@@ -1,10 +1,11 @@
-"""Files written whole or not at all."""
+"""Files written whole or not at all, and no folders left of what failed."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -35,3 +36,22 @@ def write_atomically(
 def write_text_atomically(path: Path, text: str, *, durable: bool = True) -> None:
     """:func:`write_atomically` for UTF-8 text."""
     write_atomically(path, lambda file: file.write(text.encode()), durable=durable)
+
+
+@contextlib.contextmanager
+def no_empty_folders_on_error(folder: Path) -> Iterator[None]:
+    """A block that may make a folder; if it raises, what it made and left empty goes again.
+
+    Args:
+        folder: that the block makes, with its parents, if need be. What was there before stays.
+    """
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        yield
+    except BaseException:
+        # Innermost first; one that is not empty holds all its parents.
+        with contextlib.suppress(OSError):
+            for place in missing:
+                if place.exists():
+                    place.rmdir()
+        raise

@@ -10,25 +10,31 @@ from pathlib import Path
 from typing import Any
 
 import marginbench
-from marginbench.plugins import HEADS_GROUP, SUITES_GROUP
+from marginbench.plugins import HEADS_GROUP, REPORTS_GROUP, SUITES_GROUP
 from marginbench.source_modules import NotStatic, source_files
 
-# Reports do not train: a change there is no change of what runs.
+# Sections do not train: a change there is no change of what runs.
 _GROUPS = (HEADS_GROUP, SUITES_GROUP)
 _LIBRARIES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "submitit")
+_DRAWING = ("pandas", "scipy", "matplotlib", "seaborn", "jinja2", "tabulate")
 
 
-def code_version() -> dict[str, Any]:
+def code_version(*, reports: bool = False) -> dict[str, Any]:
     """The versions of Python and of the libraries, and a digest of every source file.
+
+    Args:
+        reports: count what makes reports too, not only what trains.
 
     Returns:
         "python": "3.11"; "packages": version by name; "files": digest by a file's name
         ("marginbench/training.py", "marginbench.losses/arcface.py").
     """
+    groups = (*_GROUPS, REPORTS_GROUP) if reports else _GROUPS
+    libraries = (*_LIBRARIES, *_DRAWING) if reports else _LIBRARIES
     return {
         "python": ".".join(platform.python_version_tuple()[:2]),
-        "packages": _packages(),
-        "files": {name: digest(file) for name, file in _files().items()},
+        "packages": _packages(libraries, groups),
+        "files": {name: digest(file) for name, file in _files(groups).items()},
     }
 
 
@@ -58,24 +64,24 @@ def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return told
 
 
-def _packages() -> dict[str, str]:
+def _packages(libraries: tuple[str, ...], groups: tuple[str, ...]) -> dict[str, str]:
     found = {"marginbench": marginbench.__version__}
-    for name in _LIBRARIES:
+    for name in libraries:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
             continue
-    for group in _GROUPS:
+    for group in groups:
         for point in entry_points(group=group):
             if point.dist is not None:
                 found[point.dist.name] = point.dist.version
     return found
 
 
-def _files() -> dict[str, Path]:
-    """The source that trains: the engine's, and that of all heads and suites."""
+def _files(groups: tuple[str, ...]) -> dict[str, Path]:
+    """The source of the engine and of what the groups' entry points name."""
     found = {}
-    points = [point for group in _GROUPS for point in entry_points(group=group)]
+    points = [point for group in groups for point in entry_points(group=group)]
     for name in ["marginbench", *(point.module for point in points)]:
         with contextlib.suppress(NotStatic):
             found |= source_files(name)

@@ -255,7 +255,7 @@ def run(**options: Any) -> None:
 )
 def report(**options: Any) -> None:
     """Write the report of SUITE from what is there, finished or not."""
-    from marginbench.run_command import report_suite
+    from marginbench.report_command import report_suite
 
     _load(options.pop("plugins"))
     sys.exit(report_suite(runs=Path(options.pop("runs")), **options))

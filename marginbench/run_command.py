@@ -1,4 +1,4 @@
-"""What ``run`` and ``report`` do, once their options are read."""
+"""What ``run`` does, once its options are read."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from types import FrameType
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
+from marginbench.atomic_files import no_empty_folders_on_error
 from marginbench.errors import UserError
 from marginbench.grids import FULL
 from marginbench.live_display import LiveDisplay, make_console
 from marginbench.local_dispatch import Board, default_workers, run_locally
 from marginbench.plugins import loaded_plugin_files
-from marginbench.sections import Table as ReportTable
-from marginbench.sections import chosen_sections
+from marginbench.report_command import show_report
 from marginbench.store import FINISHED, CellStatus, RunFolder, State
 from marginbench.suite_runs import SuiteRun, check_writable, open_suite
 from marginbench.torchrun import started_by_torchrun, torchrun_processes, torchrun_rank
@@ -87,13 +86,14 @@ def run_suite(
             console.print(f"  {folder.path.name}", highlight=False)
         _tell_damaged(console, damaged)
         return 1 if damaged else 0
-    check_writable(suite_run.folder)
-    board = Board(total=0)
-    if todo:
-        from marginbench.data import check_data
+    with no_empty_folders_on_error(suite_run.folder):
+        check_writable(suite_run.folder)
+        if todo:
+            from marginbench.data import check_data
 
-        # Before any training, and once: what is missing is fetched, what is damaged is told.
-        check_data([folder.cell.data for folder in todo])
+            # Before any training, and once: what is missing is fetched, what is damaged is told.
+            check_data([folder.cell.data for folder in todo])
+    board = Board(total=0)
     if started_by_torchrun():
         # Also with nothing to do: the others wait to hear it.
         orders = [order(folder) for folder in suite_run.runs]
@@ -107,39 +107,13 @@ def run_suite(
             highlight=False,
         )
         return INTERRUPTED_STATUS
-    exit_status = 0 if no_report else _report(console, suite_run, None)
+    exit_status = 0 if no_report else show_report(console, suite_run, None, keep=True)
     failed = [(f, s) for f, s in board.ended if s.state not in FINISHED]
     for folder, status in failed:
         console.print(f"[red]{status.state}[/] {folder.path}: {escape(status.message)}")
         console.print(f"  its output: {folder.log}", highlight=False)
     _tell_damaged(console, damaged)
     return 1 if failed or damaged else exit_status
-
-
-def report_suite(
-    suite: str,
-    runs: Path,
-    *,
-    seeds: int | None,
-    size: str = FULL,
-    only: tuple[str, ...],
-    more_heads: tuple[str, ...],
-    sections: tuple[str, ...],
-) -> int:
-    """Write the report from what is there.
-
-    Returns:
-        Exit status: 0, or 1 if a cell is damaged or a section could not be made.
-
-    Raises:
-        UserError: as :func:`run_suite`, or an unknown section.
-    """
-    console = make_console()
-    if sections:
-        chosen_sections(list(sections))
-    suite_run = open_suite(suite, runs, seeds=seeds, profile=size, only=only, more_heads=more_heads)
-    check_writable(suite_run.folder)
-    return _report(console, suite_run, list(sections) or None)
 
 
 def _to_run(suite_run: SuiteRun, statuses: list[CellStatus], force: bool) -> list[RunFolder]:
@@ -190,36 +164,6 @@ def _how_many_at_a_time(workers: int) -> str:
 
 def _as_interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
-
-
-def _report(console: Console, suite_run: SuiteRun, sections: list[str] | None) -> int:
-    from marginbench.report import write_report
-    from marginbench.results import results
-
-    frame = results(suite_run)
-    report = write_report(frame, suite_run.suite, suite_run.report_folder, sections)
-    for table in report.tables:
-        if table.name.startswith("comparison-"):
-            _print_table(console, table)
-    damaged = frame[frame["state"] == State.DAMAGED.value]
-    for message in damaged["message"]:
-        console.print(f"[red]damaged[/]: {escape(message)}", highlight=False)
-    for name, error in report.failed_sections:
-        console.print(f"[red]section {name} could not be made[/]: {escape(error)}", highlight=False)
-    console.print(f"\nreport: {report.page}", highlight=False, soft_wrap=True)
-    return 1 if report.failed_sections or len(damaged) else 0
-
-
-def _print_table(console: Console, content: ReportTable) -> None:
-    """A comparison table, without the columns that a terminal has no room for."""
-    frame = content.frame.drop(columns="train error %", errors="ignore")
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for position, column in enumerate(frame.columns):
-        table.add_column(column, justify="right" if position else "left", no_wrap=True)
-    for row in frame.itertuples(index=False):
-        table.add_row(*(escape(str(cell)) for cell in row))
-    console.print(f"\n[bold]{escape(content.caption.split(':')[0])}[/]", highlight=False)
-    console.print(table)
 
 
 def _check_device(device: str) -> None:

@@ -84,7 +84,7 @@ def train(
         Interrupted: ``should_stop`` answered yes.
     """
     _make_deterministic(device)
-    started = time.time()
+    started, processor_started = time.time(), time.process_time()
     ranks = ranks or Ranks()
     experiment, progress = _start(cell, folder, device, ranks)
     begun()
@@ -130,7 +130,9 @@ def train(
     save()
     result = None
     if lease is not None:
-        result = _finish(experiment, progress, reason, folder, lease, started, resumed_at)
+        result = _finish(
+            experiment, progress, reason, folder, lease, started, processor_started, resumed_at
+        )
     return ranks.share(result)
 
 
@@ -198,6 +200,7 @@ def _finish(
     folder: RunFolder,
     lease: Lease,
     started: float,
+    processor_started: float,
     resumed_at: int,
 ) -> dict[str, Any]:
     last = progress.history[-1]
@@ -231,6 +234,7 @@ def _finish(
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "trained_from": resumed_at,
             "seconds_of_last_try": round(time.time() - started, 3),
+            "processor_seconds_of_last_try": round(time.process_time() - processor_started, 3),
         }
     )
     folder.write_result(result)

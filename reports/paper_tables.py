@@ -12,7 +12,7 @@ from marginbench.results import finished_runs, settings
 from marginbench.sections import SectionContent, Table, section
 from marginbench.wording import count, slug
 
-from .published import PAPER, PublishedTable, is_small, published_table
+from .paper_numbers import PAPER, PublishedTable, is_small, published_table
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from marginbench.cells import Cell, Component
 from marginbench.grids import component, suite
 
@@ -9,11 +11,12 @@ from .paper import (
     CIFAR10_ANNEALING,
     PAPER_SIZE,
     SMALL,
-    SMALL_CIFAR_FLOOR,
-    SMALL_LEARNING_RATE,
-    SMALL_PROFILE,
+    SMALL_CIFAR_ANNEALING,
+    SMALL_CIFAR_LEARNING_RATE,
+    TWO_SEEDS,
     Size,
     cells,
+    few_further_rows,
     further_rows,
     margin_rows,
     paper_rows,
@@ -32,31 +35,25 @@ WIDTHS = ((16, 16, 32, 64), (32, 32, 64, 128), (64, 64, 128, 256), (96, 96, 192,
 """Fig. 7's filters of Conv0 to Conv3. The paper names the second only; the others are this
 project's choice, in the same proportions, the last being its CIFAR-100 network's."""
 
-SMALL_LEFT_OUT = list(range(20, 100))
-"""The small profiles train on the first twenty classes: a hundred want more steps than ten minutes
-hold before L-Softmax's margin can be borne (measured: m = 2 and 4 fell to chance, and stayed
-there with λ's floor at 5)."""
+SMALL_LEFT_OUT = list(range(10, 100))
+"""The small profiles train on the first ten classes."""
 
+# A margin is to prevent overfitting, so the small profiles must overfit: softmax has to have no
+# training error left, and L-Softmax none either, or it is the half-trained network that is measured
+# (20 classes and 8,000 images in 600 steps: softmax 49.3 % test error, m = 4 75.6 %). Hence few
+# images and many small steps, and not too few filters: with 8/8/12/16 in CIFAR-10's network m = 4
+# still kept a quarter of its training images wrong. Chosen on held-out training images;
+# reports/published/README.md.
 SMALL_CIFAR100 = Size(
-    iterations=600,
-    batch_size=64,
-    evaluations=3,
-    data=(("train_count", 8_000), ("test_count", 2_000), ("left_out", SMALL_LEFT_OUT)),
-    backbone=(("filters", [8, 8, 16, 32]), ("features", 128)),
-    learning_rate=SMALL_LEARNING_RATE,
-    lambda_min=SMALL_CIFAR_FLOOR,
+    iterations=1_000,
+    batch_size=32,
+    evaluations=4,
+    data=(("train_count", 1_000), ("test_count", 1_000), ("left_out", SMALL_LEFT_OUT)),
+    backbone=(("width", 0.125), ("features", 64)),
+    learning_rate=SMALL_CIFAR_LEARNING_RATE,
     note=", small profile",
 )
-SMALL_FIGURES = Size(
-    iterations=800,
-    batch_size=64,
-    evaluations=6,
-    data=(("train_count", 8_000), ("test_count", 2_000), ("left_out", SMALL_LEFT_OUT)),
-    backbone=(("features", 64),),
-    learning_rate=SMALL_LEARNING_RATE,
-    lambda_min=SMALL_CIFAR_FLOOR,
-    note=", small profile",
-)
+SMALL_FIGURES = replace(SMALL_CIFAR100, evaluations=8, backbone=(("features", 64),))
 
 
 @suite(
@@ -64,7 +61,7 @@ SMALL_FIGURES = Size(
     description="Table 4: hinge, softmax, L-Softmax m = 2, 3, 4, and the heads beyond the paper",
     needs=NEEDS,
     seeds=5,
-    profiles=SMALL_PROFILE,
+    profiles=TWO_SEEDS,
 )
 def cifar100(seeds: list[int], profile: str) -> list[Cell]:
     """Table 4's rows with its network and schedule, and every other head beside them."""
@@ -80,16 +77,16 @@ def cifar100(seeds: list[int], profile: str) -> list[Cell]:
     description="verification on 20 classes of CIFAR-100 that were not trained on",
     needs=NEEDS,
     seeds=5,
-    profiles=SMALL_PROFILE,
+    profiles=TWO_SEEDS,
 )
 def cifar100_open(seeds: list[int], profile: str) -> list[Cell]:
     """Trained on 80 classes with Table 4's network; verified on pairs of the other 20.
 
-    The small profile trains on 20 and is verified on the other 80.
+    The small profile trains on 10 and is verified on the other 90.
     """
     size = SMALL_CIFAR100 if profile == SMALL else PAPER_SIZE
     return cells(
-        f"CIFAR100, {80 if profile == SMALL else 20} classes left out",
+        f"CIFAR100, {90 if profile == SMALL else 20} classes left out",
         size,
         data="cifar100",
         backbone="cifar100",
@@ -104,7 +101,7 @@ def cifar100_open(seeds: list[int], profile: str) -> list[Cell]:
     description="Fig. 6: errors against iteration on CIFAR-100, CIFAR-10 network, m = 1 to 4",
     needs=NEEDS,
     seeds=5,
-    profiles=SMALL_PROFILE,
+    profiles=TWO_SEEDS,
     sections=("overfitting", "comparison", "account"),
 )
 def fig6(seeds: list[int], profile: str) -> list[Cell]:
@@ -115,9 +112,9 @@ def fig6(seeds: list[int], profile: str) -> list[Cell]:
         size,
         data="cifar100",
         backbone="cifar10",
-        head=margin_rows(CIFAR10_ANNEALING.parameters(size)),
+        head=margin_rows(_annealing(size, profile)),
         seeds=seeds,
-        backbone_parameters={"width": 0.125} if profile == SMALL else None,
+        backbone_parameters={"width": 0.1875} if profile == SMALL else None,
     )
 
 
@@ -126,14 +123,14 @@ def fig6(seeds: list[int], profile: str) -> list[Cell]:
     description="Fig. 7: the same for m = 4 at four widths",
     needs=NEEDS,
     seeds=5,
-    profiles=SMALL_PROFILE,
+    profiles=TWO_SEEDS,
     baseline="l-softmax",
     sections=("widths", "account"),
 )
 def fig7(seeds: list[int], profile: str) -> list[Cell]:
     """L-Softmax m = 4 in networks that differ in the number of filters only."""
     size = SMALL_FIGURES if profile == SMALL else PAPER_SIZE
-    head = component("l-softmax", m=4, **CIFAR10_ANNEALING.parameters(size))
+    head = component("l-softmax", m=4, **_annealing(size, profile))
     widths = [[n // 8 for n in width] if profile == SMALL else list(width) for width in WIDTHS]
     return [
         cell
@@ -150,10 +147,16 @@ def fig7(seeds: list[int], profile: str) -> list[Cell]:
     ]
 
 
+def _annealing(size: Size, profile: str) -> dict[str, float]:
+    course = SMALL_CIFAR_ANNEALING if profile == SMALL else CIFAR10_ANNEALING
+    return course.parameters(size)
+
+
 def _rows(size: Size, profile: str) -> list[Component]:
-    annealing = CIFAR10_ANNEALING.parameters(size)
-    further = further_rows(annealing, MARGIN, SCALE, every_other=profile != SMALL)
-    if profile == SMALL:
-        # A hundred classes need more steps than ten, so ten minutes hold fewer heads.
-        further = [row for row in further if row.name in ("am-softmax", "arcface")]
+    annealing = _annealing(size, profile)
+    further = (
+        few_further_rows(MARGIN, SCALE)
+        if profile == SMALL
+        else further_rows(annealing, MARGIN, SCALE)
+    )
     return [*paper_rows(annealing), *further]

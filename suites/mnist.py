@@ -11,6 +11,7 @@ from .paper import (
     SMALL,
     SMALL_LEARNING_RATE,
     SMALL_PROFILE,
+    TWO_SEEDS,
     Size,
     cells,
     further_rows,
@@ -66,7 +67,7 @@ def mnist(seeds: list[int], profile: str) -> list[Cell]:
     description="Fig. 2: features in the plane on MNIST, m = 1 to 4",
     needs=NEEDS,
     seeds=5,
-    profiles=SMALL_PROFILE,
+    profiles=TWO_SEEDS,
     sections=("published", "features", "comparison", "overfitting", "account"),
 )
 def fig2(seeds: list[int], profile: str) -> list[Cell]:

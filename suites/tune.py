@@ -1,4 +1,4 @@
-"""Learning rate, margin, scale and λ's floor, chosen on a split of the training set.
+"""Learning rate, margin, scale and λ's course, chosen on a split of the training set.
 
 The test set is never looked at: the data's ``validation`` is "held-out", the paper's 45k/5k. What
 these suites find best is what a user may put into the others.
@@ -15,23 +15,35 @@ from marginbench.grids import component, suite
 from . import cifar10, cifar100, mnist
 from .paper import (
     CIFAR10_ANNEALING,
+    CIFAR10_PLUS_ANNEALING,
     MNIST_ANNEALING,
     PAPER_SIZE,
     SMALL,
+    SMALL_CIFAR_ANNEALING,
     Annealing,
     Size,
     cells,
 )
 
 LEARNING_RATES = (0.2, 0.1, 0.05, 0.02)
-SMALL_LEARNING_RATES = (0.1, 0.025)
+SMALL_LEARNING_RATES = (0.025, 0.0125)
 LAMBDA_FLOORS = (0.0, 0.5, 5.0)
 SMALL_LAMBDA_FLOORS = (0.0, 5.0)
+# The paper publishes no course of λ for CIFAR-100, so there it is a choice like the others.
+CIFAR100_COURSES = (CIFAR10_ANNEALING, CIFAR10_PLUS_ANNEALING)
+SMALL_CIFAR_COURSES = (CIFAR10_ANNEALING, SMALL_CIFAR_ANNEALING)
+HELD_OUT_OF_TEN_CLASSES = 500
+"""All that CIFAR-100 has: a tenth of 500 training images for each of ten classes."""
 SECTIONS = ("tuning", "account")
 
 
 def _grid(
-    data: str, backbone: str, size: Size, course: Annealing, scales: tuple[float, ...], small: bool
+    data: str,
+    backbone: str,
+    size: Size,
+    courses: tuple[Annealing, ...],
+    scales: tuple[float, ...],
+    small: bool,
 ) -> Callable[[list[int]], list[Cell]]:
     """Seeds → cells: each head at each learning rate, margins and scales within."""
 
@@ -39,6 +51,7 @@ def _grid(
         multiplicative = [
             component("l-softmax", m=m, **course.parameters(replace(size, lambda_min=floor)))
             for m in ((4,) if small else (2, 3, 4))
+            for course in courses
             for floor in (SMALL_LAMBDA_FLOORS if small else LAMBDA_FLOORS)
         ]
         additive = [
@@ -67,15 +80,15 @@ def _grid(
     return make
 
 
-def _small(size: Size) -> Size:
-    """One seed and few looks; the held-out images of a part of the training set."""
+def _small(size: Size, held_out: int) -> Size:
+    """Few looks; so many held-out images of a part of the training set."""
     data = tuple(item for item in size.data if item[0] != "test_count")
-    return replace(size, data=(*data, ("test_count", 1_000)), evaluations=2)
+    return replace(size, data=(*data, ("test_count", held_out)), evaluations=2)
 
 
 @suite(
     "tune-mnist",
-    description="learning rate, margin, scale and λ's floor on MNIST, by held-out images",
+    description="learning rate, margin, scale and λ's course on MNIST, by held-out images",
     needs=mnist.NEEDS,
     seeds=1,
     profiles={SMALL: 1},
@@ -84,9 +97,9 @@ def _small(size: Size) -> Size:
 def tune_mnist(seeds: list[int], profile: str) -> list[Cell]:
     """For the suite ``mnist``."""
     small = profile == SMALL
-    size = _small(mnist.SMALL_MNIST) if small else PAPER_SIZE
+    size = _small(mnist.SMALL_MNIST, 1_000) if small else PAPER_SIZE
     scales = (8.0, 16.0) if small else (8.0, 10.0, 16.0, 30.0)
-    return _grid("mnist", "mnist", size, MNIST_ANNEALING, scales, small)(seeds)
+    return _grid("mnist", "mnist", size, (MNIST_ANNEALING,), scales, small)(seeds)
 
 
 @suite(
@@ -100,9 +113,10 @@ def tune_mnist(seeds: list[int], profile: str) -> list[Cell]:
 def tune_cifar10(seeds: list[int], profile: str) -> list[Cell]:
     """For the suite ``cifar10``."""
     small = profile == SMALL
-    size = _small(cifar10.SMALL_CIFAR10) if small else PAPER_SIZE
+    size = _small(cifar10.SMALL_CIFAR10, 1_000) if small else PAPER_SIZE
     scales = (8.0, 16.0) if small else (8.0, 10.0, 16.0, 30.0)
-    return _grid("cifar10", "cifar10", size, CIFAR10_ANNEALING, scales, small)(seeds)
+    courses = SMALL_CIFAR_COURSES if small else (CIFAR10_ANNEALING,)
+    return _grid("cifar10", "cifar10", size, courses, scales, small)(seeds)
 
 
 @suite(
@@ -116,6 +130,7 @@ def tune_cifar10(seeds: list[int], profile: str) -> list[Cell]:
 def tune_cifar100(seeds: list[int], profile: str) -> list[Cell]:
     """For the suites ``cifar100`` and ``fig6``."""
     small = profile == SMALL
-    size = _small(cifar100.SMALL_CIFAR100) if small else PAPER_SIZE
+    size = _small(cifar100.SMALL_CIFAR100, HELD_OUT_OF_TEN_CLASSES) if small else PAPER_SIZE
     scales = (16.0, 30.0) if small else (12.0, 16.0, 24.0, 30.0, 64.0)
-    return _grid("cifar100", "cifar100", size, CIFAR10_ANNEALING, scales, small)(seeds)
+    courses = SMALL_CIFAR_COURSES if small else CIFAR100_COURSES
+    return _grid("cifar100", "cifar100", size, courses, scales, small)(seeds)

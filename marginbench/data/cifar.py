@@ -112,7 +112,7 @@ def _sets(
             )
     else:
         files = (*train_files, *test_files, names_file)
-        folder = fetch(owner, dataset, root, folder_name, files)
+        folder = fetch(owner, dataset, root, folder_name, files, instead=npz)
         train = _read_batches(owner, folder, train_files, labels_field)
         test = _read_batches(owner, folder, test_files, labels_field)
         names = _read_pickle(owner, folder / names_file).get(names_field)

@@ -83,6 +83,31 @@ def test_a_second_run_trains_nothing(copy_of_finished, marginbench, tiny_suite):
     assert {p: after[p] for p in unchanged} == {p: before[p] for p in unchanged}
 
 
+def test_a_report_is_left_alone_until_something_changes(copy_of_finished, marginbench, tiny_suite):
+    page = copy_of_finished / "runs/tiny/report/index.html"
+    table = page.with_name("comparison-tiny.csv").read_text().splitlines()
+
+    def made(*command):
+        before = page.stat().st_mtime_ns
+        done = marginbench(*command)
+        assert done.returncode == 0
+        assert table[1].split(",")[1] in done.stdout
+        anew = page.stat().st_mtime_ns != before
+        assert ("up to date" in done.stdout) is not anew
+        return anew
+
+    made("run", tiny_suite)
+    assert not made("run", tiny_suite)
+    assert made("report", tiny_suite)
+    assert not made("run", tiny_suite)
+    assert made("report", tiny_suite, "--section", "comparison")
+    assert made("run", tiny_suite)
+    assert not made("run", tiny_suite)
+    history = run_folders(copy_of_finished)[0] / "environment.json"
+    history.write_text(history.read_text() + " ")
+    assert made("run", tiny_suite)
+
+
 def test_force_trains_again_to_the_same_bytes(copy_of_finished, marginbench, tiny_suite):
     results = {p: p.read_bytes() for p in copy_of_finished.glob("runs/tiny/*/result.json")}
     done = marginbench("run", tiny_suite, "--force", "--no-report", "--only", "softmax")
@@ -94,6 +119,19 @@ def test_dry_run_writes_nothing(marginbench, tiny_suite, tmp_path):
     done = marginbench("run", tiny_suite, "--dry-run")
     assert done.returncode == 0
     assert done.stdout.count("digits-small") == 4
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_data_are_told_before_anything_is_written(marginbench, tmp_path, monkeypatch):
+    def offline(dataset, folder):
+        raise OSError("no network in tests")
+
+    monkeypatch.setattr("marginbench.data.downloads._download", offline)
+    monkeypatch.setenv("MARGINBENCH_DATA", str(tmp_path / "images" / "here"))
+    done = marginbench("run", "mnist", "--profile", "small", "--runs", tmp_path / "new" / "runs")
+    assert done.returncode == 1
+    assert str(tmp_path / "images" / "here" / "MNIST" / "raw") in done.stderr
+    assert "train-images-idx3-ubyte" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 

@@ -33,6 +33,7 @@ def test_the_wheel_holds_one_top_level_name(wheel):
         assert f"marginbench/{name}" in names
     assert "marginbench/report.html.jinja" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
+    assert not any("published" in name for name in names)
 
 
 def test_the_wheel_works_away_from_the_clone(wheel, tmp_path, tiny_suite):

@@ -67,7 +67,7 @@ def test_a_class_without_images_is_refused(write_mnist):
     [
         ("mnist", ["MNIST/raw", "train-images-idx3-ubyte", "no network", "--data"]),
         ("cifar10", ["cifar-10-batches-py", "data_batch_1", "test_batch"]),
-        ("cifar100", ["cifar-100-python", "meta"]),
+        ("cifar100", ["cifar-100-python", "meta", "or cifar100.npz into"]),
     ],
 )
 def test_missing_files_are_named_where_they_cannot_be_fetched(root, name, words):
@@ -76,6 +76,14 @@ def test_missing_files_are_named_where_they_cannot_be_fetched(root, name, words)
     for word in [f"'{name}'", str(root), *words]:
         assert word in str(refusal.value)
     assert list(root.iterdir()) == []
+
+
+def test_a_failed_download_leaves_no_folder_that_was_not_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("MARGINBENCH_DATA", str(tmp_path / "new" / "data"))
+    before = set(tmp_path.iterdir())
+    with pytest.raises(UserError, match="could not be downloaded"):
+        load_data("mnist", {})
+    assert set(tmp_path.iterdir()) == before
 
 
 def test_a_download_appears_whole_and_only_once(root, monkeypatch):

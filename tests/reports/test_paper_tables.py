@@ -2,8 +2,8 @@
 
 import pytest
 from frames import frame, row
+from marginbench.reports.paper_numbers import SMALL_NOTE, TABLES, published_table
 from marginbench.reports.paper_tables import apart, published
-from marginbench.reports.published import SMALL_NOTE, TABLES, published_table
 
 from marginbench.grids import find_suite
 

@@ -5,7 +5,9 @@ import sys
 
 import pytest
 
+from marginbench.annealing import MarginAnnealing
 from marginbench.cells import Schedule, resolve_cell
+from marginbench.data.splits import HELD_OUT_SHARE
 from marginbench.errors import UserError
 from marginbench.grids import component, every_other_head, find_suite, grid, suite_names
 from marginbench.heads import head_names
@@ -112,3 +114,31 @@ def test_a_head_that_does_not_allow_the_suggestion_is_left_out():
     names = {cell.head.name for cell in cells}
     assert "arcface" not in names
     assert "softmax" in names
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "fig6", "fig7"])
+def test_small_cifar_profiles_give_the_margin_time(name):
+    """λ above 5 for half of the run, and below 0.1 at its end: the margin nearly in full."""
+    for cell in find_suite(name).cells(1, "small"):
+        if cell.head.name == "l-softmax":
+            given = cell.head.parameters
+            steps = cell.schedule.iterations
+            annealing = MarginAnnealing(
+                *(given[f"lambda_{part}"] for part in ("base", "gamma", "power", "min"))
+            )
+            annealing.iteration += round(0.49 * steps)
+            assert float(annealing.current()) > 5
+            annealing.iteration += steps - annealing.iteration
+            assert float(annealing.current()) < 0.1
+
+
+@pytest.mark.parametrize("name", ["cifar100", "fig6"])
+def test_small_cifar100_trains_on_ten_classes_and_few_images(name):
+    for cell in find_suite(name).cells(1, "small"):
+        assert len(cell.data.parameters["left_out"]) == 90
+        assert cell.data.parameters["train_count"] == 1_000
+
+
+def test_tuning_of_ten_classes_asks_for_no_more_held_out_images_than_there_are():
+    for cell in find_suite("tune-cifar100").cells(profile="small"):
+        assert cell.data.parameters["test_count"] <= 10 * 500 * HELD_OUT_SHARE

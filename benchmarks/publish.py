@@ -1,0 +1,154 @@
+"""A finished suite as a folder of Markdown, CSV and PNG files that can stand in the repository.
+
+Everything in it comes from the run folders: tables and figures are those of the report's sections,
+times, versions and keys those of the cells. Run, on the machine that trained:
+
+    python benchmarks/publish.py mnist --profile small
+
+which reads runs/mnist-small and writes reports/published/mnist-small.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import shlex
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pandas as pd
+from PIL import Image
+
+from marginbench.grids import FULL
+from marginbench.report import markdown
+from marginbench.results import finished_runs, results
+from marginbench.sections import Picture, Section, SectionContent, chosen_sections
+from marginbench.suite_runs import SuiteRun, open_suite
+from marginbench.wording import count, duration, percent
+
+PUBLISHED = Path(__file__).parents[1] / "reports" / "published"
+DOTS_PER_INCH = 100
+COLOURS = 256
+ACCOUNT = "account"
+
+
+def publish(suite: str, runs: Path, target: Path, *, profile: str = FULL, command: str) -> Path:
+    """Write the page of a suite, and beside it its cells as CSV and its figures as PNG.
+
+    Args:
+        suite: its name.
+        runs: RUNS, where it was run.
+        target: the folder that gets a folder of this suite.
+        profile: of the suite.
+        command: with which it was run, for the page.
+
+    Returns:
+        The page.
+    """
+    run = open_suite(suite, runs, profile=profile)
+    folder = target / run.folder.name
+    folder.mkdir(parents=True, exist_ok=True)
+    frame = results(run)
+    wanted = list(run.suite.sections) if run.suite.sections is not None else None
+    shown = [section for section in chosen_sections(wanted) if section.name != ACCOUNT]
+    cells = _cells(frame)
+    cells.to_csv(folder / "cells.csv", index=False)
+    parts = [
+        f"# {run.folder.name}: {run.suite.description}",
+        *_facts(run, frame, command),
+        *(text for section in shown for text in _section(section, section.function(frame), folder)),
+        "## Cells",
+        "Errors in percent, of the last iterate; also in [cells.csv](cells.csv).",
+        markdown(cells),
+    ]
+    page = folder / "README.md"
+    page.write_text("\n\n".join(part.rstrip() for part in parts) + "\n", encoding="utf-8")
+    return page
+
+
+def _facts(run: SuiteRun, frame: pd.DataFrame, command: str) -> list[str]:
+    """What was run, where, with what, and how long it took."""
+    done = set(finished_runs(frame)["key"])
+    environments = [folder.read_environment() for folder in run.runs if folder.key in done]
+    versions = sorted({f"torch {e['torch']}, Python {e['python']}" for e in environments})
+    ends = [datetime.strptime(e["finished"], "%Y-%m-%dT%H:%M:%SZ") for e in environments]
+    seconds = [float(e["seconds_of_last_try"]) for e in environments]
+    begins = [end - timedelta(seconds=s) for end, s in zip(ends, seconds, strict=True)]
+    wall = (max(ends) - min(begins)).total_seconds()
+    processor = sum(float(e["processor_seconds_of_last_try"]) for e in environments)
+    devices = ", ".join(sorted(frame["device"].dropna().unique()))
+    finished = max(ends).replace(tzinfo=UTC).strftime("%Y-%m-%d")
+    seeds = ", ".join(str(seed) for seed in sorted(frame["seed"].unique()))
+    return [
+        f"    {command}",
+        f"- {len(done)} of {count(len(frame), 'cell')} done, seeds {seeds}; finished {finished}.\n"
+        f"- Device: {devices} ({_processor()}), one thread a cell; {'; '.join(versions)}.\n"
+        f"- {duration(wall)} of wall time from the first cell's start to the last one's end; "
+        f"{duration(processor)} of processor time in training.",
+    ]
+
+
+def _processor() -> str:
+    """The processor's name, and how many cores there are to use."""
+    names = [
+        line.split(":", 1)[1].strip()
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        if line.startswith("model name")
+    ]
+    return f"{names[0] if names else 'processor'}, {count(len(os.sched_getaffinity(0)), 'core')}"
+
+
+def _section(section: Section, content: SectionContent, folder: Path) -> list[str]:
+    if not (content.text or content.tables or content.pictures):
+        return []
+    parts = [f"## {section.title}", *content.text]
+    for table in content.tables:
+        parts += [f"*{table.caption}*", markdown(table.frame)]
+    for picture in content.pictures:
+        parts += [f"![{section.title}]({_draw(picture, folder)})", f"*{picture.caption}*"]
+    return parts
+
+
+def _draw(picture: Picture, folder: Path) -> str:
+    """The figure as a PNG of few colours, a third of the size; its file's name."""
+    content = io.BytesIO()
+    picture.figure.savefig(content, format="png", dpi=DOTS_PER_INCH)
+    image = Image.open(content).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    name = f"{picture.name}.png"
+    image.save(folder / name, optimize=True)
+    return name
+
+
+def _cells(frame: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "head": frame["label"],
+            "seed": frame["seed"],
+            "key": frame["key"],
+            "state": frame["state"],
+            "train error %": [percent(value) for value in frame["train_error"]],
+            "test error %": [percent(value) for value in frame["test_error"]],
+        }
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the command line and write the folder."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("suite")
+    parser.add_argument("--profile", default=FULL)
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--target", type=Path, default=PUBLISHED)
+    parser.add_argument("--workers", type=int, default=2, help="with which the suite was run")
+    given = parser.parse_args(arguments)
+    words = ["marginbench", "run", given.suite]
+    words += ["--profile", given.profile] if given.profile != FULL else []
+    command = shlex.join([*words, "--workers", str(given.workers)])
+    page = publish(given.suite, given.runs, given.target, profile=given.profile, command=command)
+    print(page)
+
+
+if __name__ == "__main__":
+    main()
