@@ -20,21 +20,21 @@ class PublishedRow:
     Attributes:
         method: as printed.
         source: author and year, as printed.
-        error: in percent; None where the table says N/A.
+        value: in percent; None where the table says N/A.
     """
 
     method: str
     source: str
-    error: float | None
+    value: float | None
 
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """One column of error rates.
+    """One column of error rates or accuracies.
 
     Attributes:
         name: what the paper calls it ("Table 2").
-        what: of the numbers: "error" or "accuracy", in percent.
+        what: of the numbers, in percent: "error", "accuracy" or "verification accuracy".
         others: results of other papers that stand beside it.
         own: the paper's own results by (head, m), m 1 for heads without one.
         digits: behind the point, as printed.
@@ -107,6 +107,24 @@ TABLES = {
             PublishedRow("GenPool", "Lee et al., 2016", 32.37),
         ),
         _own(32.90, 32.74, 29.95, 29.87, 29.53),
+    ),
+    "LFW, outside data (Table 5)": PublishedTable(
+        "Table 5",
+        "verification accuracy",
+        (
+            PublishedRow("FaceNet (200M images, private)", "Schroff et al., 2015", 99.65),
+            PublishedRow("Deep FR (2.6M images)", "Parkhi et al., 2015", 98.95),
+            PublishedRow("DeepID2+ (300K images, private)", "Sun et al., 2015", 98.70),
+            PublishedRow("WebFace", "Yi et al., 2014", 97.73),
+            PublishedRow("WebFace", "Ding & Tao, 2015", 98.43),
+        ),
+        {
+            ("softmax", 1): 96.53,
+            ("contrastive", 1): 97.31,
+            ("l-softmax", 2): 97.81,
+            ("l-softmax", 3): 98.27,
+            ("l-softmax", 4): 98.71,
+        },
     ),
     "MNIST, 2-D features (Fig. 2)": PublishedTable(
         "Fig. 2",

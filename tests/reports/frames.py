@@ -22,7 +22,7 @@ def row(head="softmax", m=None, seed=0, error=0.1, **fields):
         "message": "",
         "iteration": 10,
         "iterations": 10,
-        "train_error": error / 2,
+        "train_error": None if error is None else error / 2,
         "test_error": error,
         "device": "cpu",
         "data": "mnist",

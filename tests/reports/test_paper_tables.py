@@ -34,7 +34,27 @@ def test_the_papers_own_numbers(setting):
 def test_the_rows_of_other_papers(setting, count, total):
     others = TABLES[setting].others
     assert len(others) == count
-    assert sum(row.error or 0 for row in others) == pytest.approx(total)
+    assert sum(row.value or 0 for row in others) == pytest.approx(total)
+
+
+def test_table_5():
+    table = TABLES["LFW, outside data (Table 5)"]
+    keys = [("softmax", 1), ("contrastive", 1), *(("l-softmax", m) for m in (2, 3, 4))]
+    assert table.own == dict(zip(keys, [96.53, 97.31, 97.81, 98.27, 98.71], strict=True))
+    assert [row.value for row in table.others] == [99.65, 98.95, 98.70, 97.73, 98.43]
+
+
+def test_table_5_counts_verification_accuracy():
+    fields = {"setting": "LFW, outside data (Table 5)"}
+    rows = [
+        row(seed=seed, error=None, verification_accuracy=value, train_error=0.0, **fields)
+        for seed, value in enumerate((0.9652, 0.9654, 0.9656))
+    ]
+    content = published(frame(rows))
+    ours = cells_of(content, "softmax")
+    assert ours["our verification accuracy %"] == "96.54 ± 0.02"
+    assert ours["published verification accuracy %"] == "96.53"
+    assert ours["ours − published"] == "+0.01 (within the seeds)"
 
 
 @pytest.mark.parametrize(

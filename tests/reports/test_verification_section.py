@@ -1,0 +1,161 @@
+"""The verification section: one protocol's cells put together, tables, figures, what is missing."""
+
+import numpy as np
+import pytest
+from frames import frame, row
+from marginbench.reports.verification import verification
+
+from marginbench.cells import Verification
+from marginbench.verification_evaluation import evaluate_verification
+from marginbench.verification_results import verified_settings
+from tests.engine.test_verification_evaluation import EACH, FOLDS, made_up
+
+
+def verified(folder, head="softmax", seed=0, tested=None, noise=0, sets=("made-up",), **fields):
+    """A finished run with real verification numbers, its arrays in a run folder."""
+    arrays, entries = {}, []
+    for name in sets:
+        features, pairs = made_up(seed=1, tested=tested)
+        random = np.random.default_rng([seed, int(10 * noise)])
+        features = features + noise * random.normal(size=features.shape)
+        pairs = type(pairs)(**{**vars(pairs), "name": name})
+        numbers, of_pairs = evaluate_verification(features, pairs, Verification())
+        entries.append(numbers)
+        arrays |= {f"verification/{name}/{key}": array for key, array in of_pairs.items()}
+    place = folder / f"{head}-{seed}-{tested}"
+    place.mkdir(parents=True)
+    np.savez(place / "evaluation.npz", **arrays)
+    values = {
+        "setting": "faces",
+        "data": "lfw",
+        "verification": entries,
+        "verification_accuracy": entries[0]["accuracy"],
+        "verification_of": entries[0]["description"],
+        "verification_standard_error": entries[0]["standard_error"],
+        "remarks": [],
+        "test_images": 0,
+        "folder": place,
+    }
+    return row(head, None, seed, None, train_error=0.0, **(values | fields))
+
+
+def table(content, name):
+    return next(t.frame for t in content.tables if t.name.startswith(name))
+
+
+def test_accuracy_and_difference_are_those_of_the_runs(tmp_path):
+    rows = [
+        verified(tmp_path, head, seed, noise=noise)
+        for head, noise in (("softmax", 0.5), ("arcface", 0.2))
+        for seed in range(3)
+    ]
+    content = verification(frame(rows))
+    accuracy = table(content, "verification-faces").set_index("head")
+    means = {
+        head: np.mean([r["verification_accuracy"] for r in rows if r["head"] == head])
+        for head in ("softmax", "arcface")
+    }
+    for head, mean in means.items():
+        assert accuracy.loc[head, "accuracy %"].startswith(f"{100 * mean:.2f} ± ")
+    assert accuracy.loc["softmax", "difference"] == "baseline"
+    gain = 100 * (means["arcface"] - means["softmax"])
+    assert accuracy.loc["arcface", "difference"].startswith(f"{gain:+.2f}")
+    errors = [r["verification_standard_error"] for r in rows if r["head"] == "softmax"]
+    assert accuracy.loc["softmax", "standard error of folds"] == f"{100 * np.mean(errors):.2f}"
+    assert [picture.name for picture in content.pictures] == [
+        "verification-faces",
+        "verification-roc-faces",
+        "verification-scores-faces",
+        "verification-dimension-faces",
+    ]
+
+
+def test_rates_are_those_of_the_results(tmp_path):
+    rows = [verified(tmp_path, "softmax", seed, noise=0.5) for seed in range(2)]
+    rates = table(verification(frame(rows)), "verification-rates").iloc[0]
+    stored = [r["verification"][0]["characteristic"] for r in rows]
+    area = np.mean([one["area"]["value"] for one in stored])
+    low = np.mean([one["area"]["low"] for one in stored])
+    assert rates["area under ROC"].startswith(f"{area:.4f} [{low:.4f}, ")
+    # 60 different pairs cannot show one false acceptance in a hundred.
+    assert rates["TAR % at FAR 0.01"] == "–"
+    assert rates["TAR % at FAR 0.1"] != "–"
+
+
+def test_ten_cells_of_a_protocol_make_one_result(tmp_path):
+    rows = [
+        verified(
+            tmp_path,
+            head,
+            seed,
+            tested=(fold,),
+            noise=0.5,
+            comparison=f"c{fold}",
+            data_parameters={"protocol": "unrestricted", "tested_set": fold + 1},
+        )
+        for head in ("softmax", "arcface")
+        for fold in range(FOLDS)
+        for seed in range(2)
+    ]
+    (setting,) = verified_settings(frame(rows))
+    assert setting.cells_a_run == FOLDS
+    assert len(setting.rows) == 4
+    for one in setting.rows.itertuples():
+        own = [
+            r["verification_accuracy"]
+            for r in rows
+            if (r["label"], r["seed"]) == (one.label, one.seed)
+        ]
+        assert one.verification_accuracy == pytest.approx(np.mean(own))
+        assert one.verification_standard_error == pytest.approx(np.std(own, ddof=1) / FOLDS**0.5)
+        pairs = setting.tested_pairs(one)
+        assert len(pairs.scores) == FOLDS * EACH
+        assert sorted(set(pairs.fold.tolist())) == list(range(FOLDS))
+        assert setting.characteristic(one).accuracy.value == pytest.approx(np.mean(own))
+    accuracy = table(verification(frame(rows)), "verification-faces")
+    assert accuracy["seeds"].tolist() == ["2", "2"]
+
+
+def test_a_protocol_with_cells_missing_has_no_result_and_says_so(tmp_path):
+    rows = [
+        verified(
+            tmp_path,
+            seed=seed,
+            tested=(fold,),
+            comparison=f"c{fold}",
+            data_parameters={"tested_set": fold + 1},
+        )
+        for fold in range(FOLDS)
+        for seed in range(2)
+    ]
+    rows[3] |= {"state": "failed", "verification": None, "verification_accuracy": None}
+    accuracy = table(verification(frame(rows)), "verification-faces").iloc[0]
+    assert accuracy["seeds"] == "1 of 2, 1 incomplete"
+    assert "±" not in accuracy["accuracy %"]
+
+
+def test_nothing_finished_shows_nothing_and_a_failed_run_is_counted(tmp_path):
+    assert verification(frame([row(state="failed")])).tables == []
+    rows = [verified(tmp_path), row("arcface", state="failed", setting="faces", error=None)]
+    accuracy = table(verification(frame(rows)), "verification-faces").set_index("head")
+    assert accuracy.loc["arcface", "seeds"] == "0 of 1, 1 failed"
+    assert accuracy.loc["arcface", "accuracy %"] == "–"
+
+
+def test_every_set_of_pairs_has_its_own_tables(tmp_path):
+    rows = [verified(tmp_path, sets=("lfw", "cfp_fp"), remarks=["17 people left out"])]
+    content = verification(frame(rows))
+    names = [t.name for t in content.tables if t.name.startswith("verification-faces")]
+    assert names == ["verification-faces-lfw", "verification-faces-cfp-fp"]
+    assert "faces: lfw: 17 people left out" in content.text
+
+
+def test_hardest_pairs_are_named(tmp_path):
+    rows = [verified(tmp_path, "softmax", seed) for seed in range(2)]
+    hardest = table(verification(frame(rows)), "hardest-pairs")
+    assert set(hardest["pair of"]) == {"same person", "different people"}
+    first = hardest.iloc[0]
+    assert first["first"].startswith("Person_")
+    assert first["runs"] == "2 of 2"
+    expected = rows[0]["verification"][0]["hardest"]["same"][0]
+    assert (first["first"], first["second"]) == (expected["first"], expected["second"])
