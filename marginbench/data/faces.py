@@ -202,7 +202,8 @@ def _verification(
         dict(enumerate(folds)),
         name=_set_name(place),
         description=(
-            f"LFW, view 2, unrestricted with outside data: {sum(map(len, folds)):,} pairs of "
+            f"LFW ({folder.name}), view 2, unrestricted with outside data: "
+            f"{sum(map(len, folds)):,} pairs of "
             f"{entry}/pairs.txt in {FOLDS} folds"
         ),
         tested_folds=None,

@@ -181,8 +181,8 @@ def _unrestricted(
         {number: folds[number] for number in sorted(used)},
         name="lfw",
         description=(
-            f"LFW, unrestricted, no outside data: the pairs of set {tested}; threshold chosen on "
-            f"those of {chosen_by}, whose people are not trained on either"
+            f"LFW ({store.folder.name}), unrestricted, no outside data: the pairs of set {tested}; "
+            f"threshold chosen on those of {chosen_by}, whose people are not trained on either"
         ),
         tested_folds=(tested - 1,),
     )
@@ -218,8 +218,9 @@ def _view1(
         {0: choosing, 1: tested},
         name="lfw",
         description=(
-            f"LFW, view 1: the pairs of pairsDevTest.txt; threshold chosen on {len(choosing)} "
-            f"pairs of {len(held)} people of peopleDevTrain.txt, who are not trained on"
+            f"LFW ({store.folder.name}), view 1: the pairs of pairsDevTest.txt; threshold chosen "
+            f"on {len(choosing)} pairs of {len(held)} people of peopleDevTrain.txt, who are not "
+            "trained on"
         ),
         tested_folds=(1,),
     )
