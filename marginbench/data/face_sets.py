@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -151,16 +151,16 @@ def _read_records(owner: str, place: Path, content: str, look: Look) -> FaceSet:
     return FaceSet(tuple(str(label) for label in found), labels.astype(np.int64), decode, remarks)
 
 
-def _image_keys(file: RecordFile) -> tuple[list[int], list[int]]:
+def _image_keys(file: RecordFile) -> tuple[Sequence[int], list[int]]:
     """The keys of image records, and those of identity records.
 
     Record 0 of a face set holds no image but two labels, first and last: images are the records
     1 to first − 1, and each record of first to last − 1 tells one person's images. A set without
     it has images only.
     """
-    header = file.image_record(0) if 0 in file.offsets else None
+    header = file.image_record(0) if 0 in file else None
     if header is None or header.content:
-        return sorted(file.offsets), []
+        return file.keys.tolist(), []
     if header.flag < 2:
         raise UserError(
             f"{file.where(0)} is damaged: it has no image and {header.flag} labels; expected: "
@@ -172,18 +172,19 @@ def _image_keys(file: RecordFile) -> tuple[list[int], list[int]]:
             f"{file.where(0)} is damaged: it says that people are the records {first} to "
             f"{last - 1}, and images those before"
         )
-    missing = next((key for key in range(1, first) if key not in file.offsets), None)
-    if missing is not None:
+    if np.count_nonzero((file.keys >= 1) & (file.keys < first)) != first - 1:
+        missing = next(key for key in range(1, first) if key not in file)
         raise UserError(
             f"{file.where(0)} says that images are the records 1 to {first - 1}, and the index "
             f"lacks record {missing}"
         )
     # Sets written anew by other tools keep the header and drop the records of people.
-    return list(range(1, first)), sorted(key for key in file.offsets if first <= key < last)
+    people = file.keys[(file.keys >= first) & (file.keys < last)]
+    return range(1, first), people.tolist()
 
 
 def _record_labels(
-    file: RecordFile, keys: list[int], identities: list[int], people: int | None
+    file: RecordFile, keys: Sequence[int], identities: list[int], people: int | None
 ) -> np.ndarray:
     """(N,), int64, each image's label, checked against what else the set says of it."""
     labels = np.empty(len(keys), dtype=np.int64)

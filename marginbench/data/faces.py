@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +19,11 @@ from marginbench.data.lfw_images import find_image_folder, read_lfw_images
 from marginbench.data.lfw_protocol import read_pairs
 from marginbench.data.mapped import in_blocks, mapped_array
 from marginbench.data.people_choice import choose_people
-from marginbench.data.people_lists import is_name, normalised, read_name_list, read_name_table
+from marginbench.data.people_on_both_sides import (
+    check_overlap,
+    exclude_people,
+    names_of_classes,
+)
 from marginbench.data.pictures import Colour
 from marginbench.data.places import place_of
 from marginbench.data.verification_bins import verification_bin
@@ -96,14 +100,14 @@ def faces(
     faces = read_face_set(FACES, places.training, own, look)
     seen = Look(size, colour, crop if verify_crop is None else verify_crop)
     pairs = tuple(_verification(entry, place, keys, seen) for entry, place in places.verify)
-    people = _names(faces, places.table)
-    excluded, remarks = _excluded(faces, people, places.exclude)
+    people = names_of_classes(FACES, faces, places.table)
+    excluded, remarks = exclude_people(FACES, faces, people, places.exclude)
     left = np.flatnonzero(~excluded)
     counts = np.bincount(faces.labels, minlength=len(faces.class_names))
     kept = left[
         choose_people(FACES, counts[left], minimum_images=minimum_images, train_people=train_people)
     ]
-    remarks += _check_overlap([people[k] for k in kept], pairs, allow_overlap=allow_overlap)
+    remarks += check_overlap(FACES, [people[k] for k in kept], pairs, allow_overlap=allow_overlap)
     images, labels = _decoded(faces, kept, own, look)
     return ImageData(
         train_images=torch.from_numpy(images),
@@ -202,83 +206,12 @@ def _verification(
         dict(enumerate(folds)),
         name=_set_name(place),
         description=(
-            f"LFW, view 2, unrestricted with outside data: {sum(map(len, folds)):,} pairs of "
+            f"LFW ({folder.name}), view 2, unrestricted with outside data: "
+            f"{sum(map(len, folds)):,} pairs of "
             f"{entry}/pairs.txt in {FOLDS} folds"
         ),
         tested_folds=None,
     )
-
-
-def _names(faces: FaceSet, table: Path | None) -> list[str | None]:
-    """Each class's name, where it has one."""
-    if table is None:
-        return [name if is_name(name) else None for name in faces.class_names]
-    names = read_name_table(FACES, table, faces.class_names)
-    return [names.get(name) for name in faces.class_names]
-
-
-def _excluded(
-    faces: FaceSet, people: Sequence[str | None], lists: Iterable[tuple[str, Path]]
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """(K,), bool, who is left out; and a remark a list."""
-    total = np.zeros(len(people), dtype=bool)
-    remarks = []
-    for entry, path in lists:
-        listed = read_name_list(FACES, path)
-        persons = {normalised(person) for person in listed}
-        found = np.array(
-            [
-                name in listed or (person is not None and normalised(person) in persons)
-                for name, person in zip(faces.class_names, people, strict=True)
-            ]
-        )
-        if not found.any() and not any(people):
-            raise UserError(
-                f"{FACES}: nobody can be left out by exclude = {entry!r}: the training set calls "
-                f"its people by numbers (the first is {faces.class_names[0]!r}) and the list has "
-                "none of them; allowed: people_names, a file of CLASS NAME lines, or a list of "
-                "classes"
-            )
-        remarks.append(
-            f"People excluded from training by the list {entry} ({len(listed):,} entries): "
-            f"{found.sum():,} of {len(people):,} left out."
-        )
-        total |= found
-    return total, tuple(remarks)
-
-
-def _check_overlap(
-    people: Sequence[str | None], verification: Iterable[VerificationPairs], *, allow_overlap: bool
-) -> tuple[str, ...]:
-    """Refuse people on both sides; a remark wherever that cannot be told or is allowed."""
-    trained = {normalised(person): person for person in people if person is not None}
-    unnamed = sum(person is None for person in people)
-    remarks = []
-    for pairs in verification:
-        if not pairs.image_names:
-            remarks.append(
-                f"{pairs.name}: whose images these are is not known, and so not whether some of "
-                "the people are trained on."
-            )
-            continue
-        verified = {normalised(name.rsplit(" ", 1)[0]) for name in pairs.image_names}
-        both = sorted(trained[key] for key in trained.keys() & verified)
-        if both and not allow_overlap:
-            raise UserError(
-                f"{FACES}: {len(both)} people are in the training set and in {pairs.name!r} "
-                f"({', '.join(both[:3])}{', …' if len(both) > 3 else ''}); allowed: leave them "
-                "out by exclude, or say allow_overlap = True"
-            )
-        if both:
-            remarks.append(
-                f"{pairs.name}: {len(both):,} of its people are trained on, as allow_overlap says."
-            )
-        if unnamed:
-            remarks.append(
-                f"{pairs.name}: {unnamed:,} of {len(people):,} people trained on are not known by "
-                "name, and so not whether they are in it."
-            )
-    return tuple(remarks)
 
 
 def _decoded(

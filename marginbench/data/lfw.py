@@ -22,6 +22,7 @@ from marginbench.data.lfw_protocol import Pair, Picture, read_pairs, read_people
 from marginbench.data.people_choice import choose_people
 from marginbench.data.pictures import Colour
 from marginbench.data.places import place_of
+from marginbench.data.threshold_pairs import draw_threshold_pairs
 from marginbench.errors import UserError
 from marginbench.parameters import PositiveInteger
 
@@ -33,7 +34,6 @@ TwoOrMore = Annotated[int, Field(ge=2)]
 
 LFW = "data source 'lfw'"
 SETS = 10
-THRESHOLD_PAIRS = 1000
 FILES = {
     "unrestricted": ("people.txt", "pairs.txt"),
     "view1": ("peopleDevTrain.txt", "peopleDevTest.txt", "pairsDevTest.txt"),
@@ -181,8 +181,8 @@ def _unrestricted(
         {number: folds[number] for number in sorted(used)},
         name="lfw",
         description=(
-            f"LFW, unrestricted, no outside data: the pairs of set {tested}; threshold chosen on "
-            f"those of {chosen_by}, whose people are not trained on either"
+            f"LFW ({store.folder.name}), unrestricted, no outside data: the pairs of set {tested}; "
+            f"threshold chosen on those of {chosen_by}, whose people are not trained on either"
         ),
         tested_folds=(tested - 1,),
     )
@@ -213,13 +213,16 @@ def _view1(
     random = np.random.default_rng(0)
     names = sorted(train)
     held = [names[k] for k in random.permutation(len(names))[: _count(threshold_share, names)]]
-    choosing = _draw_pairs({person: train[person] for person in held}, str(train_file), random)
+    choosing = draw_threshold_pairs(
+        f"{LFW}: {str(train_file)!r}", {person: train[person] for person in held}, random
+    )
     pairs = store.pairs(
         {0: choosing, 1: tested},
         name="lfw",
         description=(
-            f"LFW, view 1: the pairs of pairsDevTest.txt; threshold chosen on {len(choosing)} "
-            f"pairs of {len(held)} people of peopleDevTrain.txt, who are not trained on"
+            f"LFW ({store.folder.name}), view 1: the pairs of pairsDevTest.txt; threshold chosen "
+            f"on {len(choosing)} pairs of {len(held)} people of peopleDevTrain.txt, who are not "
+            "trained on"
         ),
         tested_folds=(1,),
     )
@@ -238,48 +241,6 @@ def _count(share: float, names: list[str]) -> int:
             f"{len(names)} people out of training; allowed: 2 or more on either side"
         )
     return count
-
-
-def _draw_pairs(people: Mapping[str, int], where: str, random: np.random.Generator) -> list[Pair]:
-    """Pairs of one person and as many of two, of the images of some people.
-
-    Same pairs: a round takes one of every person's yet unused pairs, until there are enough.
-    Different pairs: no two people meet twice.
-    """
-    where = f"{LFW}: {where!r}"
-    left_to_take = {
-        person: random.permutation(count * (count - 1) // 2)
-        for person, count in people.items()
-        if count > 1
-    }
-    names = list(people)
-    number = min(
-        THRESHOLD_PAIRS,
-        sum(len(pairs) for pairs in left_to_take.values()),
-        len(names) * (len(names) - 1) // 2,
-    )
-    if number == 0:
-        raise UserError(
-            f"{where}: of the {len(names)} people kept out of training by threshold_share nobody "
-            "has two images, so that there is no pair to choose a threshold on; give a larger one"
-        )
-    pairs: list[Pair] = []
-    turn = 0
-    while len(pairs) < number:
-        for person, order in left_to_take.items():
-            if turn < len(order) and len(pairs) < number:
-                lefts, rights = np.triu_indices(people[person], k=1)
-                left, right = int(lefts[order[turn]]) + 1, int(rights[order[turn]]) + 1
-                pairs.append(Pair(Picture(person, left), Picture(person, right), where))
-        turn += 1
-    lefts, rights = np.triu_indices(len(names), k=1)
-    for chosen in random.choice(len(lefts), size=number, replace=False):
-        first, second = (
-            Picture(person, int(random.integers(people[person])) + 1)
-            for person in (names[lefts[chosen]], names[rights[chosen]])
-        )
-        pairs.append(Pair(first, second, where))
-    return pairs
 
 
 def _check_people(pairs: Iterable[Pair], people: Mapping[str, int], where: str) -> None:

@@ -56,7 +56,11 @@ def mapped_array(
                     write_atomically(path, lambda file: _write(file, shape, dtype, blocks()))
                     found = _open(path, shape, dtype)
     if found is None:
-        found = np.concatenate(list(blocks())).astype(dtype, copy=False).reshape(shape)
+        found = np.empty(shape, dtype)
+        filled = 0
+        for block in blocks():
+            found[filled : filled + len(block)] = block
+            filled += len(block)
     return found
 
 

@@ -13,8 +13,11 @@ from __future__ import annotations
 
 import mmap
 import struct
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from marginbench.errors import UserError
 
@@ -24,6 +27,7 @@ WHOLE, FIRST, MIDDLE, LAST = range(4)
 PART_HEADER = struct.Struct("<II")
 IMAGE_HEADER = struct.Struct("<IfQQ")
 LARGEST_LABEL_COUNT = 1024
+LARGEST_LABEL = 2**53
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class RecordFile:
 
     Attributes:
         path: of the records.
-        offsets: where each record begins, by its key.
+        keys: (R,), int64, sorted, of the records that there are.
     """
 
     def __init__(self, owner: str, path: Path) -> None:
@@ -70,7 +74,11 @@ class RecordFile:
             raise UserError(f"{owner}: {str(path)!r} cannot be read: {reason}") from None
         except ValueError:
             raise UserError(f"{owner}: {str(path)!r} is empty") from None
-        self.offsets = _read_index(owner, path.with_suffix(".idx"))
+        self.keys, self._offsets = _read_index(owner, path.with_suffix(".idx"))
+
+    def __contains__(self, key: int) -> bool:
+        """Whether there is a record of that key."""
+        return self._offset(key) is not None
 
     def image_record(self, key: int) -> ImageRecord:
         """A record of an image set, by its key.
@@ -99,7 +107,7 @@ class RecordFile:
             UserError: it is none, or below 0.
         """
         # Infinity and "not a number" are no integers either.
-        if not value.is_integer() or value < 0:
+        if not value.is_integer() or not 0 <= value <= LARGEST_LABEL:
             raise self._damaged(key, f"its label is {value:g}; allowed: a whole number from 0")
         return int(value)
 
@@ -109,11 +117,12 @@ class RecordFile:
         Raises:
             UserError: there is none of that key, or it is damaged.
         """
-        if key not in self.offsets:
+        offset = self._offset(key)
+        if offset is None:
             index = self.path.with_suffix(".idx")
             raise UserError(f"{self._owner}: {str(index)!r} has no record {key}")
         parts: list[bytes] = []
-        position = self.offsets[key]
+        position = offset
         while True:
             kind, content, position = self._part(key, position)
             if kind not in ((MIDDLE, LAST) if parts else (WHOLE, FIRST)):
@@ -122,6 +131,12 @@ class RecordFile:
             parts.append(content)
             if kind in (WHOLE, LAST):
                 return MAGIC_BYTES.join(parts)
+
+    def _offset(self, key: int) -> int | None:
+        place = int(np.searchsorted(self.keys, key))
+        if place == len(self.keys) or self.keys[place] != key:
+            return None
+        return int(self._offsets[place])
 
     def _part(self, key: int, position: int) -> tuple[int, bytes, int]:
         """Kind and content of the part that begins there, and where the next one does."""
@@ -143,30 +158,50 @@ class RecordFile:
 
     def where(self, key: int) -> str:
         """A record's place, for messages."""
-        return f"{self._owner}: {str(self.path)!r}: record {key} (at byte {self.offsets[key]})"
+        return f"{self._owner}: {str(self.path)!r}: record {key} (at byte {self._offset(key)})"
 
     def _damaged(self, key: int, reason: str) -> UserError:
         return UserError(f"{self.where(key)} is damaged: {reason}")
 
 
-def _read_index(owner: str, path: Path) -> dict[int, int]:
+def _read_index(owner: str, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Keys, sorted, and where the record of each begins."""
     try:
-        lines = path.read_text(encoding="ascii").splitlines()
+        text = path.read_text(encoding="ascii")
     except OSError as error:
         raise UserError(f"{owner}: {str(path)!r} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise UserError(f"{owner}: {str(path)!r} is no index of records: it is no text") from None
-    offsets: dict[int, int] = {}
-    for number, line in enumerate(lines, start=1):
-        fields = line.split()
-        if len(fields) != 2 or not all(text.isdecimal() and len(text) < 19 for text in fields):
-            raise UserError(
-                f"{owner}: {str(path)!r} line {number} is {line[:100]!r}; expected: KEY<tab>OFFSET"
-            )
-        key, offset = int(fields[0]), int(fields[1])
-        if key in offsets:
-            raise UserError(f"{owner}: {str(path)!r} line {number}: record {key} is there twice")
-        offsets[key] = offset
-    if not offsets:
+    lines = text.splitlines()
+    if not lines:
         raise UserError(f"{owner}: {str(path)!r} names no record")
-    return offsets
+    try:
+        # Millions of lines at once; only where that fails, one by one to say which.
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            rows = np.loadtxt(lines, dtype=np.int64, comments=None, ndmin=2)
+        plain = rows.shape[1] == 2 and rows.min() >= 0
+    except (ValueError, OverflowError, Warning):
+        plain = False
+    if not plain:
+        number, line = next(
+            ((number, line) for number, line in enumerate(lines, start=1) if not _is_entry(line)),
+            (1, lines[0]),
+        )
+        raise UserError(
+            f"{owner}: {str(path)!r} line {number} is {line[:100]!r}; expected: KEY<tab>OFFSET"
+        )
+    order = np.argsort(rows[:, 0], kind="stable")
+    keys = rows[order, 0]
+    twice = np.flatnonzero(keys[1:] == keys[:-1])
+    if len(twice):
+        line = int(order[twice[0] + 1]) + 1
+        raise UserError(
+            f"{owner}: {str(path)!r} line {line}: record {keys[twice[0]]} is there twice"
+        )
+    return keys, rows[order, 1]
+
+
+def _is_entry(line: str) -> bool:
+    fields = line.split()
+    return len(fields) == 2 and all(text.isdecimal() and len(text) < 19 for text in fields)

@@ -75,7 +75,7 @@ def test_more_labels_than_there_are_bytes_are_refused(tmp_path, flag):
         RecordFile("owner", tmp_path / "train.rec").image_record(4)
 
 
-@pytest.mark.parametrize("label", [0.5, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("label", [0.5, -1.0, 1e30, float("nan"), float("inf")])
 def test_labels_must_be_whole_numbers(tmp_path, label):
     write_records(tmp_path, {4: image_record(label, b"image")})
     file = RecordFile("owner", tmp_path / "train.rec")
@@ -121,6 +121,9 @@ def test_an_index_that_points_elsewhere_is_named(tmp_path):
     [
         ("0\t0\nx\t5\n", "line 2 is 'x.*5'; expected: KEY<tab>OFFSET"),
         ("0\t0\n5\n", "line 2 is '5'; expected"),
+        ("0\t0\n1\t5.5\n", "line 2 is '1.*5.5'; expected"),
+        ("0\t0\n1\t99999999999999999999\n", "line 2 is '1.*999'; expected"),
+        ("0\t0\t0\n", "line 1 is '0.*0.*0'; expected"),
         ("0\t-4\n", "line 1 is '0.*-4'; expected"),
         ("0\t0\n0\t8\n", "line 2: record 0 is there twice"),
         ("", "names no record"),
