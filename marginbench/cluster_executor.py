@@ -62,7 +62,7 @@ def slurm_executor(
         name=job_name(suite),
         timeout_min=settings.minutes,
         nodes=1,
-        tasks_per_node=1,
+        tasks_per_node=settings.tasks,
         cpus_per_task=settings.cpus,
         slurm_signal_delay_s=settings.grace,
         slurm_array_parallelism=parallel,
@@ -104,7 +104,7 @@ def start_local_jobs(
 ) -> list[str]:
     """Start jobs as processes of this machine that outlive this one; the process numbers.
 
-    The n-th gets GPU n modulo their number.
+    The n-th gets GPU n modulo their number, or as many as it asks for from there on.
     """
     ids = []
     gpus = local_gpus() if settings.gpus else 0
@@ -114,10 +114,13 @@ def start_local_jobs(
             parameters: dict[str, Any] = {
                 "timeout_min": _LOCAL_MINUTES,
                 "gpus_per_node": settings.gpus,
+                "tasks_per_node": settings.tasks,
                 "setup": list(settings.setup),
             }
             if gpus:
-                parameters["visible_gpus"] = [number % gpus]
+                first = number * settings.gpus
+                own = {(first + offset) % gpus for offset in range(settings.gpus)}
+                parameters["visible_gpus"] = sorted(own)
             executor.update_parameters(**parameters)
             ids.append(executor.submit(job).job_id)
     return ids

@@ -22,6 +22,15 @@ from submitit.core.utils import DelayedSubmission
 
 from marginbench import tries
 from marginbench.cells import Cell
+from marginbench.cluster_ranks import (
+    IDLE,
+    OVER,
+    PATIENCE_SECONDS,
+    Announcements,
+    Task,
+    follow,
+    own_task,
+)
 from marginbench.code_version import changes, code_version
 from marginbench.errors import UserError
 from marginbench.lease import EXPIRY_SECONDS, Lease
@@ -63,7 +72,12 @@ class ClusterJob:
     def __call__(self) -> dict[str, str]:
         """Train the cells; key → the state that each was left in."""
         submission = Submission(Path(self.submission))
-        self._runner = CellRunner(submission, submission.cells(self.array, self.index))
+        cells = submission.cells(self.array, self.index)
+        task = own_task()
+        if task.rank > 0:
+            _follow(submission, cells, task)
+            return {}
+        self._runner = CellRunner(submission, cells, task)
         return self._runner.run()
 
     def checkpoint(self) -> DelayedSubmission:
@@ -79,20 +93,29 @@ class CellRunner:
     Args:
         submission: whose settings and plug-in files count.
         cells: resolved, as they were submitted.
+        task: this process's: the one with rank 0.
     """
 
-    def __init__(self, submission: Submission, cells: list[Cell]) -> None:
+    def __init__(self, submission: Submission, cells: list[Cell], task: Task) -> None:
         self._submission = submission
         self._settings = submission.settings
         self._cells = cells
         self._job = _job_id()
         self._changed = changes(submission.content["code"], code_version())
+        self._task = task
+        self._announcements = Announcements(submission.path, self._job, task)
         self._process: BaseProcess | None = None
         self._try: tuple[RunFolder, str] | None = None
         self._stopping = False
 
     def run(self) -> dict[str, str]:
         """Train what is not done, failed for good or cancelled; key → state afterwards."""
+        try:
+            return self._run()
+        finally:
+            self._announcements.announce(OVER)
+
+    def _run(self) -> dict[str, str]:
         for change in self._changed:
             print(f"code changed since submission: {change}", flush=True)
         problem = self._problem_of_node()
@@ -174,14 +197,7 @@ class CellRunner:
 
     def _train(self, cell: Cell, folder: RunFolder) -> str:
         """One try; how it ended, as :class:`marginbench.tries.Try` has it."""
-        order = Order(
-            cell=cell,
-            suite_folder=self._submission.suite_folder,
-            plugin_files=tuple(self._submission.plugin_files),
-            device="cuda" if self._settings.gpus else "cpu",
-            threads=self._settings.threads,
-            checkpoint_seconds=self._settings.checkpoint_seconds,
-        )
+        order = _order(self._submission, cell, self._task, self._announcements.announce(folder.key))
         name = self._submission.path.name
         restart = int(os.environ.get("SLURM_RESTART_COUNT") or 0)
         # The handler of a signal that comes in between would not know of the process.
@@ -195,7 +211,7 @@ class CellRunner:
             self._process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
-        asked = 0.0
+        asked = failed = 0.0
         looked = time.monotonic()
         while self._process.exitcode is None:
             time.sleep(POLL_SECONDS)
@@ -205,12 +221,18 @@ class CellRunner:
                 if not asked and self._submission.is_cancelled(folder.key):
                     self._process.terminate()
                     asked = now
+                if not failed and self._announcements.another_failed():
+                    failed = now
+            if failed and now - failed > PATIENCE_SECONDS:
+                # It waits for a process that is no more.
+                self._process.kill()
             if asked and now - asked > STOP_SECONDS:
                 self._process.kill()
         return self._settle(folder, self._process.exitcode)
 
     def _settle(self, folder: RunFolder, exit_status: int) -> str:
         self._process = None
+        self._announcements.announce(IDLE)
         if exit_status == BUSY_STATUS:
             end = tries.BUSY
         elif exit_status in (STOPPED_STATUS, -signal.SIGTERM):
@@ -276,6 +298,32 @@ class CellRunner:
             started = tries.start_try(folder.path, name, self._job, 0, self._changed)
             folder.write_failure(reason, "", final=True)
             tries.end_try(folder.path, started, tries.REFUSED)
+
+
+def _order(submission: Submission, cell: Cell, task: Task, address: str | None) -> Order:
+    settings = submission.settings
+    return Order(
+        cell=cell,
+        suite_folder=submission.suite_folder,
+        plugin_files=tuple(submission.plugin_files),
+        device="cuda" if settings.gpus else "cpu",
+        threads=settings.threads,
+        checkpoint_seconds=settings.checkpoint_seconds,
+        rank=task.rank,
+        ranks=task.size,
+        local_rank=task.local_rank,
+        address=address,
+    )
+
+
+def _follow(submission: Submission, cells: list[Cell], task: Task) -> None:
+    """What the tasks other than 0 do: what task 0 does."""
+    follow(
+        Announcements(submission.path, _job_id(), task),
+        cells,
+        lambda cell, address: _order(submission, cell, task, address),
+        _train_in_child,
+    )
 
 
 def _train_in_child(order: Order) -> None:

@@ -18,8 +18,19 @@ _OPTIONS = [
     click.option("--account", metavar="A"),
     click.option("--qos", metavar="Q"),
     click.option("--constraint", metavar="C"),
-    click.option("--gpus", type=int, metavar="N", help="GPUs of a job, 0 or 1. Default: 1."),
-    click.option("--cpus", type=int, metavar="N", help="CPU cores of a job. Default: 1."),
+    click.option(
+        "--gpus",
+        type=int,
+        metavar="N",
+        help="GPUs of a job; several train each of its cells together. Default: 1.",
+    ),
+    click.option(
+        "--processes",
+        type=int,
+        metavar="N",
+        help="Processes that train a cell together. Default: one per GPU.",
+    ),
+    click.option("--cpus", type=int, metavar="N", help="CPU cores of a process. Default: 1."),
     click.option("--mem", type=float, metavar="GB", help="Memory. Default: the cluster's."),
     click.option(
         "--hours",

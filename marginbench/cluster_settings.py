@@ -23,8 +23,10 @@ class ClusterSettings(BaseModel):
     Attributes:
         executor: "slurm", or "local" for processes on this machine, without SLURM.
         partition, account, qos, constraint: as sbatch has them; the cluster's default if None.
-        gpus: of a job; a cell trains on one.
-        cpus: cores of a job.
+        gpus: of a job; with several, all of them train each of its cells together.
+        processes: tasks of a job, which train each of its cells together: one a GPU, which is
+            what None means; without GPUs any number.
+        cpus: cores of each process of a job.
         mem: memory of a job in GB; the cluster's default if None.
         hours: time limit of a job, at least a minute. A cell that needs longer goes on in the
             requeued job.
@@ -47,7 +49,8 @@ class ClusterSettings(BaseModel):
     account: str | None = None
     qos: str | None = None
     constraint: str | None = None
-    gpus: Annotated[int, Field(ge=0, le=1)] = 1
+    gpus: Annotated[int, Field(ge=0)] = 1
+    processes: PositiveInteger | None = None
     cpus: PositiveInteger = 1
     mem: Positive | None = None
     hours: Annotated[float, Field(ge=1 / 60)] = 4.0
@@ -59,6 +62,11 @@ class ClusterSettings(BaseModel):
     grace: PositiveInteger = 90
     setup: tuple[str, ...] = ()
     sbatch: dict[str, str | int | float | bool] = Field(default_factory=dict)
+
+    @property
+    def tasks(self) -> int:
+        """Processes that train a cell together."""
+        return self.processes or max(self.gpus, 1)
 
     @property
     def minutes(self) -> int:
@@ -76,9 +84,15 @@ def make_settings(*layers: Mapping[str, Any]) -> ClusterSettings:
     for layer in reversed(layers):
         merged |= {name: value for name, value in layer.items() if value is not None}
     try:
-        return ClusterSettings.model_validate(merged)
+        settings = ClusterSettings.model_validate(merged)
     except ValidationError as error:
         raise UserError(refusal("cluster settings", ClusterSettings, error)) from None
+    if settings.gpus and settings.tasks != settings.gpus:
+        raise UserError(
+            f"cluster settings: processes = {settings.processes} is not allowed with gpus = "
+            f"{settings.gpus}; allowed: {settings.gpus}, one a GPU, or none given"
+        )
+    return settings
 
 
 def profile_paths() -> list[Path]:

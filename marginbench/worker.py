@@ -89,10 +89,11 @@ def work(order: Order) -> int:
     folder = RunFolder(order.suite_folder, order.cell)
 
     def train_it(lease: Lease | None) -> None:
-        from marginbench.ranks import Ranks, joined
+        from marginbench.ranks import Ranks, joined, local_device
         from marginbench.training import choose_device
 
-        device = choose_device(order.device)
+        name = order.device if order.ranks == 1 else local_device(order.device, order.local_rank)
+        device = choose_device(name)
         with joined(Ranks(order.rank, order.ranks), device, order.address) as ranks:
             train_order(order, folder, lease, device, lambda: stop_asked, ranks)
 

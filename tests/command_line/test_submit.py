@@ -31,7 +31,7 @@ hours = 4
 setup = ["module load python"]
 
 [profiles.odd]
-gpus = 7
+gpus = -7
 """
 
 
@@ -65,7 +65,7 @@ def test_the_sbatch_script_is_the_reviewed_one(
     ("arguments", "words"),
     [
         (["--profile", "nope"], ["unknown profile 'nope'", "'gpu' in marginbench.toml"]),
-        (["--profile", "odd"], ["profile 'odd'", "gpus = 7", "allowed"]),
+        (["--profile", "odd"], ["profile 'odd'", "gpus = -7", "allowed"]),
         (["--hours", "0"], ["hours = 0", "allowed"]),
         (["--max-parallel", "0"], ["max_parallel = 0", "≥ 1"]),
         (["--executor", "pbs"], ["--executor", "slurm", "local"]),
