@@ -7,17 +7,25 @@ cell that ends in between is found done.
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from marginbench import tries
+from marginbench.cell_jobs import STALE_DAYS, Job, last_jobs
 from marginbench.errors import UserError
-from marginbench.slurm_commands import QueuedJob, job_name, queued_jobs, slurm_is_here
+from marginbench.slurm_commands import (
+    QueuedJob,
+    SlurmHere,
+    job_name,
+    queued_jobs,
+    slurm_is_here,
+)
 from marginbench.store import FINISHED, CellStatus, RunFolder, State
-from marginbench.submissions import Submission, local_job_lives, submissions
+from marginbench.submissions import Submission, submissions
 from marginbench.suite_runs import SuiteRun
+from marginbench.wording import count
 
 
 class Place(StrEnum):
@@ -29,6 +37,7 @@ class Place(StrEnum):
     STARTING = "starting"
     PENDING = "pending"
     REQUEUED = "requeued"
+    ELSEWHERE = "elsewhere"
     FAILED = "failed"
     DAMAGED = "damaged"
     LOST = "lost"
@@ -44,25 +53,6 @@ IN_QUEUE = (Place.STARTING, Place.PENDING, Place.REQUEUED)
 
 
 @dataclass(frozen=True)
-class Job:
-    """The last job that a cell was given to.
-
-    Attributes:
-        id: the job's.
-        submission: whose it is.
-        queued: what the queue says of it; None if it is not there.
-        alive: whether it is in the queue, or a process of this machine.
-        cells: how many it holds.
-    """
-
-    id: str
-    submission: Submission
-    queued: QueuedJob | None
-    alive: bool
-    cells: int
-
-
-@dataclass(frozen=True)
 class CellPlace:
     """A cell and where it stands.
 
@@ -73,6 +63,7 @@ class CellPlace:
         job: the last job that it was given to, if any.
         note: the error, the reason of waiting, who trains it.
         requeues: how often its job went back into the queue.
+        elsewhere: who would know of its job, "cluster NAME"; "" if that can be known here.
     """
 
     folder: RunFolder
@@ -81,6 +72,7 @@ class CellPlace:
     job: Job | None
     note: str = ""
     requeues: int = 0
+    elsewhere: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,20 +90,23 @@ class Overview:
     trouble: str
 
 
-def look(suite_run: SuiteRun) -> Overview:
-    """Where the cells of a suite stand now."""
+def look(suite_run: SuiteRun, slurm: SlurmHere | None = None) -> Overview:
+    """Where the cells of a suite stand now.
+
+    Args:
+        suite_run: the suite's cells.
+        slurm: what is known already of the cluster that this machine belongs to.
+    """
+    slurm = slurm or SlurmHere()
     made = submissions(suite_run.folder)
     queue: list[QueuedJob] = []
     trouble = ""
-    if any(submission.settings.executor == "slurm" for submission in made):
-        if slurm_is_here():
-            try:
-                queue = queued_jobs(job_name(suite_run.suite.name))
-            except UserError as error:
-                trouble = str(error)
-        else:
-            trouble = "SLURM's commands are not here"
-    jobs = _jobs(made, queue)
+    if any(made_one.settings.executor == "slurm" for made_one in made) and slurm_is_here():
+        try:
+            queue = queued_jobs(job_name(suite_run.suite.name))
+        except UserError as error:
+            trouble = str(error)
+    jobs = last_jobs(made, queue)
     cancelled = {submission.path.name: submission.cancelled() for submission in made}
     there = _folders(suite_run.folder)
     thorough = len(suite_run.runs) <= THOROUGH_CELLS
@@ -123,7 +118,7 @@ def look(suite_run: SuiteRun) -> Overview:
             status = folder.status() if thorough else folder.glance()
         job = jobs.get(folder.key)
         off = job is not None and folder.key in cancelled[job.submission.path.name]
-        cells.append(_place(folder, status, job, off, bool(made), bool(trouble)))
+        cells.append(_place(folder, status, job, slurm, off, bool(made), bool(trouble)))
     return Overview(cells, made, trouble)
 
 
@@ -131,6 +126,7 @@ def _place(
     folder: RunFolder,
     status: CellStatus,
     job: Job | None,
+    slurm: SlurmHere,
     cancelled: bool,
     any_submission: bool,
     queue_unknown: bool,
@@ -145,10 +141,19 @@ def _place(
         one for one in tries.read_tries(folder.path) if one.submission == job.submission.path.name
     ]
     restarts = max((one.restart for one in history), default=0)
+    elsewhere = "" if queue_unknown else job.elsewhere(slurm)
     if status.state == State.RUNNING:
-        return CellPlace(folder, Place.RUNNING, status, job, status.message, restarts)
-    if job.alive and not cancelled and not _given_up(status, history, job):
+        note = status.message
+        return CellPlace(folder, Place.RUNNING, status, job, note, restarts, elsewhere)
+    over = cancelled or _given_up(status, history, job)
+    if job.alive and not over:
         return _in_queue(folder, status, job, history, restarts)
+    if elsewhere and not over:
+        if job.days_silent < STALE_DAYS:
+            note = f"job {job.id} of {elsewhere}"
+            return CellPlace(folder, Place.ELSEWHERE, status, job, note, restarts, elsewhere)
+        note = f"job {job.id} of {elsewhere} has shown no life for {STALE_DAYS} days"
+        return CellPlace(folder, Place.LOST, status, job, note, restarts)
     if cancelled:
         return CellPlace(folder, Place.CANCELLED, status, job, "", restarts)
     if status.state == State.FAILED:
@@ -159,11 +164,11 @@ def _place(
         return CellPlace(folder, place, status, job, note, restarts)
     if history and history[-1].end == tries.STOPPED:
         return CellPlace(folder, Place.STOPPED, status, job, f"job {job.id} has ended", restarts)
-    return CellPlace(folder, Place.LOST, status, job, _last_words(job), restarts)
+    return CellPlace(folder, Place.LOST, status, job, job.last_words(), restarts)
 
 
 def _given_up(status: CellStatus, history: list[tries.Try], job: Job) -> bool:
-    """Whether a failed cell's job, though alive, will not try it again."""
+    """Whether a failed cell's job, though it may be alive, will not try it again."""
     if status.state != State.FAILED or not history:
         return False
     bad = sum(one.end in (tries.FAILED, tries.KILLED) for one in history)
@@ -187,33 +192,6 @@ def _in_queue(
     return CellPlace(folder, Place.PENDING, status, job, f"{told}: behind its job's others")
 
 
-def _jobs(made: list[Submission], queue: list[QueuedJob]) -> dict[str, Job]:
-    """The last job of each cell, by the cell's key."""
-    by_comment: dict[str, dict[int, QueuedJob]] = defaultdict(dict)
-    for queued in queue:
-        index = queued.job.partition("_")[2]
-        by_comment[queued.comment][int(index or 0)] = queued
-    jobs = {}
-    for submission in made:
-        for array in submission.arrays():
-            there = by_comment.get(array.comment, {})
-            for index, keys in enumerate(array.jobs):
-                queued = there.get(index)
-                alive = queued is not None
-                if array.owner:
-                    alive = local_job_lives(array.owner[index])
-                if array.ids:
-                    name = array.ids[index]
-                elif queued is not None:
-                    name = queued.job
-                else:
-                    # Planned, but SLURM never got it.
-                    continue
-                job = Job(name, submission, queued, alive, len(keys))
-                jobs.update(dict.fromkeys(keys, job))
-    return jobs
-
-
 def _folders(suite_folder: Path) -> set[str]:
     try:
         with os.scandir(suite_folder) as entries:
@@ -222,13 +200,11 @@ def _folders(suite_folder: Path) -> set[str]:
         return set()
 
 
-def _last_words(job: Job) -> str:
-    """The last line that a job that ended without a word has written, or that there is none."""
-    for path in reversed(job.submission.output(job.id)):
-        try:
-            lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        except OSError:
-            continue
-        if lines:
-            return f"job {job.id} is gone: {lines[-1].strip()}"
-    return f"job {job.id} is gone and has written nothing"
+def told_elsewhere(overview: Overview) -> list[str]:
+    """Of cells whose jobs cannot be seen from here: where to ask, and how to have them here."""
+    where = Counter(cell.elsewhere for cell in overview.cells if cell.place == Place.ELSEWHERE)
+    return [
+        f"{count(number, 'cell')} given to {name}, whose jobs are not seen from here: ask there; "
+        "to train them here instead, `cancel` them and submit again"
+        for name, number in where.items()
+    ]

@@ -209,11 +209,16 @@ def this_machine() -> str:
     return "/".join(parts)
 
 
+def this_host() -> str:
+    """The name that this machine goes by among others."""
+    return socket.gethostname()
+
+
 def process_identity(pid: int) -> dict[str, Any]:
     """What tells a process of this machine from every other, later ones of its number included."""
     return {
         "machine": this_machine(),
-        "host": socket.gethostname(),
+        "host": this_host(),
         "pid": pid,
         "started": psutil.Process(pid).create_time(),
     }

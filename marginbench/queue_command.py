@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +17,8 @@ from marginbench.suite_runs import open_suite
 from marginbench.wording import count
 
 MIN_KEY = 4
-_ACTIVE = (*IN_QUEUE, Place.RUNNING)
+_ACTIVE = (*IN_QUEUE, Place.ELSEWHERE, Place.RUNNING)
+_HELD = (*_ACTIVE, Place.CANCELLED)
 
 
 def cancel(
@@ -31,6 +32,9 @@ def cancel(
     more_heads: tuple[str, ...],
 ) -> int:
     """Take cells out of the queue; those that run write their checkpoint and stop.
+
+    Cells that another cluster got are marked: its jobs train them no more, and end where that was
+    all they had to do.
 
     Args:
         suite, runs, seeds, size, only, more_heads: as for
@@ -50,9 +54,7 @@ def cancel(
     if overview.trouble:
         raise UserError(f"what is in the queue cannot be known: {overview.trouble}")
     chosen = [find_cell(overview, name) for name in names] or overview.cells
-    active = [
-        cell for cell in chosen if cell.place in _ACTIVE and cell.job is not None and cell.job.alive
-    ]
+    active = [cell for cell in chosen if cell.place in _ACTIVE and _obeys(cell)]
     marks: dict[Path, list[str]] = defaultdict(list)
     for cell in active:
         marks[cell.job.submission.path].append(cell.folder.key)
@@ -60,18 +62,27 @@ def cancel(
     for path, keys in marks.items():
         by_path[path].cancel(keys)
     # A job whose other cells go on is left alone: it sees the mark.
-    cancel_jobs(_whole_jobs(overview, {cell.folder.key for cell in active}))
+    cancel_jobs(_whole_jobs(overview, {cell.folder.key for cell in chosen}))
     console = make_console()
     console.print(f"cancelled {count(len(active), 'cell')}", highlight=False)
-    elsewhere = sum(cell.place == Place.RUNNING for cell in chosen) - sum(
-        cell.place == Place.RUNNING for cell in active
-    )
-    if elsewhere:
+    for name, number in Counter(cell.elsewhere for cell in active if cell.elsewhere).items():
         console.print(
-            f"{count(elsewhere, 'cell')} not trained by a job of the queue: left alone",
+            f"  {number} of them given to {name}: its jobs end as soon as they see it; "
+            "`cancel` there takes waiting ones out of the queue",
+            highlight=False,
+        )
+    others = sum(cell.place == Place.RUNNING and not _obeys(cell) for cell in chosen)
+    if others:
+        console.print(
+            f"{count(others, 'cell')} not trained by a job of the queue: left alone",
             highlight=False,
         )
     return 0
+
+
+def _obeys(cell: CellPlace) -> bool:
+    """Whether there is a job, or may be one elsewhere, that sees the mark of a cancelled cell."""
+    return cell.job is not None and (cell.job.alive or bool(cell.elsewhere))
 
 
 def show_logs(
@@ -144,17 +155,20 @@ def find_cell(overview: Overview, name: str) -> CellPlace:
 
 
 def _whole_jobs(overview: Overview, keys: set[str]) -> list[str]:
-    """The SLURM jobs that have no other active cell than these; of a whole array, its one id."""
+    """The SLURM jobs that have no other active cell than these; of a whole array, its one id.
+
+    Cells that were marked before, from another cluster perhaps, count as if they were among these.
+    """
     cells: dict[str, list[CellPlace]] = defaultdict(list)
     for cell in overview.cells:
-        if cell.job is not None and cell.job.queued is not None and cell.place in _ACTIVE:
+        if cell.job is not None and cell.job.queued is not None and cell.place in _HELD:
             cells[cell.job.id].append(cell)
     whole: dict[str, list[str]] = defaultdict(list)
     alive: dict[str, int] = defaultdict(int)
     for job, held in cells.items():
         array = job.partition("_")[0]
         alive[array] += 1
-        if all(cell.folder.key in keys for cell in held):
+        if all(cell.folder.key in keys or cell.place == Place.CANCELLED for cell in held):
             whole[array].append(job)
     ids = []
     for array, jobs in whole.items():

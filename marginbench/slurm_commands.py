@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from marginbench.errors import UserError
 
@@ -75,6 +76,28 @@ def require_slurm() -> None:
             "SLURM's commands (sbatch, squeue, scontrol, srun) are not here: submit from a login "
             "node of the cluster, or use --executor local for processes on this machine"
         )
+
+
+class SlurmHere:
+    """The cluster that this machine belongs to; asked for its configuration at most once."""
+
+    @cached_property
+    def limits(self) -> SlurmLimits:
+        """Its name and limits.
+
+        Raises:
+            UserError: there is no SLURM here, or it does not answer.
+        """
+        require_slurm()
+        return slurm_limits()
+
+    @cached_property
+    def cluster(self) -> str | None:
+        """Its name, or None where there is no SLURM or it does not answer."""
+        try:
+            return self.limits.cluster
+        except UserError:
+            return None
 
 
 def slurm_limits() -> SlurmLimits:

@@ -13,7 +13,14 @@ from rich.table import Table
 from rich.text import Text
 
 from marginbench import tries
-from marginbench.cell_places import IN_QUEUE, CellPlace, Overview, Place, look
+from marginbench.cell_places import (
+    IN_QUEUE,
+    CellPlace,
+    Overview,
+    Place,
+    look,
+    told_elsewhere,
+)
 from marginbench.code_version import changes, code_version
 from marginbench.live_display import make_console
 from marginbench.store import CellStatus
@@ -34,6 +41,7 @@ STYLES = {
     Place.LOST: "red",
 }
 BAD = (Place.FAILED, Place.DAMAGED, Place.LOST)
+_UNDECIDED = (*IN_QUEUE, Place.RUNNING, Place.ELSEWHERE)
 # Of thousands of cells, these come first.
 _WORTH_TELLING = (*BAD, Place.RUNNING, Place.STARTING, Place.REQUEUED, Place.STOPPED)
 
@@ -118,7 +126,7 @@ def _watch(
                 live.update(shown, refresh=True)
             else:
                 console.print(shown)
-            if not any(cell.place in (*IN_QUEUE, Place.RUNNING) for cell in overview.cells):
+            if not any(cell.place in _UNDECIDED for cell in overview.cells):
                 return overview
             try:
                 time.sleep(seconds)
@@ -156,10 +164,11 @@ def _notes(overview: Overview) -> list[str]:
     notes = []
     if overview.trouble:
         notes.append(f"the queue is not known ({overview.trouble}); this is what is on disk")
+    notes += told_elsewhere(overview)
     if not overview.submissions:
         return notes
     last = overview.submissions[-1]
-    unfinished = [c for c in overview.cells if c.place in (*IN_QUEUE, Place.RUNNING)]
+    unfinished = [c for c in overview.cells if c.place in _UNDECIDED]
     if unfinished:
         notes += [
             f"changed since submission: {change}"

@@ -115,6 +115,11 @@ class Submission:
         return _read_json(self.path / "submission.json")
 
     @property
+    def cluster(self) -> str:
+        """The name of the cluster that got it; "local" of local processes."""
+        return self.content["cluster"]
+
+    @property
     def settings(self) -> ClusterSettings:
         return ClusterSettings.model_validate(self.content["settings"])
 

@@ -8,10 +8,13 @@ from hypothesis import strategies as st
 
 from marginbench import tries
 from marginbench.array_plan import plan_arrays
+from marginbench.cell_jobs import Job
 from marginbench.cluster_settings import make_settings, read_profile
 from marginbench.code_version import changes, code_version
 from marginbench.errors import UserError
+from marginbench.lease import this_host
 from marginbench.slurm_commands import parse_limits, parse_queue
+from marginbench.submissions import Submission
 
 
 @given(
@@ -79,6 +82,29 @@ def test_settings_have_an_order_of_rank(tmp_path, monkeypatch):
     (tmp_path / "marginbench.toml").write_text("[profiles.a\n")
     with pytest.raises(UserError, match=r"marginbench\.toml cannot be read"):
         read_profile("a")
+
+
+class Slurm:
+    """A machine of a cluster."""
+
+    def __init__(self, cluster):
+        self.cluster = cluster
+
+
+@pytest.mark.parametrize(
+    ("submitted_on", "owner", "here", "expected"),
+    [
+        ("alpha", None, "alpha", ""),
+        ("alpha", None, "beta", "cluster alpha"),
+        ("alpha", None, None, "cluster alpha"),
+        ("local", {"host": "desk"}, None, "machine desk"),
+        ("local", {"host": this_host()}, "alpha", ""),
+    ],
+)
+def test_who_would_know_of_a_job(submitted_on, owner, here, expected, tmp_path):
+    made = Submission.create(tmp_path, make_settings(), submitted_on, [], {})
+    assert Job("7", made, None, False, 1, owner).elsewhere(Slurm(here)) == expected
+    assert Job("7", made, None, True, 1, owner).elsewhere(Slurm(here)) == ""
 
 
 class Cell:

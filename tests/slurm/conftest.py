@@ -1,5 +1,6 @@
 """A SLURM for the tests of this folder, and the command run against it."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -138,14 +139,20 @@ class Bench:
         text = (folder / "tries.jsonl").read_text()
         return [json.loads(line) for line in text.splitlines() if line]
 
+    def waiting_cell(self, status):
+        """The folder's name of the one cell of a status that has not started."""
+        names = [line.split()[0] for line in status.splitlines() if " 0/200 " in line]
+        (name,) = {name for name in names if not (self.suite_folder / name).exists()}
+        return name
+
     def folders(self):
         """The run folders that there are."""
         return sorted(path.parent for path in self.suite_folder.glob("*/cell.json"))
 
 
-@pytest.fixture(scope="session")
-def cluster():
-    """The one SLURM of the session."""
+@contextlib.contextmanager
+def running_cluster(**arguments):
+    """A SLURM; where there can be none, the test is skipped."""
     missing = missing_packages()
     if missing:
         pytest.skip(f"a real SLURM is wanted: install the packages {', '.join(missing)}")
@@ -153,11 +160,25 @@ def cluster():
         pytest.skip("a real SLURM is wanted: that takes root")
     # Not under pytest's folder: munge is particular about the length and the rights of its path.
     with tempfile.TemporaryDirectory(prefix="marginbench-slurm-") as folder:
-        running = SlurmCluster(Path(folder))
+        running = SlurmCluster(Path(folder), **arguments)
         try:
             yield running
         finally:
             running.stop()
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """The SLURM that nearly all tests use."""
+    with running_cluster() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def other_cluster():
+    """A second cluster, of one node, on the same file system."""
+    with running_cluster(name="other", nodes=("m1",)) as running:
+        yield running
 
 
 @pytest.fixture

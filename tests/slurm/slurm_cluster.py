@@ -18,11 +18,12 @@ NEEDED = {
     "mungekey": "munge",
 }
 ARRAY_SIZE = 2
+NAME = "margintest"
 NODES = ("n1", "n2")
 
 # cred_expire is also how long a requeued job waits; KillWait what is between SIGTERM and SIGKILL.
 CONF = """
-ClusterName=margintest
+ClusterName={name}
 SlurmctldHost=localhost(127.0.0.1)
 SlurmctldPort={controller}
 SlurmUser=root
@@ -48,11 +49,11 @@ MinJobAge=10
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 SchedulerParameters=batch_sched_delay=0,sched_interval=2,bf_interval=2,sched_min_interval=100000
-NodeName=n1 NodeHostname=localhost NodeAddr=127.0.0.1 Port={first} CPUs=1 RealMemory=8000
-NodeName=n2 NodeHostname=localhost NodeAddr=127.0.0.1 Port={second} CPUs=1 RealMemory=8000
-PartitionName=main Nodes=n[1-2] Default=YES MaxTime=INFINITE PriorityTier=1 PreemptMode=REQUEUE
-PartitionName=urgent Nodes=n[1-2] MaxTime=INFINITE PriorityTier=10 PreemptMode=OFF
+{nodes}
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE PriorityTier=1 PreemptMode=REQUEUE
+PartitionName=urgent Nodes=ALL MaxTime=INFINITE PriorityTier=10 PreemptMode=OFF
 """
+NODE = "NodeName={} NodeHostname=localhost NodeAddr=127.0.0.1 Port={} CPUs=1 RealMemory=8000"
 
 
 def missing_packages():
@@ -61,20 +62,27 @@ def missing_packages():
 
 
 class SlurmCluster:
-    """Starts in its constructor; ``environment`` is for commands that talk to it."""
+    """Starts in its constructor; ``environment`` is for commands that talk to it.
 
-    def __init__(self, folder: Path):
+    Args:
+        folder: of its own, empty.
+        name: of the cluster.
+        nodes: names of its nodes.
+    """
+
+    def __init__(self, folder: Path, name=NAME, nodes=NODES):
         self.folder = folder
-        for part in ("state", "spool/n1", "spool/n2"):
+        self.nodes = nodes
+        for part in ("state", *(f"spool/{node}" for node in nodes)):
             (folder / part).mkdir(parents=True)
-        controller, first, second = free_ports(3)
+        controller, *ports = free_ports(1 + len(nodes))
         self.conf = folder / "slurm.conf"
         self.conf.write_text(
             CONF.format(
                 folder=folder,
+                name=name,
                 controller=controller,
-                first=first,
-                second=second,
+                nodes="\n".join(map(NODE.format, nodes, ports)),
                 array_size=ARRAY_SIZE,
             )
         )
@@ -83,7 +91,7 @@ class SlurmCluster:
         try:
             self._start_munge()
             self._start("slurmctld", ["slurmctld", "-D", "-f", str(self.conf)])
-            for node in NODES:
+            for node in nodes:
                 self.start_node(node)
             self.wait_for_nodes()
         except BaseException:
@@ -135,9 +143,18 @@ class SlurmCluster:
         return found
 
     def wait_for_nodes(self):
-        """Until both nodes take jobs."""
+        """Until all nodes take jobs."""
         up = ["sinfo", "-h", "-N", "-p", "main", "-t", "idle,mix,alloc"]
-        wait_until(lambda: self.call(*up).count("\n") >= len(NODES), "the nodes to come up", 60)
+        number = len(self.nodes)
+        wait_until(lambda: self.call(*up).count("\n") >= number, "the nodes to come up", 60)
+
+    def queue(self, suite):
+        """The jobs of a suite, one a line."""
+        return self.call("squeue", "-h", "--array", f"--name=marginbench:{suite}")
+
+    def wait_for_empty_queue(self, suite, seconds=60):
+        """Until none of a suite's jobs is left."""
+        wait_until(lambda: not self.queue(suite), f"the jobs of {suite} to be gone", seconds)
 
     def stop(self):
         """End every daemon and every job."""
