@@ -53,7 +53,7 @@ SchedulerParameters=batch_sched_delay=0,sched_interval=2,bf_interval=2,sched_min
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE PriorityTier=1 PreemptMode=REQUEUE
 PartitionName=urgent Nodes=ALL MaxTime=INFINITE PriorityTier=10 PreemptMode=OFF
 """
-NODE = "NodeName={} NodeHostname=localhost NodeAddr=127.0.0.1 Port={} CPUs=1 RealMemory=8000"
+NODE = "NodeName={} NodeHostname=localhost NodeAddr=127.0.0.1 Port={} CPUs={} RealMemory=8000"
 
 
 def missing_packages():
@@ -68,9 +68,10 @@ class SlurmCluster:
         folder: of its own, empty.
         name: of the cluster.
         nodes: names of its nodes.
+        cores: of each node.
     """
 
-    def __init__(self, folder: Path, name=NAME, nodes=NODES):
+    def __init__(self, folder: Path, name=NAME, nodes=NODES, cores=1):
         self.folder = folder
         self.nodes = nodes
         for part in ("state", *(f"spool/{node}" for node in nodes)):
@@ -82,7 +83,9 @@ class SlurmCluster:
                 folder=folder,
                 name=name,
                 controller=controller,
-                nodes="\n".join(map(NODE.format, nodes, ports)),
+                nodes="\n".join(
+                    NODE.format(*node, cores) for node in zip(nodes, ports, strict=True)
+                ),
                 array_size=ARRAY_SIZE,
             )
         )

@@ -1,36 +1,65 @@
 """A cell trained by two tasks of a job, over gloo: as one process would, and requeued as one."""
 
 import json
+import os
+import signal
 
+import psutil
 import pytest
 
-
-def histories(bench):
-    return [
-        [json.loads(row) for row in (folder / "history.jsonl").read_text().splitlines()]
-        for folder in bench.folders()
-    ]
+from tests.slurm.conftest import Bench, running_cluster
 
 
-def test_two_tasks_train_every_cell_together_and_go_on_after_a_requeue(bench, cluster, undisturbed):
-    # Each node has one core, which the two tasks are to share.
-    (bench.folder / "marginbench.toml").write_text(
-        "[profiles.pair]\ngpus = 0\nprocesses = 2\nsbatch = { overcommit = true }\n"
-    )
-    bench.submit("--seeds", 1, "--profile", "pair", DAWDLE="0.05")
+@pytest.fixture(scope="module")
+def pair_cluster():
+    """A SLURM of one node with two cores."""
+    with running_cluster(name="pair", nodes=("p1",), cores=2) as running:
+        yield running
+
+
+@pytest.fixture
+def bench(pair_cluster, tmp_path, request):
+    name = request.node.name.removeprefix("test_").replace("_", "-")
+    made = Bench(tmp_path, name, pair_cluster.environment)
+    yield made
+    pair_cluster.call("scancel", f"--name=marginbench:{name}")
+    made.wait_for(lambda: not pair_cluster.call("squeue", "-h"), "an empty queue", 60)
+
+
+def rows_of(folder):
+    return [json.loads(row) for row in (folder / "history.jsonl").read_text().splitlines()]
+
+
+def test_two_tasks_train_a_cell_together_and_go_on_after_a_requeue(
+    bench, pair_cluster, undisturbed
+):
+    bench.submit("--seeds", 2, "--processes", 2, "--cells-per-job", 2, DAWDLE="0.03")
     folder = bench.in_the_middle()
-    job = bench.lines(folder)[0]["job"]
-    cluster.call("scontrol", "requeue", job)
-    bench.finish(1)
-    bench.submit("--seeds", 2, "--profile", "pair", DAWDLE="0")
+    pair_cluster.call("scontrol", "requeue", bench.lines(folder)[0]["job"])
     bench.finish(2)
-    results = [json.loads((f / "result.json").read_text()) for f in bench.folders()]
-    assert {result["device"] for result in results} == {"2 × cpu"}
-    assert len(bench.lines(folder)) >= 2
-    alone = [json.loads(row) for row in next(iter(undisturbed.values())).splitlines()]
-    for rows in histories(bench):
+    assert len([line for line in bench.lines(folder) if "job" in line]) >= 2
+    for place in bench.folders():
+        assert json.loads((place / "result.json").read_text())["device"] == "2 × cpu"
+        rows = rows_of(place)
         assert [row["iteration"] for row in rows] == list(range(10, 201, 10))
-    first = histories(bench)[0]
-    # Another order of sums, no more: seed 0 of the run in one process.
-    assert first[0]["loss"] == pytest.approx(alone[0]["loss"], rel=1e-4)
-    assert "2 done" in bench("status", "--seeds", 2)
+        alone = undisturbed[f"{place.name}/history.jsonl"].decode().splitlines()
+        # The sums are in another order, no more; it grows with every step.
+        for row, other in zip(rows[:3], map(json.loads, alone), strict=False):
+            assert row["loss"] == pytest.approx(other["loss"], rel=1e-3)
+    assert "2 cells: 2 done" in bench("status")
+
+
+def test_a_killed_second_process_ends_the_try_and_the_cell_is_tried_again(bench, pair_cluster):
+    bench.submit("--seeds", 1, "--processes", 2, DAWDLE="0.03")
+    folder = bench.in_the_middle()
+    trainers = [
+        process
+        for process in pair_cluster.jobs_processes("p1")
+        if process.environ().get("SLURM_PROCID") == "1" and not process.children()
+        if process.parent() is not None and "_submit" in " ".join(process.parent().cmdline())
+    ]
+    assert trainers, [p.cmdline() for p in psutil.process_iter() if "submit" in str(p.cmdline())]
+    os.kill(trainers[0].pid, signal.SIGKILL)
+    bench.finish(1)
+    assert len([line for line in bench.lines(folder) if "job" in line]) == 2
+    assert [row["iteration"] for row in rows_of(folder)] == list(range(10, 201, 10))
