@@ -181,6 +181,7 @@ class CellRunner:
             device="cuda" if self._settings.gpus else "cpu",
             threads=self._settings.threads,
             checkpoint_seconds=self._settings.checkpoint_seconds,
+            environment=self._submission.environment,
         )
         name = self._submission.path.name
         restart = int(os.environ.get("SLURM_RESTART_COUNT") or 0)
