@@ -1,5 +1,8 @@
 """How long submit, status and cancel take for a suite of 10,000 cells, and how much memory.
 
+Measured with nothing there yet, with 10,000 run folders of cells that were begun, with a mixture
+of done, running, failed and stopped ones, and with all of them done.
+
 SLURM's commands are replaced by programs that answer at once, so that what is measured is our own
 side; they also count how often they are asked. Run: python benchmarks/submit_ten_thousand.py
 """
@@ -7,7 +10,7 @@ side; they also count how often they are asked. Run: python benchmarks/submit_te
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
 import os
 import subprocess
 import sys
@@ -67,8 +70,14 @@ def main() -> None:
     """Measure, and print one line a command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cells", type=int, default=10_000)
-    cells = parser.parse_args().cells
-    with tempfile.TemporaryDirectory() as name:
+    parser.add_argument("--keep", metavar="DIR", help="work there, and remove nothing")
+    given = parser.parse_args()
+    cells = given.cells
+    if given.keep:
+        Path(given.keep).mkdir()
+    with (
+        contextlib.nullcontext(given.keep) if given.keep else tempfile.TemporaryDirectory() as name
+    ):
         folder = Path(name)
         (folder / "bin").mkdir()
         for command in ("sbatch", "squeue", "scontrol", "scancel", "srun"):
@@ -81,7 +90,16 @@ def main() -> None:
         measure(folder, "submit", "submit", "many.py", "--gpus", "0")
         measure(folder, "status, all pending", "status", "many.py")
         measure(folder, "submit again, nothing to do", "submit", "many.py")
-        finish_all(folder, cells)
+        make_folders(folder, ["stopped"])
+        measure(folder, "status, all begun and requeued", "status", "many.py")
+        (folder / "arrays").unlink()
+        measure(folder, "status, all begun and stopped", "status", "many.py")
+        measure(folder, "submit, all begun", "submit", "many.py")
+        (folder / "arrays").unlink()
+        make_folders(folder, ["done", "running", "failed", "stopped"])
+        measure(folder, "status, a quarter each", "status", "many.py")
+        measure(folder, "submit, a quarter each", "submit", "many.py", "--retry-failed")
+        make_folders(folder, ["done"])
         measure(folder, "status, all done", "status", "many.py")
         measure(folder, "cancel, nothing to cancel", "cancel", "many.py")
 
@@ -104,31 +122,56 @@ def measure(folder: Path, what: str, *arguments: str) -> None:
     )
     memory = usage.ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
     print(
-        f"{what:30} {seconds:6.2f} s  {memory:5.0f} MB  {asked or 'SLURM not asked'}"
+        f"{what:32} {seconds:6.2f} s, {usage.ru_utime + usage.ru_stime:5.2f} s of CPU"
+        f"  {memory:5.0f} MB  {asked or 'SLURM not asked'}"
         f"  | {output.strip().splitlines()[-1] if output.strip() else f'status {status}'}",
         flush=True,
     )
 
 
-def finish_all(folder: Path, cells: int) -> None:
-    """Give every cell a result, as its training would."""
-    suite_folder = folder / "runs" / "many"
-    result = {"outcome": "finished", "reason": "", "iteration": 100, "device": "cpu"}
-    result |= {"train_error": 0.1, "test_error": 0.2, "class_names": [str(n) for n in range(10)]}
-    script = (
-        "import sys\nfrom pathlib import Path\n"
-        "from marginbench.suite_runs import open_suite\n"
-        "for run in open_suite('many.py', Path('runs'), light=True).runs: print(run.path.name)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=True
-    )
-    for name in done.stdout.split():
-        run_folder = suite_folder / name
-        run_folder.mkdir()
-        content = result | {"key": name.rpartition("-")[2]}
-        (run_folder / "result.json").write_text(json.dumps(content, indent=2))
-        (run_folder / "history.jsonl").write_text("{}\n")
+# Run in the folder, with the states as arguments: the cells get them in turn.
+MAKE = """
+import json, os, sys, time
+from pathlib import Path
+from marginbench import tries
+from marginbench.store import RunFolder
+from marginbench.submissions import submissions
+from marginbench.suite_runs import open_suite
+
+states = sys.argv[1:]
+suite_run = open_suite("many.py", Path("runs"), light=True)
+last = submissions(suite_run.folder)[-1]
+jobs = {key: job for a in last.arrays() for keys, job in zip(a.jobs, a.ids) for key in keys}
+result = {"outcome": "finished", "reason": "", "iteration": 100, "device": "cpu"}
+result |= {"train_error": 0.1, "test_error": 0.2, "class_names": [str(n) for n in range(10)]}
+owner = {"machine": "another", "host": "another", "pid": 1, "started": 0}
+progress = {"iteration": 50, "of": 100, "resumed_at": 0, "started": 0}
+for number, folder in enumerate(suite_run.runs):
+    state = states[number % len(states)]
+    folder.path.mkdir(exist_ok=True)
+    (folder.path / "cell.json").write_text(folder.cell.to_json())
+    (folder.path / "history.jsonl").write_text("{}\\n")
+    (folder.path / "log.txt").write_text("training from iteration 0 of 100\\n")
+    lease = {"owner": owner, "released": state != "running", "progress": progress}
+    path = folder.path / "lease-1.json"
+    path.write_text(json.dumps(lease))
+    # A running cell's as if renewed at any time while this is measured.
+    os.utime(path, (time.time() + (3600 if state == "running" else -3600),) * 2)
+    folder.checkpoint.write_bytes(bytes(4096))
+    started = tries.start_try(folder.path, last.path.name, jobs.get(folder.key, "1"), 0, [])
+    if state != "running":
+        tries.end_try(folder.path, started, state)
+    if state == "failed":
+        folder.write_failure("RuntimeError: no", "", final=False)
+    if state == "done":
+        content = json.dumps(result | {"key": folder.key}, indent=2)
+        (folder.path / "result.json").write_text(content)
+"""
+
+
+def make_folders(folder: Path, states: list[str]) -> None:
+    """Give every cell the files that its training would leave, in these states in turn."""
+    subprocess.run([sys.executable, "-c", MAKE, *states], cwd=folder, check=True)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Any
 
 from marginbench.lease import this_host
 from marginbench.slurm_commands import QueuedJob, SlurmHere
-from marginbench.submissions import Submission, local_job_lives
+from marginbench.submissions import COMPLAINT, Submission, local_job_lives
 
 # As long as a job may wait in a busy queue before it starts; a cell that is trained is found
 # running by its lease, whatever is known of its job.
@@ -62,14 +62,18 @@ class Job:
         return (time.time() - changed) / 86400
 
     def last_words(self) -> str:
-        """The last line that it has written, or that there is none."""
+        """The line of its output that says most of its end, or that there is none."""
         for path in reversed(self.submission.output(self.id)):
             try:
-                lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+                text = path.read_text(encoding="utf-8", errors="replace")
             except OSError:
                 continue
-            if lines:
-                return f"job {self.id} is gone: {lines[-1].strip()}"
+            lines = [line.strip() for line in text.splitlines() if line.strip()]
+            # srun has the last word on every failure, and it is only the exit status.
+            telling = [line for line in lines if not line.startswith("srun:")] or lines
+            told = [line for line in lines if line.startswith(COMPLAINT)] or telling
+            if told:
+                return f"job {self.id} is gone: {told[-1].removeprefix(COMPLAINT)}"
         return f"job {self.id} is gone and has written nothing"
 
 

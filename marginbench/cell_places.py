@@ -15,6 +15,7 @@ from pathlib import Path
 from marginbench import tries
 from marginbench.cell_jobs import STALE_DAYS, Job, last_jobs
 from marginbench.errors import UserError
+from marginbench.glances import glance
 from marginbench.slurm_commands import (
     QueuedJob,
     SlurmHere,
@@ -83,11 +84,13 @@ class Overview:
         cells: in the suite's order.
         submissions: all there are, the oldest first.
         trouble: why the queue could not be asked, or "".
+        thorough: whether the files of each cell were read whole.
     """
 
     cells: list[CellPlace]
     submissions: list[Submission]
     trouble: str
+    thorough: bool
 
 
 def look(suite_run: SuiteRun, slurm: SlurmHere | None = None) -> Overview:
@@ -115,11 +118,11 @@ def look(suite_run: SuiteRun, slurm: SlurmHere | None = None) -> Overview:
         exists = folder.path.name in there
         status = CellStatus(State.NOT_STARTED)
         if exists:
-            status = folder.status() if thorough else folder.glance()
+            status = folder.status() if thorough else glance(folder)
         job = jobs.get(folder.key)
         off = job is not None and folder.key in cancelled[job.submission.path.name]
         cells.append(_place(folder, status, job, slurm, off, bool(made), bool(trouble)))
-    return Overview(cells, made, trouble)
+    return Overview(cells, made, trouble, thorough)
 
 
 def _place(

@@ -262,12 +262,16 @@ def _sentence(owner: str, model: type[BaseModel], error: Any) -> str:
 
 def _canonical(value: Any) -> Any:
     """Whole floats, as far as they are exact, as integers, so that 4 and 4.0 give one key."""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return int(value)
-    if isinstance(value, dict):
+    kind = type(value)
+    # Most values are these; suites have thousands of cells.
+    if kind is str or kind is int:
+        return value
+    if kind is dict:
         return {key: _canonical(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
+    if kind is list or kind is tuple:
         return [_canonical(item) for item in value]
+    if kind is float and value.is_integer() and abs(value) < 2**53:
+        return int(value)
     return value
 
 

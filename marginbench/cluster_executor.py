@@ -21,6 +21,7 @@ from marginbench.cluster_job import ClusterJob
 from marginbench.cluster_settings import ClusterSettings
 from marginbench.errors import UserError
 from marginbench.slurm_commands import job_name
+from marginbench.submissions import COMPLAINT
 
 # What counts is progress, which the job looks after; submitit's own limit would end long runs.
 _TIMEOUTS = 10**6
@@ -67,7 +68,7 @@ def slurm_executor(
         slurm_signal_delay_s=settings.grace,
         slurm_array_parallelism=parallel,
         slurm_comment=comment,
-        slurm_setup=[*settings.setup, *_check_python()],
+        slurm_setup=[*settings.setup, *check_python()],
         # srun does not take this over from the job since SLURM 22.05.
         slurm_srun_args=[f"--cpus-per-task={settings.cpus}"],
         slurm_additional_parameters={"requeue": True, **settings.sbatch},
@@ -157,8 +158,25 @@ def local_gpus() -> int:
     return done.stdout.count("GPU ") if done.returncode == 0 else 0
 
 
-def _check_python() -> list[str]:
-    """A shell line that tells in one line if the node lacks what the job needs."""
+def check_python() -> list[str]:
+    """Shell lines that leave one line in the job's output if our Python cannot work on the node.
+
+    Where none of our code runs, nothing else would tell: ``status`` shows this line.
+    """
     python = shlex.quote(sys.executable)
-    complaint = f'echo "marginbench: $(hostname) has no Python at "{python} >&2'
-    return [f"test -x {python} || {{ {complaint}; exit 1; }}"]
+    version = ".".join(map(str, sys.version_info[:2]))
+    check = (
+        'import sys; version = ".".join(map(str, sys.version_info[:2])); '
+        f'version == "{version}" or '
+        f'sys.exit("it is Python " + version + ", the submission was made with {version}"); '
+        "import submitit, marginbench.cluster_job"
+    )
+    # The last line is what a traceback ends with, or the shell's own complaint.
+    return [
+        f"if ! problem=$({python} -c {shlex.quote(check)} 2>&1); then",
+        f'  echo "{COMPLAINT}$(hostname): "{python}": ${{problem##*$\'\n\'}}" >&2'.replace(
+            "\n", r"\n"
+        ),
+        "  exit 1",
+        "fi",
+    ]

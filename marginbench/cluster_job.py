@@ -309,6 +309,7 @@ def _order(submission: Submission, cell: Cell, task: Task, address: str | None) 
         device="cuda" if settings.gpus else "cpu",
         threads=settings.threads,
         checkpoint_seconds=settings.checkpoint_seconds,
+        environment=submission.environment,
         rank=task.rank,
         ranks=task.size,
         local_rank=task.local_rank,

@@ -97,12 +97,13 @@ def board(suite_run: SuiteRun, overview: Overview, every_cell: bool = False) -> 
     for column in ("cell", "setting", "state", "iteration", ""):
         table.add_column(column, overflow="fold")
     for cell in shown:
+        status = cell.status if overview.thorough else cell.folder.status()
         style = STYLES.get(cell.place, "default")
         table.add_row(
             cell.folder.path.name,
             escape(cell.folder.cell.setting),
             f"[{style}]{cell.place}[/]",
-            f"{cell.status.iteration}/{cell.folder.cell.schedule.iterations}",
+            f"{status.iteration}/{cell.folder.cell.schedule.iterations}",
             escape(_note(cell)),
         )
     places = Counter(cell.place for cell in overview.cells)

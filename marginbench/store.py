@@ -144,18 +144,9 @@ class RunFolder:
             lease = read_lease(self.path)
         except OSError as error:
             return CellStatus(State.DAMAGED, f"{self.path} cannot be read: {error.strerror}")
-        iteration = int(lease.progress.get("iteration", 0)) if lease else 0
         if lease is not None and lease.alive:
-            return CellStatus(State.RUNNING, lease.owner_text(), iteration, lease=lease)
-        return replace(stored, iteration=iteration)
-
-    def glance(self) -> CellStatus:
-        """:meth:`status`, but a finished cell is believed by its result alone: for thousands."""
-        try:
-            result = self.read_result()
-        except (DamagedFile, OSError):
-            result = None
-        return self.status() if result is None else _finished(result)
+            return running_status(lease)
+        return stored if lease is None else replace(stored, iteration=_iteration(lease))
 
     def stored_status(self) -> CellStatus:
         """The state as the files have it, whoever may be training now."""
@@ -171,7 +162,7 @@ class RunFolder:
         except OSError as error:
             return CellStatus(State.DAMAGED, f"{self.path} cannot be read: {error.strerror}")
         if result is not None:
-            return _finished(result)
+            return finished_status(result)
         failure = self.read_failure()
         if failure is not None:
             return CellStatus(State.FAILED, failure["error"])
@@ -278,6 +269,16 @@ class RunFolder:
             return {"error": str(error), "traceback": "", "final": False}
 
 
-def _finished(result: dict[str, Any]) -> CellStatus:
+def finished_status(result: dict[str, Any]) -> CellStatus:
+    """The status that a result.json stands for."""
     state = State.DIVERGED if result["outcome"] == "diverged" else State.DONE
     return CellStatus(state, result["reason"], result["iteration"], result)
+
+
+def running_status(lease: LeaseState) -> CellStatus:
+    """The status that a living lease stands for."""
+    return CellStatus(State.RUNNING, lease.owner_text(), _iteration(lease), lease=lease)
+
+
+def _iteration(lease: LeaseState) -> int:
+    return int(lease.progress.get("iteration", 0))

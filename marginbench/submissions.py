@@ -23,12 +23,15 @@ from marginbench.atomic_files import write_text_atomically
 from marginbench.cells import Cell, cell_from_json
 from marginbench.cluster_settings import ClusterSettings
 from marginbench.code_version import digest
+from marginbench.environment import own_environment
 from marginbench.errors import DamagedFile
 from marginbench.lease import process_lives, this_machine
 from marginbench.store import RunFolder
 
 FOLDER = "submissions"
 COMMENT = "marginbench"
+# What a job's script writes before its one line of why the node is of no use.
+COMPLAINT = "marginbench: "
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,7 @@ class Submission:
             "settings": settings.model_dump(mode="json"),
             "plugins": kept,
             "code": code,
+            "environment": own_environment(),
         }
         write_text_atomically(path / "submission.json", json.dumps(content, indent=1) + "\n")
         return cls(path)
@@ -122,6 +126,14 @@ class Submission:
     @property
     def settings(self) -> ClusterSettings:
         return ClusterSettings.model_validate(self.content["settings"])
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The project's own variables: as they are here, or else as they were at submission.
+
+        Clusters need not hand a job the submitter's environment; what ``setup`` sets counts first.
+        """
+        return self.content.get("environment", {}) | own_environment()
 
     @property
     def plugin_files(self) -> list[Path]:

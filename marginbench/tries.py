@@ -143,7 +143,8 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return
-    for line in text.splitlines():
+    # Lines are written with an empty one before, in case the last one was torn.
+    for line in filter(None, text.splitlines()):
         try:
             content = json.loads(line)
         except ValueError:

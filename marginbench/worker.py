@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from marginbench.cells import Cell
+from marginbench.environment import own_environment
 from marginbench.errors import DamagedFile, UserError
 from marginbench.lease import Lease
 from marginbench.plugins import load_plugin_file
@@ -28,10 +29,6 @@ FINISHED_STATUS = 0
 FAILED_STATUS = 1
 BUSY_STATUS = 3
 STOPPED_STATUS = 4
-
-
-def _own_environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name.startswith("MARGINBENCH_")}
 
 
 @dataclass(frozen=True)
@@ -66,7 +63,7 @@ class Order:
     ranks: int = 1
     local_rank: int = 0
     address: str | None = None
-    environment: dict[str, str] = field(default_factory=_own_environment)
+    environment: dict[str, str] = field(default_factory=own_environment)
 
 
 def work(order: Order) -> int:
@@ -112,7 +109,7 @@ def work(order: Order) -> int:
 
 def work_in_child(order: Order) -> None:
     """:func:`work` as the whole life of a child process, its output in the run folder's log."""
-    for name in _own_environment():
+    for name in own_environment():
         del os.environ[name]
     os.environ.update(order.environment)
     folder = RunFolder(order.suite_folder, order.cell)

@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from marginbench.cluster_executor import check_python
 from tests.command_line.conftest import COMMAND
 
 GOLDEN = Path(__file__).with_name("sbatch_script.txt")
@@ -57,6 +59,7 @@ def test_the_sbatch_script_is_the_reviewed_one(
     assert done.returncode == 0, done.stderr
     script = done.stdout[done.stdout.index("#!/bin/bash") :]
     script = script.replace(str(tmp_path), "FOLDER").replace(sys.executable, "PYTHON")
+    script = script.replace(".".join(map(str, sys.version_info[:2])), "VERSION")
     assert script.rstrip() + "\n" == GOLDEN.read_text()
     assert not (tmp_path / "runs").exists()
 
@@ -179,3 +182,75 @@ def test_a_node_without_a_gpu_is_told_in_one_line(marginbench_process, tiny_suit
         for file in folder.glob("runs/tiny/*/tries.jsonl"):
             lines = [json.loads(line) for line in file.read_text().splitlines() if line]
             assert [line["end"] for line in lines if "end" in line] == ["refused"]
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        (None, "No such file or directory"),
+        ("echo 'it is Python 2.7, the submission was made with 3.11' >&2; exit 1", "Python 2.7"),
+        ("printf 'Traceback:\\n  File x\\nImportError: no submitit\\n' >&2; exit 1", "no submitit"),
+    ],
+)
+def test_the_script_tells_in_one_line_what_is_wrong_with_python(
+    program, words, tmp_path, monkeypatch
+):
+    python = tmp_path / "a python"
+    if program is not None:
+        python.write_text(f"#!/bin/sh\n{program}\n")
+        python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    script = "\n".join(check_python())
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("marginbench: ")
+    assert words in done.stderr
+
+
+def test_the_script_has_nothing_to_tell_of_this_python():
+    script = "\n".join(check_python())
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+FOLDER_SUITE = """
+from marginbench.cells import Schedule
+from marginbench.grids import component, grid, suite
+
+
+@suite("own", description="own images", seeds=1)
+def own(seeds):
+    return grid(
+        data=component("folder", name="pictures", size=8, test_share=0.5),
+        backbone=component("small", widths=[4], features=2),
+        head="softmax",
+        schedule=Schedule(iterations=4, batch_size=4, evaluations=1),
+        seed=seeds,
+    )
+"""
+
+
+def test_a_node_without_the_data_is_told_in_one_line(marginbench_process, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "data/pictures" / name).mkdir(parents=True)
+        for number in range(4):
+            picture = Image.new("RGB", (8, 8), (50 * number, 0, 99))
+            picture.save(tmp_path / "data/pictures" / name / f"{number}.png")
+    (tmp_path / "own.py").write_text(FOLDER_SUITE)
+    here = {"MARGINBENCH_DATA": str(tmp_path / "data"), "MARGINBENCH_CACHE": str(tmp_path / "c")}
+    local = ["--executor", "local", "--gpus", 0]
+    elsewhere = "export MARGINBENCH_DATA=/nowhere"
+    done = marginbench_process("submit", "own.py", *local, "--setup", elsewhere, **here)
+    assert "started 1 cell" in done.stdout, done.stderr
+    told = marginbench_process("status", "own.py", "--watch", "--every", 1, **here)
+    assert told.returncode == 1
+    text = " ".join(told.stdout.split())
+    assert "1 cell: 1 failed" in text
+    assert "'/nowhere/pictures' does not exist" in text
+    assert "Traceback" not in text
+    key = next((tmp_path / "runs/own").glob("folder-*")).name
+    logs = marginbench_process("logs", "own.py", key, **here)
+    assert "Traceback" in logs.stdout
+    assert "0 to submit" in marginbench_process("submit", "own.py", **here).stdout

@@ -139,6 +139,13 @@ class Bench:
         text = (folder / "tries.jsonl").read_text()
         return [json.loads(line) for line in text.splitlines() if line]
 
+    def queue(self):
+        """The suite's jobs in the queue."""
+        command = ["squeue", "--noheader", f"--name=marginbench:{self.name}"]
+        return subprocess.run(
+            command, env=self.environment, capture_output=True, text=True, check=True
+        ).stdout
+
     def waiting_cell(self, status):
         """The folder's name of the one cell of a status that has not started."""
         names = [line.split()[0] for line in status.splitlines() if " 0/200 " in line]

@@ -151,14 +151,6 @@ class SlurmCluster:
         number = len(self.nodes)
         wait_until(lambda: self.call(*up).count("\n") >= number, "the nodes to come up", 60)
 
-    def queue(self, suite):
-        """The jobs of a suite, one a line."""
-        return self.call("squeue", "-h", "--array", f"--name=marginbench:{suite}")
-
-    def wait_for_empty_queue(self, suite, seconds=60):
-        """Until none of a suite's jobs is left."""
-        wait_until(lambda: not self.queue(suite), f"the jobs of {suite} to be gone", seconds)
-
     def stop(self):
         """End every daemon and every job."""
         if "slurmctld" in self.processes:

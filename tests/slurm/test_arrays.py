@@ -60,3 +60,32 @@ def test_a_request_that_slurm_refuses_is_told_and_leaves_nothing(bench):
     assert not list(bench.suite_folder.glob("submissions/2*"))
     output = bench("submit", "--gpus", 1, status=1)
     assert "sbatch refuses the jobs" in output
+
+
+def test_a_node_of_no_use_is_told_in_one_line(bench, same):
+    """First none of our code can run there, then torch cannot be loaded."""
+    broken = bench.folder / "broken"
+    broken.mkdir()
+    setup = ["--seeds", 1, "--setup", f"export PYTHONPATH={broken}"]
+    (broken / "submitit.py").write_text("raise ImportError('no libcluster.so')\n")
+    bench.submit(*setup)
+    bench.wait_for(lambda: not bench.queue(), "the job to end", 60)
+    told = bench("status", "--seeds", 1, status=1)
+    assert "1 lost" in told
+    assert "is gone: " in told
+    assert "ImportError: no libcluster.so" in told
+    assert "Traceback" not in told
+
+    (broken / "submitit.py").unlink()
+    (broken / "torch.py").write_text("raise ImportError('no libcudart.so')\n")
+    bench.submit(*setup)
+    bench.wait_for(lambda: not bench.queue(), "the job to end", 60)
+    told = bench("status", "--seeds", 1, status=1)
+    assert "1 failed" in told
+    assert "ImportError: no libcudart.so" in told
+    assert "Traceback" not in told
+    assert "0 to submit" in bench.submit(*setup)
+    (broken / "torch.py").unlink()
+    assert "submitted 1 cell" in bench.submit(*setup, "--retry-failed", DAWDLE="0")
+    bench.finish(1)
+    same(bench, 1)

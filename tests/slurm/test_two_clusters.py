@@ -19,7 +19,7 @@ def tries_started(bench):
     return [line for folder in bench.folders() for line in bench.lines(folder) if "job" in line]
 
 
-def test_another_clusters_cells_are_left_to_it_until_cancelled(bench, there, other_cluster, same):
+def test_another_clusters_cells_are_left_to_it_until_cancelled(bench, there, same):
     there.submit()
     running = bench.in_the_middle()
     told = bench("status")
@@ -47,7 +47,7 @@ def test_another_clusters_cells_are_left_to_it_until_cancelled(bench, there, oth
     same(bench, 2)
     assert "2 done" in bench("status")
     assert "2 done" in there("status")
-    other_cluster.wait_for_empty_queue(bench.name)
+    bench.wait_for(lambda: not there.queue(), "the other cluster's jobs to end", 60)
     hosts = {line["host"] for line in tries_started(bench)}
     assert "m1" in hosts
     assert hosts & {"n1", "n2"}
