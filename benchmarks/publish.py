@@ -136,12 +136,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--profile", default=FULL)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--target", type=Path, default=PUBLISHED)
-    parser.add_argument("--workers", type=int, default=2, help="with which the suite was run")
     given = parser.parse_args(arguments)
     words = ["marginbench", "run", given.suite]
     words += ["--profile", given.profile] if given.profile != FULL else []
-    command = shlex.join([*words, "--workers", str(given.workers)])
-    page = publish(given.suite, given.runs, given.target, profile=given.profile, command=command)
+    page = publish(
+        given.suite, given.runs, given.target, profile=given.profile, command=shlex.join(words)
+    )
     print(page)
 
 
