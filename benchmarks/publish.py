@@ -11,7 +11,6 @@ which reads runs/mnist-small and writes reports/published/mnist-small.
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import shlex
 from collections.abc import Sequence
@@ -19,7 +18,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
-from PIL import Image
 
 from marginbench.grids import FULL
 from marginbench.report import markdown
@@ -30,7 +28,6 @@ from marginbench.wording import count, duration, percent
 
 PUBLISHED = Path(__file__).parents[1] / "reports" / "published"
 DOTS_PER_INCH = 100
-COLOURS = 256
 ACCOUNT = "account"
 
 
@@ -112,12 +109,10 @@ def _section(section: Section, content: SectionContent, folder: Path) -> list[st
 
 
 def _draw(picture: Picture, folder: Path) -> str:
-    """The figure as a PNG of few colours, a third of the size; its file's name."""
-    content = io.BytesIO()
-    picture.figure.savefig(content, format="png", dpi=DOTS_PER_INCH)
-    image = Image.open(content).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    """The figure as a PNG for a page of text; its file's name."""
     name = f"{picture.name}.png"
-    image.save(folder / name, optimize=True)
+    options = {"optimize": True}
+    picture.figure.savefig(folder / name, dpi=DOTS_PER_INCH, pil_kwargs=options)
     return name
 
 
@@ -141,12 +136,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--profile", default=FULL)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--target", type=Path, default=PUBLISHED)
-    parser.add_argument("--workers", type=int, default=2, help="with which the suite was run")
     given = parser.parse_args(arguments)
     words = ["marginbench", "run", given.suite]
     words += ["--profile", given.profile] if given.profile != FULL else []
-    command = shlex.join([*words, "--workers", str(given.workers)])
-    page = publish(given.suite, given.runs, given.target, profile=given.profile, command=command)
+    page = publish(
+        given.suite, given.runs, given.target, profile=given.profile, command=shlex.join(words)
+    )
     print(page)
 
 

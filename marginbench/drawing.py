@@ -13,7 +13,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 Colour = tuple[float, float, float]
 DASHES = ("-", "--", "-.", ":")
 # Seaborn's palette for the colour-blind, in an order that keeps neighbours apart.
-HUES = [sns.color_palette("colorblind")[i] for i in (0, 2, 8, 5, 4, 3, 1)]
+HUES = [sns.color_palette("colorblind")[i] for i in (0, 2, 8, 7, 4, 3, 1)]
 
 
 def new_figure(rows: int, columns: int, *, width: float, height: float) -> tuple[Figure, list]:

@@ -47,7 +47,7 @@ def class_cosine(results: pd.DataFrame) -> SectionContent:
             )
             own = np.nanmean(np.diag(matrix))
             other = np.nanmean(matrix[~np.eye(len(matrix), dtype=bool)])
-            axis.set_title(f"{label}\nwithin a class {own:.2f}, between classes {other:.2f}")
+            axis.set_title(f"{label}\nwithin a class {own:.2f}\nbetween classes {other:.2f}")
             axis.set_xlabel("class")
             axis.set_ylabel("class" if position == 0 else "")
         caption = (

@@ -6,7 +6,6 @@ from pathlib import Path
 import marginbench.reports
 import pandas as pd
 import pytest
-from PIL import Image
 
 from benchmarks.publish import main
 from marginbench.suite_runs import open_suite
@@ -30,7 +29,7 @@ def test_the_page_tells_command_times_versions_and_what_is_missing(published, ti
     folder, run = published
     page = (folder / "README.md").read_text()
     for words in (
-        f"    marginbench run {tiny_suite} --workers 2",
+        f"    marginbench run {tiny_suite}\n",
         "3 of 4 cells done, seeds 0, 1",
         "torch ",
         "of processor time in training",
@@ -41,15 +40,13 @@ def test_the_page_tells_command_times_versions_and_what_is_missing(published, ti
         assert cell.key in page
 
 
-def test_figures_are_small_files_that_the_page_names(published):
+def test_the_page_names_every_figure(published):
     folder, _ = published
     pictures = sorted(folder.glob("*.png"))
     assert pictures
     page = (folder / "README.md").read_text()
     for picture in pictures:
         assert f"]({picture.name})" in page
-        with Image.open(picture) as image:
-            assert image.mode == "P"
 
 
 def test_the_cells_have_the_numbers_of_their_results(published):
