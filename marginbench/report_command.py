@@ -15,6 +15,9 @@ from marginbench.sections import chosen_sections
 from marginbench.store import State
 from marginbench.suite_runs import SuiteRun, check_writable, open_suite
 
+PRINTED = ("comparison-", "verification-accuracy-")
+"""How the names of the tables begin that the terminal shows too."""
+
 
 def report_suite(
     suite: str,
@@ -88,7 +91,7 @@ def _make_report(
     folder = suite_run.report_folder
     forget(folder)
     report = write_report(results(suite_run), suite_run.suite, folder, sections)
-    shown = [table for table in report.tables if table.name.startswith("comparison-")]
+    shown = [table for table in report.tables if table.name.startswith(PRINTED)]
     if not report.failed_sections:
         remember(folder, made_from, {table.name: table.caption for table in shown})
     printed = [

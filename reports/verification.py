@@ -67,19 +67,17 @@ def _accuracy_table(
         )
     else:
         protocol = "the threshold is chosen on other pairs, of people not trained on"
+    spread = "Mean ± standard deviation over seeds"
+    if folds > 1:
+        spread += " of the mean over folds; the folds' standard error is that of one run"
     caption = (
-        f"{setting.name}: accuracy on {setting.description}, cosine of the features; {protocol}. "
-        "Mean ± standard deviation over seeds"
-        + (
-            " of the mean over folds; the folds' standard error is that of one run."
-            if folds > 1
-            else "."
-        )
+        f"{setting.name}, verification: accuracy on {setting.description}, cosine of the features; "
+        f"{protocol}. {spread}."
     )
     frame = pd.DataFrame([_accuracy_cells(row, done) for row in compared])
     if folds < 2:
         frame = frame.drop(columns="standard error of folds")
-    return Table(f"verification-{slug(setting.name)}", caption, frame)
+    return Table(f"verification-accuracy-{slug(setting.name)}", caption, frame)
 
 
 def _accuracy_cells(row: ComparedRow, done: pd.DataFrame) -> dict[str, str]:

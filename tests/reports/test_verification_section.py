@@ -50,7 +50,7 @@ def test_accuracy_and_difference_are_those_of_the_runs(tmp_path):
         for seed in range(3)
     ]
     content = verification(frame(rows))
-    accuracy = table(content, "verification-faces").set_index("head")
+    accuracy = table(content, "verification-accuracy-faces").set_index("head")
     means = {
         head: np.mean([r["verification_accuracy"] for r in rows if r["head"] == head])
         for head in ("softmax", "arcface")
@@ -112,7 +112,7 @@ def test_ten_cells_of_a_protocol_make_one_result(tmp_path):
         assert len(pairs.scores) == FOLDS * EACH
         assert sorted(set(pairs.fold.tolist())) == list(range(FOLDS))
         assert setting.characteristic(one).accuracy.value == pytest.approx(np.mean(own))
-    accuracy = table(verification(frame(rows)), "verification-faces")
+    accuracy = table(verification(frame(rows)), "verification-accuracy-faces")
     assert accuracy["seeds"].tolist() == ["2", "2"]
 
 
@@ -129,7 +129,7 @@ def test_a_protocol_with_cells_missing_has_no_result_and_says_so(tmp_path):
         for seed in range(2)
     ]
     rows[3] |= {"state": "failed", "verification": None, "verification_accuracy": None}
-    accuracy = table(verification(frame(rows)), "verification-faces").iloc[0]
+    accuracy = table(verification(frame(rows)), "verification-accuracy-faces").iloc[0]
     assert accuracy["seeds"] == "1 of 2, 1 incomplete"
     assert "±" not in accuracy["accuracy %"]
 
@@ -137,7 +137,7 @@ def test_a_protocol_with_cells_missing_has_no_result_and_says_so(tmp_path):
 def test_nothing_finished_shows_nothing_and_a_failed_run_is_counted(tmp_path):
     assert verification(frame([row(state="failed")])).tables == []
     rows = [verified(tmp_path), row("arcface", state="failed", setting="faces", error=None)]
-    accuracy = table(verification(frame(rows)), "verification-faces").set_index("head")
+    accuracy = table(verification(frame(rows)), "verification-accuracy-faces").set_index("head")
     assert accuracy.loc["arcface", "seeds"] == "0 of 1, 1 failed"
     assert accuracy.loc["arcface", "accuracy %"] == "–"
 
@@ -145,8 +145,8 @@ def test_nothing_finished_shows_nothing_and_a_failed_run_is_counted(tmp_path):
 def test_every_set_of_pairs_has_its_own_tables(tmp_path):
     rows = [verified(tmp_path, sets=("lfw", "cfp_fp"), remarks=["17 people left out"])]
     content = verification(frame(rows))
-    names = [t.name for t in content.tables if t.name.startswith("verification-faces")]
-    assert names == ["verification-faces-lfw", "verification-faces-cfp-fp"]
+    names = [t.name for t in content.tables if t.name.startswith("verification-accuracy-faces")]
+    assert names == ["verification-accuracy-faces-lfw", "verification-accuracy-faces-cfp-fp"]
     assert "faces: lfw: 17 people left out" in content.text
 
 
