@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 
-def divergence(history: list[dict[str, Any]], train_labels: Tensor, iterations: int) -> str | None:
+def divergence(history: list[dict[str, Any]], drawn_labels: Tensor, iterations: int) -> str | None:
     """Why a run counts as diverged, or None.
 
     A run diverged if its loss is no longer finite, or if half of the iterations have passed and it
@@ -18,13 +18,14 @@ def divergence(history: list[dict[str, Any]], train_labels: Tensor, iterations: 
 
     Args:
         history: the rows so far.
-        train_labels: (N,).
+        drawn_labels: (N,), in proportion to how often each class is drawn: a network at a dead
+            start answers with one class, which is the largest only where that is drawn most.
         iterations: of the whole run.
     """
     last = history[-1]
     if last["loss"] is None or not math.isfinite(last["loss"]):
         return f"the loss was not finite at iteration {last['iteration']}"
-    counts = torch.bincount(train_labels)
+    counts = torch.bincount(drawn_labels)
     share = (counts.max() / counts.sum()).item()
     if share == 1 or last["iteration"] < iterations / 2:
         return None

@@ -189,8 +189,11 @@ def _record(experiment: Experiment, progress: Progress) -> None:
 
 
 def _divergence(experiment: Experiment, progress: Progress) -> str | None:
+    schedule = experiment.cell.schedule
     labels = experiment.data.train_labels
-    return divergence(progress.history, labels, experiment.cell.schedule.iterations)
+    if schedule.sampling != "shuffled":
+        labels = labels[experiment.batches.flatten().cpu().long()]
+    return divergence(progress.history, labels, schedule.iterations)
 
 
 def _finish(

@@ -1,8 +1,17 @@
 """Divergence: not finite, or stuck at chance for half of the run; slow learning is neither."""
 
+from dataclasses import replace
+
+import pytest
 import torch
 
+from marginbench import training
+from marginbench.batch_plan import draw_batches
+from marginbench.cells import Schedule
+from marginbench.checkpoints import Progress
 from marginbench.divergence import divergence
+from marginbench.experiment import build_experiment
+from tests.conftest import tiny_cell
 
 TEN = torch.arange(10).repeat(20)
 
@@ -45,3 +54,17 @@ def test_two_balanced_classes_and_a_hundred():
 
 def test_one_class_cannot_be_stuck():
     assert divergence(rows([0.0, 0.0]), torch.zeros(5, dtype=torch.int64), 100) is None
+
+
+@pytest.mark.parametrize(("sampling", "diverged"), [("shuffled", True), ("balanced", False)])
+def test_chance_counts_classes_as_they_are_drawn(sampling, diverged):
+    # One class has half of the images: 48 % right is chance where it is drawn as often as that.
+    schedule = Schedule(iterations=40, batch_size=10, evaluations=2, sampling=sampling)
+    experiment = build_experiment(tiny_cell(schedule=schedule), torch.device("cpu"))
+    labels = torch.arange(10).repeat_interleave(torch.tensor([90] + [10] * 9))
+    unbalanced = replace(experiment.data, train_labels=labels)
+    experiment = replace(
+        experiment, data=unbalanced, batches=draw_batches(labels, schedule, seed=0)
+    )
+    found = training._divergence(experiment, Progress(20, history=rows([0.52], of=20)))
+    assert (found is not None) == diverged
