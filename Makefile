@@ -31,9 +31,10 @@ style: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# Tests of tests/slurm mostly wait; each process has a SLURM of its own.
 test: style
 	$(BIN)/python -m pytest --numprocesses auto --ignore tests/slurm
-	$(BIN)/python -m pytest tests/slurm
+	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal tests/slurm
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -123,7 +123,12 @@ def find_suite(name: str) -> Suite:
         UserError: no such suite or file; the file does not import, or has no or several suites.
     """
     if name.endswith(".py") or "/" in name:
-        module = load_plugin_file(name)
+        if not Path(name).expanduser().is_file():
+            raise UserError(
+                f"suite file {name!r}: no such file; allowed: the path of a Python file with one "
+                "@suite, or a suite's name as `marginbench suites` lists them"
+            )
+        module = load_plugin_file(name, "suite file")
         # Not `names()`: a file need not wait for the installed packages' suites.
         own = [entry for _, entry in _registry if entry.function.__module__ == module.__name__]
         if len(own) != 1:

@@ -49,11 +49,12 @@ def load_group(group: str) -> None:
 _plugin_files: dict[Path, ModuleType] = {}
 
 
-def load_plugin_file(path: str | Path) -> ModuleType:
+def load_plugin_file(path: str | Path, what: str = "plug-in file") -> ModuleType:
     """Import a user's own Python file; what it registers is there afterwards.
 
     Args:
         path: the file. Loading the same file again returns the module that is there.
+        what: what the user takes it for, for messages.
 
     Raises:
         UserError: no such file, not a Python file, or it does not import (the message names the
@@ -63,14 +64,14 @@ def load_plugin_file(path: str | Path) -> ModuleType:
     if file in _plugin_files:
         return _plugin_files[file]
     if not file.is_file():
-        raise UserError(f"plug-in file {str(path)!r}: no such file")
+        raise UserError(f"{what} {str(path)!r}: no such file")
     if file.suffix != ".py":
-        raise UserError(f"plug-in file {str(path)!r}: a Python file (.py) is needed")
+        raise UserError(f"{what} {str(path)!r}: a Python file (.py) is needed")
     digest = hashlib.sha256(str(file).encode()).hexdigest()[:8]
     name = f"marginbench_plugin_{file.stem}_{digest}"
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
-        raise UserError(f"plug-in file {str(path)!r}: Python cannot import it")
+        raise UserError(f"{what} {str(path)!r}: Python cannot import it")
     module = importlib.util.module_from_spec(spec)
     # Registered before it runs, so that classes of the file can be pickled and inspected.
     sys.modules[name] = module
@@ -78,11 +79,11 @@ def load_plugin_file(path: str | Path) -> ModuleType:
         spec.loader.exec_module(module)
     except UserError as error:
         del sys.modules[name]
-        raise UserError(f"plug-in file {str(path)!r}: {error}") from error
+        raise UserError(f"{what} {str(path)!r}: {error}") from error
     except Exception as error:
         del sys.modules[name]
         raise UserError(
-            f"plug-in file {str(path)!r} does not import: "
+            f"{what} {str(path)!r} does not import: "
             f"{_line_in(file, error)}{type(error).__name__}: {error}"
         ) from error
     _plugin_files[file] = module

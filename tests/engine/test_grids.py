@@ -154,3 +154,11 @@ def test_declaring_cells_needs_no_torch():
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["./nothing", "nothing.py", "some/folder/"])
+def test_a_suite_file_that_is_not_there_is_called_one(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "some/folder").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"suite file .* no such file; allowed: the path"):
+        find_suite(name)

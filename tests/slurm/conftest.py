@@ -9,12 +9,14 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.slurm.slurm_cluster import SlurmCluster, missing_packages, wait_until
 
 COMMAND = [sys.executable, "-m", "marginbench.command_line"]
 
-# A head that is in no hurry where DAWDLE says so; what it computes is L-Softmax, annealing and all.
+# A head that is in no hurry where DAWDLE says so, until its job is put back into the queue; what it
+# computes is L-Softmax, annealing and all.
 HEAD = """
 import os
 import time
@@ -30,7 +32,8 @@ class Dawdling(LSoftmax):
         super().__init__(in_features, num_classes, m=m, lambda_gamma=0.02)
 
     def loss(self, features, labels):
-        time.sleep(float(os.environ.get("DAWDLE", "0")))
+        if os.environ.get("SLURM_RESTART_COUNT", "0") == "0":
+            time.sleep(float(os.environ.get("DAWDLE", "0")))
         return super().loss(features, labels)
 """
 
@@ -199,11 +202,16 @@ def bench(cluster, tmp_path, request):
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory):
+def undisturbed(tmp_path_factory, worker_id):
     """What a run without SLURM and without disturbance writes: three seeds."""
-    bench = Bench(tmp_path_factory.mktemp("undisturbed"), "undisturbed", dict(os.environ))
-    bench("run", "--seeds", 3, "--workers", 1, "--device", "cpu", "--no-report")
-    files = bench.outcome()
+    # Where the tests are shared among processes, one of these runs it for all.
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "undisturbed"
+    with FileLock(f"{folder}.lock"):
+        folder.mkdir(exist_ok=True)
+        bench = Bench(folder, "undisturbed", dict(os.environ))
+        bench("run", "--seeds", 3, "--workers", 1, "--device", "cpu", "--no-report")
+        files = bench.outcome()
     assert len(files) == 2 * 3
     return files
 

@@ -158,13 +158,10 @@ class SlurmCluster:
                 ["scancel", "--user=root"], env=self.environment, capture_output=True, check=False
             )
             wait_until(lambda: not self.call("squeue", "-h", check=False), "an empty queue", 30)
-        for process in reversed(list(self.processes.values())):
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        # All that talk to munge first, and side by side.
+        munge = self.processes.pop("munged", None)
+        end_processes(self.processes.values())
+        end_processes([munge] if munge else [])
 
     def _start_munge(self):
         key = self.folder / "munge.key"
@@ -190,6 +187,18 @@ class SlurmCluster:
         self.processes[name] = subprocess.Popen(
             command, env=self.environment, stdout=log, stderr=log, start_new_session=True
         )
+
+
+def end_processes(processes):
+    """Ask processes to end; kill those that have not after a while."""
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def is_step_daemon(process):

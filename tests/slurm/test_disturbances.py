@@ -57,8 +57,9 @@ def test_a_bare_warning_sends_the_job_back_into_the_queue(bench, cluster, same):
 
 
 def test_time_limit_with_requeue(bench, same):
-    # SLURM looks at limits every 30 s only: the job must outlive that.
-    bench.submit("--hours", 1 / 60, "--cells-per-job", 2, DAWDLE="0.12")
+    # SLURM looks at limits every 30 s only, and warns at the first look that leaves 55 s or less:
+    # the first cell must outlive that.
+    bench.submit("--hours", 1 / 60, "--grace", 55, "--cells-per-job", 2, DAWDLE="0.25")
     bench.wait_for(
         lambda: any("stopped" in ends(bench, folder) for folder in bench.folders()), "the limit", 90
     )
@@ -109,7 +110,7 @@ def test_a_job_killed_as_a_whole_goes_on_when_submitted_again(bench, cluster, sa
     cell = training_process(bench, folder)
     for process in (cell.parent(), cell):
         os.kill(process.pid, signal.SIGKILL)
-    bench.wait_for(lambda: not cluster.call("squeue", "-h"), "the job to be gone", 60)
+    bench.wait_for(lambda: not bench.queue(), "the job to be gone", 60)
     status = bench("status", "--seeds", 1, status=1)
     assert "1 lost" in status
     assert "is gone" in status
@@ -127,7 +128,7 @@ def test_cancelled_cells_stop_and_go_on_when_submitted_again(bench, cluster, sam
     bench.wait_for(lambda: "stopped" in ends(bench, folder), "the cell to stop", 30)
     assert running.partition("_")[0] in cluster.call("squeue", "-h", "--array", "-o", "%F")
     assert "cancelled" in bench("cancel", "--seeds", 3)
-    bench.wait_for(lambda: not cluster.call("squeue", "-h"), "an empty queue", 60)
+    bench.wait_for(lambda: not bench.queue(), "an empty queue", 60)
     time.sleep(1)
     status = bench("status", "--seeds", 3)
     assert "3 cancelled" in status
