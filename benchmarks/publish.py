@@ -31,7 +31,15 @@ DOTS_PER_INCH = 100
 ACCOUNT = "account"
 
 
-def publish(suite: str, runs: Path, target: Path, *, profile: str = FULL, command: str) -> Path:
+def publish(
+    suite: str,
+    runs: Path,
+    target: Path,
+    *,
+    profile: str = FULL,
+    seeds: int | None = None,
+    command: str,
+) -> Path:
     """Write the page of a suite, and beside it its cells as CSV and its figures as PNG.
 
     Args:
@@ -39,12 +47,13 @@ def publish(suite: str, runs: Path, target: Path, *, profile: str = FULL, comman
         runs: RUNS, where it was run.
         target: the folder that gets a folder of this suite.
         profile: of the suite.
+        seeds: how many; the profile's own number if None.
         command: with which it was run, for the page.
 
     Returns:
         The page.
     """
-    run = open_suite(suite, runs, profile=profile)
+    run = open_suite(suite, runs, seeds=seeds, profile=profile)
     folder = target / run.folder.name
     folder.mkdir(parents=True, exist_ok=True)
     frame = results(run)
@@ -134,13 +143,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("suite")
     parser.add_argument("--profile", default=FULL)
+    parser.add_argument("--seeds", type=int)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--target", type=Path, default=PUBLISHED)
     given = parser.parse_args(arguments)
     words = ["marginbench", "run", given.suite]
     words += ["--profile", given.profile] if given.profile != FULL else []
+    words += ["--seeds", str(given.seeds)] if given.seeds else []
     page = publish(
-        given.suite, given.runs, given.target, profile=given.profile, command=shlex.join(words)
+        given.suite,
+        given.runs,
+        given.target,
+        profile=given.profile,
+        seeds=given.seeds,
+        command=shlex.join(words),
     )
     print(page)
 

@@ -13,6 +13,8 @@ from marginbench.sections import Picture, SectionContent, section
 from marginbench.wording import slug
 
 PAPERS_HEAD = "l-softmax m=4"
+SHORT_NAME = 3
+FEW_CLASSES = 20
 
 
 @section("class-cosine", title="Cosine between classes", order=40)
@@ -23,13 +25,16 @@ def class_cosine(results: pd.DataFrame) -> SectionContent:
         labels = _drawn(rows)
         if not labels:
             continue
-        figure, axes = new_figure(1, len(labels), width=4.6, height=4.2)
         done = finished_runs(rows)
+        # Long names stand upright below the panels, which are not to shrink for them.
+        class_names = [str(name) for name in done.iloc[0]["class_names"]]
+        few = len(class_names) <= FEW_CLASSES
+        upright = few and max(map(len, class_names)) > SHORT_NAME
+        figure, axes = new_figure(1, len(labels), width=4.6, height=6.4 if upright else 4.4)
         for position, (axis, label) in enumerate(zip(axes, labels, strict=True)):
             runs = done[done["label"] == label]
             matrix = np.mean([evaluation(f)["class_cosine"] for f in runs["folder"]], axis=0)
-            few = len(matrix) <= 20
-            names = runs.iloc[0]["class_names"] if few else False
+            names = class_names if few else False
             sns.heatmap(
                 matrix,
                 ax=axis,
@@ -41,7 +46,7 @@ def class_cosine(results: pd.DataFrame) -> SectionContent:
                 fmt=".2f",
                 annot_kws={"size": 7},
                 xticklabels=names,
-                yticklabels=names,
+                yticklabels=names if position == 0 else False,
                 cbar=position == len(labels) - 1,
                 cbar_kws={"label": "mean cosine", "shrink": 0.8},
             )

@@ -202,4 +202,4 @@ def _order(finished: dict[tuple[str, int], OurRow], table: PublishedTable) -> st
     if len(better) == len(margins):
         return "As in the paper, the mean of every L-Softmax here is better than that of softmax."
     worse = ", ".join(row.label for row in margins if row.label not in better)
-    return f"Unlike in the paper, {worse} is not better than softmax in the mean."
+    return f"Unlike in the paper, not better than softmax in the mean: {worse}."

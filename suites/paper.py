@@ -157,8 +157,3 @@ def further_rows(
         component("arcface", m=m, s=s),
         *([every_other_head(s=s)] if every_other else []),
     ]
-
-
-def few_further_rows(m: float, s: float) -> list[Component]:
-    """The rows beyond the paper where ten minutes hold no more: AM-Softmax and ArcFace."""
-    return [component("am-softmax", m=m, s=s), component("arcface", m=m, s=s)]
