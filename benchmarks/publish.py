@@ -66,7 +66,7 @@ def publish(
         *_facts(run, frame, command),
         *(text for section in shown for text in _section(section, section.function(frame), folder)),
         "## Cells",
-        "Errors in percent, of the last iterate; also in [cells.csv](cells.csv).",
+        "In percent, of the last iterate; also in [cells.csv](cells.csv).",
         markdown(cells),
     ]
     page = folder / "README.md"
@@ -126,16 +126,22 @@ def _draw(picture: Picture, folder: Path) -> str:
 
 
 def _cells(frame: pd.DataFrame) -> pd.DataFrame:
-    return pd.DataFrame(
+    cells = pd.DataFrame(
         {
             "head": frame["label"],
             "seed": frame["seed"],
             "key": frame["key"],
             "state": frame["state"],
-            "train error %": [percent(value) for value in frame["train_error"]],
-            "test error %": [percent(value) for value in frame["test_error"]],
         }
     )
+    for column, name in (
+        ("train_error", "train error %"),
+        ("test_error", "test error %"),
+        ("verification_accuracy", "verification accuracy %"),
+    ):
+        if frame[column].notna().any():
+            cells[name] = [percent(value) for value in frame[column]]
+    return cells
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

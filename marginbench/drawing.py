@@ -69,9 +69,9 @@ def class_colours(names: Iterable[str]) -> dict[str, Colour]:
 
 
 def use_error_scale(axis: Axes) -> None:
-    """A logarithmic y axis with plain numbers: 0.1, 0.2, 0.5, 1, ..."""
+    """A logarithmic y axis with plain numbers: 0.1, 0.2, 0.3, 0.5, 0.7, 1, ..."""
     axis.set_yscale("log")
-    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axis.yaxis.set_minor_formatter(NullFormatter())
 
