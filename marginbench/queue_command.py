@@ -114,7 +114,8 @@ def show_logs(
     cell = find_cell(look(suite_run), name)
     files = [cell.folder.log]
     if cell.job is not None:
-        files += cell.job.submission.output(cell.job.id)
+        submission = cell.job.submission
+        files += submission.output(cell.job.id, submission.settings.tasks)
     shown = 0
     for file in files:
         try:

@@ -47,6 +47,9 @@ def test_two_tasks_train_a_cell_together_and_go_on_after_a_requeue(
         for row, other in zip(rows[:3], map(json.loads, alone), strict=False):
             assert row["loss"] == pytest.approx(other["loss"], rel=1e-3)
     assert "2 cells: 2 done" in bench("status")
+    logs = bench("logs", folder.name)
+    assert "_0_log.out" in logs
+    assert "_1_log.out" in logs
 
 
 def test_a_killed_second_process_ends_the_try_and_the_cell_is_tried_again(bench, pair_cluster):
