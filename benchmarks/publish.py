@@ -38,6 +38,7 @@ def publish(
     *,
     profile: str = FULL,
     seeds: int | None = None,
+    without: Sequence[str] = (),
     command: str,
 ) -> Path:
     """Write the page of a suite, and beside it its cells as CSV and its figures as PNG.
@@ -48,6 +49,7 @@ def publish(
         target: the folder that gets a folder of this suite.
         profile: of the suite.
         seeds: how many; the profile's own number if None.
+        without: names of sections to leave out, beside the account of the cells.
         command: with which it was run, for the page.
 
     Returns:
@@ -58,7 +60,9 @@ def publish(
     folder.mkdir(parents=True, exist_ok=True)
     frame = results(run)
     wanted = list(run.suite.sections) if run.suite.sections is not None else None
-    shown = [section for section in chosen_sections(wanted) if section.name != ACCOUNT]
+    shown = [
+        section for section in chosen_sections(wanted) if section.name not in (ACCOUNT, *without)
+    ]
     cells = _cells(frame)
     cells.to_csv(folder / "cells.csv", index=False)
     parts = [
@@ -86,10 +90,11 @@ def _facts(run: SuiteRun, frame: pd.DataFrame, command: str) -> list[str]:
     processor = sum(float(e["processor_seconds_of_last_try"]) for e in environments)
     devices = ", ".join(sorted(frame["device"].dropna().unique()))
     finished = max(ends).replace(tzinfo=UTC).strftime("%Y-%m-%d")
-    seeds = ", ".join(str(seed) for seed in sorted(frame["seed"].unique()))
+    numbers = [str(seed) for seed in sorted(frame["seed"].unique())]
+    seeds = f"{'seed' if len(numbers) == 1 else 'seeds'} {', '.join(numbers)}"
     return [
         f"    {command}",
-        f"- {len(done)} of {count(len(frame), 'cell')} done, seeds {seeds}; finished {finished}.\n"
+        f"- {len(done)} of {count(len(frame), 'cell')} done, {seeds}; finished {finished}.\n"
         f"- Device: {devices} ({_processor()}), one thread a cell; {'; '.join(versions)}.\n"
         f"- {duration(wall)} of wall time from the first cell's start to the last one's end; "
         f"{duration(processor)} of processor time in training.",
@@ -150,6 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("suite")
     parser.add_argument("--profile", default=FULL)
     parser.add_argument("--seeds", type=int)
+    parser.add_argument("--without", action="append", default=[], help="a section to leave out")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--target", type=Path, default=PUBLISHED)
     given = parser.parse_args(arguments)
@@ -162,6 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         given.target,
         profile=given.profile,
         seeds=given.seeds,
+        without=given.without,
         command=shlex.join(words),
     )
     print(page)

@@ -9,8 +9,8 @@ from .paper import (
     CIFAR10_ANNEALING,
     CIFAR10_PLUS_ANNEALING,
     PAPER_SIZE,
+    SLOW_ANNEALING,
     SMALL,
-    SMALL_CIFAR_ANNEALING,
     SMALL_CIFAR_LEARNING_RATE,
     TWO_SEEDS,
     Annealing,
@@ -65,7 +65,7 @@ def _table3(
     setting: str, course: Annealing, augmentation: str, seeds: list[int], profile: str
 ) -> list[Cell]:
     size = SMALL_CIFAR10 if profile == SMALL else PAPER_SIZE
-    annealing = (SMALL_CIFAR_ANNEALING if profile == SMALL else course).parameters(size)
+    annealing = (SLOW_ANNEALING if profile == SMALL else course).parameters(size)
     rows = paper_rows(annealing)
     if profile != SMALL:
         rows += further_rows(annealing, MARGIN, SCALE)

@@ -10,8 +10,8 @@ from marginbench.grids import component, suite
 from .paper import (
     CIFAR10_ANNEALING,
     PAPER_SIZE,
+    SLOW_ANNEALING,
     SMALL,
-    SMALL_CIFAR_ANNEALING,
     SMALL_CIFAR_LEARNING_RATE,
     TWO_SEEDS,
     Size,
@@ -147,7 +147,7 @@ def fig7(seeds: list[int], profile: str) -> list[Cell]:
 
 
 def _annealing(size: Size, profile: str) -> dict[str, float]:
-    course = SMALL_CIFAR_ANNEALING if profile == SMALL else CIFAR10_ANNEALING
+    course = SLOW_ANNEALING if profile == SMALL else CIFAR10_ANNEALING
     return course.parameters(size)
 
 

@@ -77,11 +77,11 @@ L-Softmax fell to chance on a few thousand images of CIFAR-100 and stayed there.
 SMALL_CIFAR_LEARNING_RATE = 0.0125
 """The same for batches of 32."""
 
-SMALL_CIFAR_ANNEALING = Annealing(0.25, 45.0)
-"""λ's course in CIFAR's small profiles: half of the run at λ > 5, as against a fifth with the
-authors' courses, which are made for 30,000 steps. Of a thousand steps a fifth is too few to find
-features that bear the margin: with MNIST's course m = 4 kept half of its training images wrong.
-Chosen on held-out training images; the figures are in reports/published/README.md."""
+SLOW_ANNEALING = Annealing(0.25, 45.0)
+"""λ's course in the small profiles of CIFAR and Fig. 2: half of the run at λ > 5, as against a
+fifth with the authors' courses, which are made for 30,000 steps. Of a thousand steps a fifth is too
+few to find features that bear the margin: with MNIST's course m = 4 kept half of its training
+images wrong. Chosen on held-out training images; reports/published/README.md has the figures."""
 
 
 def schedule(size: Size, augmentation: str = "none") -> Schedule:

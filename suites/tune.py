@@ -18,8 +18,8 @@ from .paper import (
     CIFAR10_PLUS_ANNEALING,
     MNIST_ANNEALING,
     PAPER_SIZE,
+    SLOW_ANNEALING,
     SMALL,
-    SMALL_CIFAR_ANNEALING,
     Annealing,
     Size,
     cells,
@@ -31,7 +31,7 @@ LAMBDA_FLOORS = (0.0, 0.5, 5.0)
 SMALL_LAMBDA_FLOORS = (0.0, 5.0)
 # The paper publishes no course of λ for CIFAR-100, so there it is a choice like the others.
 CIFAR100_COURSES = (CIFAR10_ANNEALING, CIFAR10_PLUS_ANNEALING)
-SMALL_CIFAR_COURSES = (CIFAR10_ANNEALING, SMALL_CIFAR_ANNEALING)
+SMALL_CIFAR_COURSES = (CIFAR10_ANNEALING, SLOW_ANNEALING)
 HELD_OUT_OF_TEN_CLASSES = 500
 """All that CIFAR-100 has: a tenth of 500 training images for each of ten classes."""
 SECTIONS = ("tuning", "account")

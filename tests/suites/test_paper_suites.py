@@ -116,8 +116,8 @@ def test_a_head_that_does_not_allow_the_suggestion_is_left_out():
     assert "softmax" in names
 
 
-@pytest.mark.parametrize("name", ["cifar10", "cifar100", "fig6", "fig7"])
-def test_small_cifar_profiles_give_the_margin_time(name):
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "fig2", "fig6", "fig7"])
+def test_small_profiles_give_the_margin_time(name):
     """λ above 5 for half of the run, and below 0.1 at its end: the margin nearly in full."""
     for cell in find_suite(name).cells(1, "small"):
         if cell.head.name == "l-softmax":
