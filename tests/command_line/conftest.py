@@ -1,6 +1,7 @@
 """Calling the command: in this process where that is enough, in one of its own where it is not."""
 
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -11,6 +12,11 @@ import pytest
 from marginbench.command_line import main
 
 COMMAND = [sys.executable, "-m", "marginbench.command_line"]
+
+
+def hear_ctrl_c():
+    """In a new process, before it becomes the command: a shell's background jobs ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @dataclass(frozen=True)

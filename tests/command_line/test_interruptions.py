@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.command_line.conftest import COMMAND
+from tests.command_line.conftest import COMMAND, hear_ctrl_c
 from tests.conftest import TINY_SUITE
 
 ITERATIONS = 2000
@@ -32,6 +32,7 @@ def start(suite, folder, *arguments):
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        preexec_fn=hear_ctrl_c,
     )
 
 

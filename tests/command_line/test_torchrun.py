@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from tests.command_line.conftest import hear_ctrl_c
 from tests.conftest import TINY_SUITE
 
 COMMAND = [
@@ -26,6 +27,7 @@ def start(suite, folder, *arguments):
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        preexec_fn=hear_ctrl_c,
     )
 
 

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
+from marginbench import sections
 from marginbench.cells import Optimiser
 from marginbench.comparison_table import compare
 from marginbench.grids import Suite, component, grid
@@ -197,12 +198,20 @@ def test_an_empty_grid_still_makes_a_page(trained, tmp_path):
     assert "0 of 12 cells done, 12 not started" in report.page.read_text()
 
 
-def test_a_section_that_fails_costs_only_itself(trained, tmp_path):
-    if "failing" not in [s.name for s in chosen_sections()]:
+@pytest.fixture
+def strangers(monkeypatch):
+    """Sections registered in a test are gone after it."""
+    chosen_sections()
+    registry = sections._registry
+    for name in ("_entries", "_origins"):
+        monkeypatch.setattr(registry, name, dict(getattr(registry, name)))
 
-        @section("failing", title="Failing", order=1)
-        def failing(frame):
-            raise ZeroDivisionError("a stranger's fault")
+
+@pytest.mark.usefixtures("strangers")
+def test_a_section_that_fails_costs_only_itself(trained, tmp_path):
+    @section("failing", title="Failing", order=1)
+    def failing(frame):
+        raise ZeroDivisionError("a stranger's fault")
 
     folder, cells = trained
     suite = suite_of(cells, ("failing", "account"))
@@ -213,13 +222,12 @@ def test_a_section_that_fails_costs_only_itself(trained, tmp_path):
     assert "12 of 12 cells done" in page
 
 
+@pytest.mark.usefixtures("strangers")
 def test_what_a_stranger_writes_is_escaped(tmp_path, trained):
-    if "hostile" not in [s.name for s in chosen_sections()]:
-
-        @section("hostile", title="<b>Title</b>", order=2)
-        def hostile(frame):
-            table = pd.DataFrame({"a|b": ["<script>alert(1)</script>", "x|y & 50 % _"]})
-            return SectionContent(text=["<i>"], tables=[Table("hostile", "a & b", table)])
+    @section("hostile", title="<b>Title</b>", order=2)
+    def hostile(frame):
+        table = pd.DataFrame({"a|b": ["<script>alert(1)</script>", "x|y & 50 % _"]})
+        return SectionContent(text=["<i>"], tables=[Table("hostile", "a & b", table)])
 
     folder, cells = trained
     report = write_report(results(run_of(folder, cells)), suite_of(cells, ("hostile",)), tmp_path)
