@@ -57,11 +57,13 @@ def test_a_bare_warning_sends_the_job_back_into_the_queue(bench, cluster, same):
 
 
 def test_time_limit_with_requeue(bench, same):
-    # SLURM looks at limits every 30 s only, and warns at the first look that leaves 55 s or less:
-    # the first cell must outlive that.
-    bench.submit("--hours", 1 / 60, "--grace", 55, "--cells-per-job", 2, DAWDLE="0.25")
+    # SLURM looks at limits every 30 s only, and warns at the first look that leaves 35 s or less:
+    # when the job is 25 to 55 s old. By then the first cell must have begun, and must not be over.
+    bench.submit("--hours", 1 / 60, "--grace", 35, "--cells-per-job", 2, DAWDLE="0.3")
     bench.wait_for(
-        lambda: any("stopped" in ends(bench, folder) for folder in bench.folders()), "the limit", 90
+        lambda: any("stopped" in ends(bench, folder) for folder in bench.folders()),
+        "the limit",
+        120,
     )
     bench.finish(2, 300)
     same(bench, 2)
