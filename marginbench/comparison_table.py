@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from marginbench.results import finished_runs
-from marginbench.significance import LEVEL, holm, mean_interval, paired_p_value
+from marginbench.significance import LEVEL, holm, mean_interval, paired_p_value, shows_spread
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,8 @@ class ComparedRow:
         test_errors, train_errors: of the finished runs, fractions, in the seeds' order.
         seed_count: finished runs, and of how many if not all: "3", "2 of 3", "2 of 3, 1 diverged".
         mean_difference: of test error to the baseline, over the seeds that both finished.
-        interval: 95 % confidence interval of that mean; None with fewer than two such seeds.
+        interval: 95 % confidence interval of that mean; None with fewer than two such seeds, or
+            where they all have the same difference.
         p_value: of the paired test, Holm-corrected over the setting; None where not testable.
     """
 
@@ -99,7 +100,7 @@ def _compared_row(
         train_errors=[float(value) for value in done["train_error"]],
         seed_count=_seed_count(group),
         mean_difference=sum(differences) / len(differences) if differences else None,
-        interval=mean_interval(differences) if len(differences) > 1 else None,
+        interval=mean_interval(differences) if shows_spread(differences) else None,
         p_value=None if math.isnan(p_value) else p_value,
     )
 

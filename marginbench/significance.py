@@ -11,6 +11,16 @@ LEVEL = 0.05
 """A difference is marked if its corrected p-value is below this."""
 
 
+def shows_spread(values: Sequence[float]) -> bool:
+    """Whether values tell how far the next one may lie: two or more, and not all equal.
+
+    A test set counts errors in whole images, so that a few seeds agree by chance. Their deviation
+    of 0 is then an estimate far from the truth, and nothing may be concluded from it.
+    """
+    array = np.asarray(values, dtype=float)
+    return len(array) > 1 and float(np.ptp(array)) > 1e-12
+
+
 def paired_p_value(differences: Sequence[float]) -> float:
     """Two-sided p-value of Student's paired t-test that the mean difference is 0.
 
@@ -18,21 +28,18 @@ def paired_p_value(differences: Sequence[float]) -> float:
         differences: one per seed, of two runs that share the seed.
 
     Returns:
-        NaN where the test says nothing: fewer than two seeds, or differences that are all equal
-        (a test set counts errors in whole images, so this happens by chance, and the formula's
-        p = 0 would be far from the truth).
+        NaN where the test says nothing (:func:`shows_spread`).
     """
     values = np.asarray(differences, dtype=float)
-    spread = np.ptp(values) if len(values) else 0.0
-    if len(values) < 2 or spread <= 1e-12:
+    if not shows_spread(values):
         return float("nan")
     return float(stats.ttest_1samp(values, 0.0).pvalue)
 
 
 def mean_interval(values: Sequence[float], level: float = 1 - LEVEL) -> tuple[float, float]:
-    """Confidence interval of a mean, by Student's t; NaN for fewer than two values."""
+    """Confidence interval of a mean, by Student's t; NaN without :func:`shows_spread`."""
     array = np.asarray(values, dtype=float)
-    if len(array) < 2:
+    if not shows_spread(array):
         return float("nan"), float("nan")
     half = stats.t.ppf((1 + level) / 2, len(array) - 1) * stats.sem(array)
     return float(array.mean() - half), float(array.mean() + half)

@@ -10,6 +10,7 @@ from scipy import stats
 
 from marginbench.results import finished_runs, settings
 from marginbench.sections import SectionContent, Table, section
+from marginbench.significance import shows_spread
 from marginbench.wording import count, slug
 
 from .paper_numbers import PAPER, PublishedTable, is_small, published_table
@@ -61,9 +62,9 @@ def apart(values: list[float], published: float, digits: int) -> bool | None:
 
     Returns:
         None with fewer than three seeds, which bear no such claim: with two the interval is 15
-        standard deviations wide on either side.
+        standard deviations wide on either side. None too where all seeds have the same value.
     """
-    if len(values) < 3:
+    if len(values) < 3 or not shows_spread(values):
         return None
     series = pd.Series(values)
     width = stats.t.ppf(0.975, len(values) - 1) * series.std() * math.sqrt(1 + 1 / len(values))

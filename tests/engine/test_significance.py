@@ -22,8 +22,9 @@ def test_the_p_value_is_the_t_integral():
 
 
 @pytest.mark.parametrize("differences", [[], [0.1], [0.1, 0.1, 0.1], [0.0, 0.0]])
-def test_no_spread_is_no_test(differences):
+def test_no_spread_is_no_test_and_no_interval(differences):
     assert math.isnan(paired_p_value(differences))
+    assert all(map(math.isnan, mean_interval(differences)))
 
 
 def test_the_interval_excludes_zero_exactly_where_the_test_does():

@@ -145,3 +145,4 @@ def test_what_the_seeds_explain():
     assert apart(values, 1.503, 2) is True
     assert apart(values, 0.497, 2) is True
     assert apart([0.9, 1.1], 5.0, 2) is None
+    assert apart([1.0, 1.0, 1.0], 5.0, 2) is None
