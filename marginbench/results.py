@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ COLUMNS = [
     "learning_rate",
     "augmentation",
     "precision",
+    "conditions",
     "key",
     "folder",
 ]
@@ -65,7 +67,9 @@ def results(run: SuiteRun) -> pd.DataFrame:
     Errors and accuracies are fractions in [0, 1]; ``seconds`` is the wall time of the last try;
     ``label`` names head and m, and whatever else tells the suite's rows of one head apart;
     ``comparison`` is equal for cells that differ in head and seed only, ``setting`` is its name;
-    ``folder`` is the run folder. What a cell does not have is missing (NaN, None).
+    ``conditions`` is all that cells of one comparison share, value by field
+    ("schedule.iterations", "backbone.parameters.width"); ``folder`` is the run folder. What a cell
+    does not have is missing (NaN, None).
 
     Returns:
         The columns of :data:`COLUMNS`, the rows in the suite's order. Never fails on a damaged or
@@ -114,12 +118,12 @@ def row_labels(cells: list[Cell]) -> list[str]:
     labels = []
     for cell in cells:
         varying = seen[cell.comparison, cell.head.name]
-        told = [
-            f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
+        told = {
+            name: value
             for name, value in cell.head.parameters.items()
             if name == "m" or len(varying[name]) > 1
-        ]
-        labels.append(" ".join([cell.head.name, *told]))
+        }
+        labels.append(f"{cell.head.name} {told_values(told)}".strip())
     return labels
 
 
@@ -144,6 +148,53 @@ def settings(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
         names[name] += 1
         groups.append((name if names[name] == 1 else f"{name} ({names[name]})", rows))
     return groups
+
+
+def conditions_key(conditions: dict[str, Any], *without: str) -> str:
+    """Equal for runs whose conditions differ in nothing else than the named fields."""
+    kept = {field: value for field, value in conditions.items() if field not in without}
+    return json.dumps(kept, sort_keys=True, default=str)
+
+
+def varying_conditions(frame: pd.DataFrame) -> list[str]:
+    """The fields of the conditions that differ between rows of a frame, in a cell's order."""
+    seen: dict[str, set[str]] = {}
+    for conditions in frame["conditions"]:
+        for field, value in conditions.items():
+            seen.setdefault(field, set()).add(repr(value))
+    everywhere = [conditions.keys() for conditions in frame["conditions"]]
+    return [
+        field
+        for field, values in seen.items()
+        if len(values) > 1 or any(field not in fields for fields in everywhere)
+    ]
+
+
+def conditions_text(conditions: dict[str, Any], fields: list[str]) -> str:
+    """Some of the conditions in words: "batch_size=64 weight_decay=0.001"."""
+    return told_values({f.rpartition(".")[2]: conditions.get(f, "–") for f in fields})
+
+
+def told_values(values: dict[str, Any]) -> str:
+    """Named values in one line: "m=4 s=30"."""
+    return " ".join(
+        f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in values.items()
+    )
+
+
+def _conditions(cell: Cell) -> dict[str, Any]:
+    """Everything of a cell but head, seed and name, flat: "optimiser.learning_rate": 0.1."""
+    flat: dict[str, Any] = {}
+    parts = [("", cell.model_dump(mode="json", exclude={"head", "seed", "setting"}))]
+    while parts:
+        path, values = parts.pop(0)
+        for field, value in values.items():
+            if isinstance(value, dict) and value:
+                parts.append((f"{path}{field}.", value))
+            else:
+                flat[f"{path}{field}"] = value
+    return flat
 
 
 def _finished(frame: pd.DataFrame) -> pd.DataFrame:
@@ -175,6 +226,7 @@ def _row(folder: RunFolder, label: str, baseline: str) -> dict[str, Any]:
         "learning_rate": cell.optimiser.learning_rate,
         "augmentation": cell.schedule.augmentation,
         "precision": cell.precision,
+        "conditions": _conditions(cell),
         "key": folder.key,
         "folder": folder.path,
     }

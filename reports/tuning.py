@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import pandas as pd
 
-from marginbench.results import finished_runs
+from marginbench.results import (
+    conditions_key,
+    conditions_text,
+    finished_runs,
+    told_values,
+    varying_conditions,
+)
 from marginbench.sections import SectionContent, Table, section
 from marginbench.wording import slug
+
+LEARNING_RATE = "optimiser.learning_rate"
 
 
 @section("tuning", title="Choices by held-out images", order=7)
@@ -16,53 +24,52 @@ def tuning(results: pd.DataFrame) -> SectionContent:
     tables = []
     for data, rows in held_out.groupby("data", sort=False):
         choices = _choices(rows)
-        if choices.empty:
-            continue
-        best = choices[choices["mean"].notna()].drop_duplicates("head")
         about = (
             f"{data}: error on held-out training images, in percent, mean over seeds; the test "
             "set was not looked at."
         )
-        tables.append(
-            Table(
-                f"tuning-best-{slug(str(data))}",
-                f"{about} The best choice of each head.",
-                _printed(best),
-            )
-        )
-        tables.append(
-            Table(
-                f"tuning-{slug(str(data))}", f"{about} Every choice, best first.", _printed(choices)
-            )
-        )
+        best = choices[choices["complete"]].drop_duplicates("head")
+        undecided = sorted(set(choices["head"]) - set(best["head"]))
+        caption = f"{about} The best choice of each head, among those whose seeds all finished."
+        if undecided:
+            caption += f" No choice has that yet: {', '.join(undecided)}."
+        stem = slug(str(data))
+        if not best.empty:
+            tables.append(Table(f"tuning-best-{stem}", caption, _printed(best)))
+        caption = f"{about} Every choice, best first; those whose seeds did not all finish last."
+        tables.append(Table(f"tuning-{stem}", caption, _printed(choices)))
     return SectionContent(tables=tables)
 
 
 def _choices(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row a head, learning rate and parameters, the lowest error first; undone ones last."""
+    """One row for runs that differ in seed only, the lowest error of complete ones first."""
     chosen = []
     varying = _varying(rows)
+    conditions = [field for field in varying_conditions(rows) if field != LEARNING_RATE]
+    experiment = rows["conditions"].map(conditions_key)
     for _, group in rows.groupby(
-        [rows["learning_rate"], rows["head"], rows["head_parameters"].map(repr)], sort=False
+        [experiment, rows["head"], rows["head_parameters"].map(repr)], sort=False
     ):
         first = group.iloc[0]
         done = finished_runs(group)["test_error"].astype(float)
-        told = [
-            f"{name}={value:g}" if isinstance(value, (int, float)) else f"{name}={value}"
-            for name, value in first["head_parameters"].items()
-            if name in varying[first["head"]]
-        ]
+        told = {k: v for k, v in first["head_parameters"].items() if k in varying[first["head"]]}
         chosen.append(
             {
                 "head": first["head"],
                 "learning rate": f"{first['learning_rate']:g}",
-                "parameters": " ".join(told),
+                "parameters": told_values(told),
+                "conditions": conditions_text(first["conditions"], conditions),
                 "mean": 100 * done.mean() if len(done) else float("nan"),
                 "seeds": f"{len(done)} of {len(group)}",
                 "state": ", ".join(sorted(set(group["state"]))),
+                "complete": len(done) == len(group),
+                "diverged": bool((group["state"] == "diverged").any()),
             }
         )
-    return pd.DataFrame(chosen).sort_values("mean", kind="stable", ignore_index=True)
+    frame = pd.DataFrame(chosen).sort_values(
+        ["diverged", "complete", "mean"], ascending=[True, False, True], kind="stable"
+    )
+    return frame.reset_index(drop=True)
 
 
 def _varying(rows: pd.DataFrame) -> dict[str, set[str]]:
@@ -80,6 +87,9 @@ def _varying(rows: pd.DataFrame) -> dict[str, set[str]]:
 
 def _printed(choices: pd.DataFrame) -> pd.DataFrame:
     printed = choices.rename(columns={"mean": "held-out error %"})
+    printed = printed.drop(columns=["complete", "diverged"])
+    if not printed["conditions"].any():
+        printed = printed.drop(columns="conditions")
     numbers = printed["held-out error %"]
     return printed.assign(
         **{"held-out error %": [f"{v:.2f}" if pd.notna(v) else "–" for v in numbers]}

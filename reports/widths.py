@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pandas as pd
 import seaborn as sns
 
 from marginbench.drawing import new_figure
-from marginbench.results import finished_runs, history
+from marginbench.results import (
+    conditions_key,
+    conditions_text,
+    finished_runs,
+    history,
+    varying_conditions,
+)
 from marginbench.sections import Picture, SectionContent, Table, section
 from marginbench.store import State
 from marginbench.wording import slug
 
-WIDTH_PARAMETERS = ("filters", "width", "widths")
+WIDTH_FIELDS = [f"backbone.parameters.{name}" for name in ("filters", "width", "widths")]
 PANELS = {"train_error": "Training error", "test_error": "Test error"}
 
 
@@ -24,13 +29,18 @@ def widths(results: pd.DataFrame) -> SectionContent:
     tables, pictures = [], []
     known = results.assign(
         width=[_width(p) for p in results["backbone_parameters"]],
-        experiment=[_apart_from_width(row) for row in results.to_dict("records")],
+        network=[conditions_key(one, *WIDTH_FIELDS) for one in results["conditions"]],
+        parameters=results["head_parameters"].map(repr),
     )
-    for _, rows in known.groupby("experiment", sort=False):
-        if rows["width"].nunique() < 2:
-            continue
+    groups = [rows for _, rows in known.groupby(["network", "head", "parameters"], sort=False)]
+    groups = [rows for rows in groups if rows["width"].nunique() > 1]
+    # What tells the figures apart.
+    several = pd.concat([known.iloc[:0], *(rows.iloc[:1] for rows in groups)])
+    varying = [field for field in varying_conditions(several) if field not in WIDTH_FIELDS]
+    for rows in groups:
         first = rows.iloc[0]
-        name = f"{first['data']}, {first['backbone']}, {first['label']}"
+        parts = [first["data"], first["backbone"], first["label"]]
+        name = ", ".join([*parts, *filter(None, [conditions_text(first["conditions"], varying)])])
         tables.append(_table(name, rows))
         done = finished_runs(rows)
         if not done.empty:
@@ -43,15 +53,6 @@ def _width(parameters: dict[str, Any]) -> str:
     if filters:
         return "/".join(str(number) for number in filters)
     return f"width {parameters['width']:g}" if "width" in parameters else ""
-
-
-def _apart_from_width(row: dict[str, Any]) -> str:
-    """Equal for runs that differ in width and seed only."""
-    network = {k: v for k, v in row["backbone_parameters"].items() if k not in WIDTH_PARAMETERS}
-    parts = [row["data"], row["data_parameters"], row["backbone"], network, row["head"]]
-    parts += [row["head_parameters"], row["iterations"], row["precision"]]
-    parts += [row["learning_rate"], row["augmentation"]]
-    return json.dumps(parts, sort_keys=True, default=str)
 
 
 def _picture(name: str, rows: pd.DataFrame) -> Picture:

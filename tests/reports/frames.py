@@ -34,7 +34,17 @@ def row(head="softmax", m=None, seed=0, error=0.1, **fields):
         "precision": "float32",
         "feature_dimension": 8,
     }
-    return values | fields
+    values |= fields
+    network = {f"backbone.parameters.{k}": v for k, v in values["backbone_parameters"].items()}
+    conditions = {
+        "data.name": values["data"],
+        **{f"data.parameters.{k}": v for k, v in values["data_parameters"].items()},
+        "backbone.name": values["backbone"],
+        **network,
+        "optimiser.learning_rate": values["learning_rate"],
+        "schedule.iterations": values["iterations"],
+    }
+    return values | {"conditions": conditions | fields.get("conditions", {})}
 
 
 def frame(rows):

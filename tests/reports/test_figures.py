@@ -37,6 +37,28 @@ def test_widths_says_nothing_of_networks_that_differ_otherwise(tmp_path):
     assert widths(frame([row(state="failed")])).tables == []
 
 
+def test_widths_keeps_networks_apart_that_differ_in_more_than_width(tmp_path):
+    """Batch sizes 32 and 64, two widths each: two figures that say which, in files of their own."""
+    rows = [
+        row(
+            backbone_parameters={"width": width},
+            error=width / 10 + size / 1000,
+            conditions={"schedule.batch_size": size},
+        )
+        for size in (32, 64)
+        for width in (0.5, 1.0)
+    ]
+    content = widths(frame(with_history(rows, tmp_path)))
+    assert [t.frame["test error %"].tolist() for t in content.tables] == [
+        ["8.20", "13.20"],
+        ["11.40", "16.40"],
+    ]
+    for shown in (content.tables, content.pictures):
+        assert "batch_size=32" in shown[0].caption
+        assert "batch_size=64" in shown[1].caption
+        assert shown[0].name != shown[1].name
+
+
 def test_widths_counts_what_diverged(tmp_path):
     rows = [
         row(backbone_parameters={"width": width}, comparison=str(width), seed=seed)
@@ -106,6 +128,36 @@ def test_tuning_names_the_best_choice_of_each_head():
     assert len(every.frame) == 5
     assert every.frame.iloc[-1]["state"] == "diverged"
     assert every.frame.iloc[-1]["held-out error %"] == "–"
+
+
+HELD_OUT = {"data_parameters": {"validation": "held-out"}}
+
+
+def test_tuning_never_averages_over_what_differs_in_more_than_the_seed():
+    rows = [
+        row(seed=s, error=e, **HELD_OUT, conditions={"schedule.batch_size": b})
+        for b, e in ((32, 0.1), (64, 0.5))
+        for s in (0, 1)
+    ]
+    best, every = tuning(frame(rows)).tables
+    assert every.frame["held-out error %"].tolist() == ["10.00", "50.00"]
+    assert every.frame["conditions"].tolist() == ["batch_size=32", "batch_size=64"]
+    assert best.frame["conditions"].tolist() == ["batch_size=32"]
+
+
+def test_tuning_never_prefers_a_choice_whose_seeds_did_not_all_finish():
+    states = {0.1: ("done", "diverged", "diverged"), 0.02: ("done",) * 3, 0.5: ("done", "failed")}
+    errors = {0.1: 0.01, 0.02: 0.2, 0.5: 0.02}
+    rows = [
+        row(seed=seed, error=errors[rate], learning_rate=rate, state=state, **HELD_OUT)
+        for rate, those in states.items()
+        for seed, state in enumerate(those)
+    ]
+    best, every = tuning(frame(rows)).tables
+    assert best.frame["learning rate"].tolist() == ["0.02"]
+    assert every.frame["learning rate"].tolist() == ["0.02", "0.5", "0.1"]
+    (every,) = tuning(frame(rows[:3])).tables
+    assert every.frame["learning rate"].tolist() == ["0.1"]
 
 
 def test_tuning_is_silent_where_the_test_set_was_used():
