@@ -27,6 +27,13 @@ def new_figure(rows: int, columns: int, *, width: float, height: float) -> tuple
     return figure, list(axes.flat)
 
 
+def literal(name: str) -> str:
+    """A name as matplotlib shows it to the letter: "$x$" is no formula, "_x" no hidden entry."""
+    shown = name.replace("$", r"\$")
+    # A legend leaves out labels that begin with an underscore; a space of no width changes that.
+    return f"\u200b{shown}" if shown.startswith("_") else shown
+
+
 class LabelStyle(NamedTuple):
     """How a row of the report is drawn: colour (red, green, blue from 0 to 1) and dash pattern."""
 

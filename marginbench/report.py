@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
 import re
 import time
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,16 @@ from marginbench.atomic_files import write_atomically, write_text_atomically
 from marginbench.errors import UserError
 from marginbench.grids import Suite
 from marginbench.sections import Picture, Section, SectionContent, Table, chosen_sections
+from marginbench.wording import printable
 
 DOTS_PER_INCH = 150
+# What Markdown takes for more than a character; a link needs "](".
+_MARKDOWN = re.compile(r"[\\`*_|$~]|\](?=\()")
+_LATEX = {character: f"\\{character}" for character in "{}$&#_%"} | {
+    "\\": r"\textbackslash{}",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+}
 
 
 @dataclass
@@ -99,7 +108,8 @@ def _make_section(
 
 
 def _write_table(table: Table, folder: Path) -> dict[str, Any]:
-    frame = table.frame
+    frame = table.frame.map(lambda cell: printable(cell) if isinstance(cell, str) else cell)
+    table = replace(table, frame=frame)
     write_text_atomically(folder / f"{table.name}.csv", frame.to_csv(index=False), durable=False)
     write_text_atomically(folder / f"{table.name}.md", markdown(frame), durable=False)
     write_text_atomically(folder / f"{table.name}.tex", latex(table), durable=False)
@@ -119,9 +129,13 @@ def _alignment(column: pd.Series) -> str:
 
 
 def markdown(frame: pd.DataFrame) -> str:
-    """The frame as a Markdown table, its cells as they stand."""
-    escaped = frame.map(lambda cell: str(cell).replace("|", "\\|"))
-    return escaped.to_markdown(index=False, disable_numparse=True) + "\n"
+    """The frame as a Markdown table; its cells are shown as they stand, whatever is in them."""
+
+    def escaped(cell: object) -> str:
+        return _MARKDOWN.sub(r"\\\g<0>", html.escape(str(cell), quote=False))
+
+    shown = frame.map(escaped).rename(columns=escaped)
+    return shown.to_markdown(index=False, disable_numparse=True) + "\n"
 
 
 def latex(table: Table) -> str:
@@ -131,10 +145,12 @@ def latex(table: Table) -> str:
     columns = "".join(
         "r" if _alignment(table.frame[column]) == "number" else "l" for column in table.frame
     )
-    caption = table.caption.replace("%", r"\%").replace("&", r"\&").replace("_", r"\_")
+    caption = "".join(_LATEX.get(character, character) for character in table.caption)
     text = styled.to_latex(
         hrules=True, column_format=columns, caption=caption, label=f"tab:{table.name}"
     )
+    # Behind the end of a row "[" and "*" would be taken for its arguments.
+    text = re.sub(r"^(?=[\[*])", "{}", text, flags=re.MULTILINE)
     for character, command in {"±": r"$\pm$", "−": "$-$", "–": "--", "×": r"$\times$"}.items():
         text = text.replace(character, command)
     return text

@@ -14,6 +14,7 @@ from marginbench.cells import Cell
 from marginbench.run_files import read_history_file
 from marginbench.store import FINISHED, RunFolder, State
 from marginbench.suite_runs import SuiteRun
+from marginbench.wording import printable
 
 COLUMNS = [
     "setting",
@@ -64,12 +65,13 @@ FRACTIONS = (
 def results(run: SuiteRun) -> pd.DataFrame:
     """Every cell of the suite with its state and, where it is finished, its numbers.
 
-    Errors and accuracies are fractions in [0, 1]; ``seconds`` is the wall time of the last try;
-    ``label`` names head and m, and whatever else tells the suite's rows of one head apart;
-    ``comparison`` is equal for cells that differ in head and seed only, ``setting`` is its name;
-    ``conditions`` is all that cells of one comparison share, value by field
+    Errors and accuracies are fractions in [0, 1]; ``seconds`` is the wall time since training was
+    last resumed; ``label`` names head and m, and whatever else tells the suite's rows of one head
+    apart; ``comparison`` is equal for cells that differ in head and seed only, ``setting`` is its
+    name; ``conditions`` is all that cells of one comparison share, value by field
     ("schedule.iterations", "backbone.parameters.width"); ``folder`` is the run folder. What a cell
-    does not have is missing (NaN, None).
+    does not have is missing (NaN, None). Names and messages are printable
+    (:func:`marginbench.wording.printable`).
 
     Returns:
         The columns of :data:`COLUMNS`, the rows in the suite's order. Never fails on a damaged or
@@ -79,6 +81,8 @@ def results(run: SuiteRun) -> pd.DataFrame:
     for folder, label in zip(run.runs, row_labels([r.cell for r in run.runs]), strict=True):
         rows.append(_row(folder, label, run.suite.baseline))
     frame = pd.DataFrame(rows, columns=COLUMNS)
+    for column in ("setting", "label", "message", "class_names", "remarks"):
+        frame[column] = frame[column].map(_printable)
     return frame.astype(dict.fromkeys(FRACTIONS, float))
 
 
@@ -195,6 +199,13 @@ def _conditions(cell: Cell) -> dict[str, Any]:
             else:
                 flat[f"{path}{field}"] = value
     return flat
+
+
+def _printable(value: Any) -> Any:
+    """Names as they may be shown: folders, classes and settings are named by whoever made them."""
+    if isinstance(value, str):
+        return printable(value)
+    return [_printable(one) for one in value] if isinstance(value, list) else value
 
 
 def _finished(frame: pd.DataFrame) -> pd.DataFrame:

@@ -13,6 +13,18 @@ def percent(fraction: float | None, digits: int = 2) -> str:
     return f"{100 * fraction:.{digits}f}"
 
 
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """A name or message in one line that no terminal, page or file takes for more than a text.
+
+    Control characters, lone surrogates and those that turn the direction of writing are spelt out:
+    an escape is shown as "\\x1b".
+    """
+    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
 def slug(text: str) -> str:
     """A text as part of a file name: lower case, words joined by hyphens."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "unnamed"

@@ -7,7 +7,7 @@ import pandas as pd
 import seaborn as sns
 
 from marginbench.comparison_table import compare
-from marginbench.drawing import new_figure
+from marginbench.drawing import literal, new_figure
 from marginbench.results import evaluation, finished_runs, is_in_evaluation, settings
 from marginbench.sections import Picture, SectionContent, section
 from marginbench.wording import slug
@@ -27,7 +27,7 @@ def class_cosine(results: pd.DataFrame) -> SectionContent:
             continue
         done = finished_runs(rows)
         # Long names stand upright below the panels, which are not to shrink for them.
-        class_names = [str(name) for name in done.iloc[0]["class_names"]]
+        class_names = [literal(str(name)) for name in done.iloc[0]["class_names"]]
         few = len(class_names) <= FEW_CLASSES
         upright = few and max(map(len, class_names)) > SHORT_NAME
         figure, axes = new_figure(1, len(labels), width=4.6, height=6.4 if upright else 4.4)
@@ -52,7 +52,9 @@ def class_cosine(results: pd.DataFrame) -> SectionContent:
             )
             own = np.nanmean(np.diag(matrix))
             other = np.nanmean(matrix[~np.eye(len(matrix), dtype=bool)])
-            axis.set_title(f"{label}\nwithin a class {own:.2f}\nbetween classes {other:.2f}")
+            axis.set_title(
+                f"{literal(label)}\nwithin a class {own:.2f}\nbetween classes {other:.2f}"
+            )
             axis.set_xlabel("class")
             axis.set_ylabel("class" if position == 0 else "")
         caption = (

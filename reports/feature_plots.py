@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from marginbench.drawing import class_colours, clear_unused, new_figure
+from marginbench.drawing import class_colours, clear_unused, literal, new_figure
 from marginbench.results import evaluation, finished_runs, settings
 from marginbench.sections import Picture, SectionContent, section
 from marginbench.wording import percent, slug
@@ -61,7 +61,7 @@ def _draw(axis: Axes, row: tuple, split: str) -> None:
             alpha=0.7,
             linewidths=0,
             color=palette[name],
-            label=name,
+            label=literal(str(name)),
             rasterized=True,
         )
     reach = np.linalg.norm(points, axis=1).max()
@@ -74,4 +74,4 @@ def _draw(axis: Axes, row: tuple, split: str) -> None:
     axis.set_ylim(-1.05 * reach, 1.05 * reach)
     axis.tick_params(labelsize=7)
     kind, error = ("test", row.test_error) if split == "test" else ("training", row.train_error)
-    axis.set_title(f"{row.label}\n{kind} error {percent(error)} %")
+    axis.set_title(f"{literal(row.label)}\n{kind} error {percent(error)} %")

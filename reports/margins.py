@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from marginbench.drawing import LabelStyle, label_styles
+from marginbench.drawing import LabelStyle, label_styles, literal
 from marginbench.errors import UserError
 from marginbench.sections import Picture, SectionContent, Table, section
 
@@ -226,7 +226,7 @@ def _alike(margins: list[Margin], curve: Callable[[Margin], np.ndarray]) -> list
 
 
 def _joined(members: list[Margin]) -> str:
-    return ",\n".join(margin.label for margin in members)
+    return literal(",\n".join(margin.label for margin in members))
 
 
 def _angle_axis(axis: Any, set_limits: Callable[..., Any], label: str) -> None:

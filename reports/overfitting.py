@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.axes import Axes
 
-from marginbench.drawing import LabelStyle, label_styles, new_figure, use_error_scale
+from marginbench.drawing import LabelStyle, label_styles, literal, new_figure, use_error_scale
 from marginbench.results import finished_runs, history, settings
 from marginbench.sections import Picture, SectionContent, Table, section
 from marginbench.wording import slug
@@ -99,7 +99,7 @@ def _draw(
             values,
             color=style.colour,
             linestyle=style.dash,
-            label=label,
+            label=literal(label),
             linewidth=1.5,
         )
     if logarithmic:

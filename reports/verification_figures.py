@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from marginbench.comparison_table import ComparedRow
-from marginbench.drawing import LabelStyle, clear_unused, new_figure
+from marginbench.drawing import LabelStyle, clear_unused, literal, new_figure
 from marginbench.receiver_operating import rates
 from marginbench.sections import Picture
 from marginbench.verification_results import VerifiedSetting
@@ -60,7 +60,7 @@ def curve_picture(setting: VerifiedSetting, styles: Mapping[str, LabelStyle]) ->
             color=style.colour,
             linestyle=style.dash,
             linewidth=1.5,
-            label=label,
+            label=literal(label),
         )
     axis.set_xscale("log")
     axis.set_xlim(1 / different, 1)
@@ -98,7 +98,7 @@ def histogram_picture(setting: VerifiedSetting) -> Picture:
             )
         thresholds = [value for entry in row.entries for value in entry["thresholds"]]
         axis.axvline(float(np.mean(thresholds)), color="black", linewidth=0.8, linestyle=":")
-        axis.set_title(row.label)
+        axis.set_title(literal(row.label))
         axis.set_yticks([])
         axis.tick_params(labelsize=7)
         axis.set_xlabel("score", fontsize=8)
@@ -134,7 +134,7 @@ def dimension_picture(setting: VerifiedSetting, styles: Mapping[str, LabelStyle]
             marker="o",
             markersize=3,
             linewidth=1.5,
-            label=label,
+            label=literal(label),
         )
     axis.set_xscale("log", base=2)
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")

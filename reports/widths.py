@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import seaborn as sns
 
-from marginbench.drawing import new_figure
+from marginbench.drawing import literal, new_figure
 from marginbench.results import (
     conditions_key,
     conditions_text,
@@ -64,7 +64,7 @@ def _picture(name: str, rows: pd.DataFrame) -> Picture:
     for axis, (column, title) in zip(axes, PANELS.items(), strict=True):
         for width, colour in palette.items():
             curve = 100 * means.loc[width, column]
-            axis.plot(curve.index, curve, color=colour, label=width, linewidth=1.5)
+            axis.plot(curve.index, curve, color=colour, label=literal(width), linewidth=1.5)
         axis.set_title(title)
         axis.set_xlabel("iteration")
         axis.set_ylabel("error (%)")

@@ -233,7 +233,9 @@ def test_what_a_stranger_writes_is_escaped(tmp_path, trained):
     report = write_report(results(run_of(folder, cells)), suite_of(cells, ("hostile",)), tmp_path)
     assert report.failed_sections == []
     assert "<script>alert" not in report.page.read_text()
-    assert r"x\|y & 50 % _" in (tmp_path / "hostile.md").read_text()
+    assert "<script>" not in (tmp_path / "hostile.md").read_text()
+    assert r"x\|y &amp; 50 % \_" in (tmp_path / "hostile.md").read_text()
+    assert r"a\|b" in (tmp_path / "hostile.md").read_text()
     assert r"50 \% \_" in (tmp_path / "hostile.tex").read_text()
 
 

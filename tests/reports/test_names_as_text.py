@@ -1,0 +1,113 @@
+"""Names that are not plain words are shown as they stand, wherever they are shown."""
+
+import json
+
+import pytest
+from matplotlib.text import Text
+
+from marginbench.drawing import literal, new_figure
+from marginbench.grids import Suite
+from marginbench.report import latex, markdown, write_report
+from marginbench.results import results
+from marginbench.sections import Table, chosen_sections
+from marginbench.store import RunFolder
+from marginbench.suite_runs import SuiteRun
+from marginbench.wording import printable
+from tests.conftest import tiny_cell, train_cell
+
+NAMES = [
+    r"$\frac$",
+    "$a$",
+    "_hidden",
+    "costs $5",
+    r"a\$b",
+    "\x1b[31mred",
+    "\ud800",
+    "<script>alert(1)</script>",
+    r"\input{/etc/passwd}",
+    "line\nbreak",
+]
+SETTING = r"\input{/etc/passwd} $\frac$ <script>x</script> " + "\x1b\ud800"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """One trained cell whose classes and setting have names of the odd kind."""
+    folder = tmp_path_factory.mktemp("names")
+    cell = tiny_cell().model_copy(update={"setting": SETTING})
+    _, place = train_cell(tiny_cell(), folder)
+    result = json.loads((place.path / "result.json").read_text())
+    (place.path / "result.json").write_text(json.dumps(result | {"class_names": NAMES}))
+    suite = Suite("tested", "a suite", "nothing", 1, "softmax", None, lambda seeds: [cell])
+    return SuiteRun(suite, folder, [RunFolder(folder, cell)], 1)
+
+
+def test_no_section_fails_and_the_page_holds_the_names_as_text(run, tmp_path):
+    report = write_report(results(run), run.suite, tmp_path)
+    assert report.failed_sections == []
+    page = report.page.read_text(encoding="utf-8")
+    assert "<script>" not in page
+    assert r"\input{/etc/passwd} $\frac$ &lt;script&gt;x&lt;/script&gt; \x1b\ud800" in page
+    for table in tmp_path.glob("*.tex"):
+        assert r"\input" not in table.read_text().replace(r"\textbackslash{}input", "")
+    for table in tmp_path.glob("*.md"):
+        assert "<script>" not in table.read_text()
+
+
+@pytest.mark.parametrize("name", ["features", "class-cosine"])
+def test_figures_show_the_names_to_the_letter(run, name):
+    (section,) = chosen_sections([name])
+    figure = section.function(results(run)).pictures[0].figure
+    figure.draw_without_rendering()
+    shown = [
+        text._preprocess_math(text.get_text()) for text in figure.findobj(Text) if text.get_text()
+    ]
+    drawn = {text.lstrip("\u200b") for text, mathematics in shown if mathematics is False}
+    assert {printable(one) for one in NAMES} <= drawn
+
+
+def test_a_literal_name_is_in_the_legend_and_no_formula():
+    figure, (axis,) = new_figure(1, 1, width=2, height=2)
+    for name in NAMES:
+        axis.plot([0, 1], [0, 1], label=literal(printable(name)))
+    legend = figure.legend(*axis.get_legend_handles_labels())
+    assert len(legend.get_texts()) == len(NAMES)
+    figure.draw_without_rendering()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("naïve ψ 犬 🐕", "naïve ψ 犬 🐕"),
+        ("a\x1b[2Jb\r\n", r"a\x1b[2Jb\r\n"),
+        ("\udc80\u202e", r"\udc80\u202e"),
+        ("\x00\x7f\x9b", r"\x00\x7f\x9b"),
+    ],
+)
+def test_printable_spells_out_what_a_terminal_would_carry_out(text, shown):
+    assert printable(text) == shown
+
+
+def table_of(*cells, caption="c"):
+    import pandas as pd
+
+    return Table("t", caption, pd.DataFrame({"name": list(cells)}))
+
+
+def test_markdown_shows_cells_as_they_stand():
+    text = markdown(
+        table_of("<b>x</b>", "a|b", "*x*", "[a](b)", "`c` \\", "-2.15 [-2.2, -2.1] *").frame
+    )
+    assert "&lt;b&gt;x&lt;/b&gt;" in text
+    for wanted in (r"a\|b", r"\*x\*", r"[a\](b)", r"\`c\` \\", r"-2.15 [-2.2, -2.1] \*"):
+        assert wanted in text
+
+
+def test_latex_escapes_all_of_its_special_characters_in_cells_and_caption():
+    special = r"\input{x} # $y$ % & _ ^ ~"
+    escaped = r"\textbackslash{}input\{x\} \# \$y\$ \% \& \_ \textasciicircum{} \textasciitilde{}"
+    text = latex(table_of(special, "[1]", caption=special))
+    assert rf"\caption{{{escaped}}}" in text
+    body = text.split(r"\midrule")[1]
+    assert r"\input" not in body.replace(r"\textbackslash ", "\\textbackslash|")
+    assert "\n{}[1]" in body
