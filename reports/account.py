@@ -52,5 +52,8 @@ def _summary(results: pd.DataFrame) -> str:
     seconds = results["seconds"].dropna().astype(float).sum()
     devices = ", ".join(sorted(results["device"].dropna().unique()))
     if devices:
-        text += f". Trained on {devices}, {duration(seconds)} of wall time in all"
+        text += (
+            f". Trained on {devices}; {duration(seconds)} of wall time, counting a cell that was "
+            "interrupted from where it was last resumed"
+        )
     return text + "."
