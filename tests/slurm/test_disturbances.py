@@ -56,20 +56,27 @@ def test_a_bare_warning_sends_the_job_back_into_the_queue(bench, cluster, same):
     assert starts(bench, folder)[1]["restart"] == 1
 
 
-def test_time_limit_with_requeue(bench, same):
-    # SLURM looks at limits every 30 s only, and warns at the first look that leaves 35 s or less:
-    # when the job is 25 to 55 s old. By then the first cell must have begun, and must not be over.
-    bench.submit("--hours", 1 / 60, "--grace", 35, "--cells-per-job", 2, DAWDLE="0.3")
-    bench.wait_for(
-        lambda: any("stopped" in ends(bench, folder) for folder in bench.folders()),
-        "the limit",
-        120,
-    )
-    bench.finish(2, 300)
+def test_time_limit_with_requeue(bench, cluster, same):
+    """SLURM looks at limits twice a minute: the cell is in its middle when the limit draws near."""
+    bench.submit("--cells-per-job", 2, "--grace", 120, DAWDLE="1")
+    folder = bench.in_the_middle(1)
+    job = job_of(bench, folder)
+    # At its next look SLURM finds at most two minutes left, and warns.
+    minutes = minutes_of(cluster.call("squeue", "-h", "-j", job, "-o", "%M"))
+    cluster.call("scontrol", "update", f"JobId={job}", f"TimeLimit={minutes + 2}")
+    bench.wait_for(lambda: "stopped" in ends(bench, folder), "the warning and the stop", 240)
+    # Else it would be warned again, before it has begun where the machine is busy.
+    cluster.call("scontrol", "update", f"JobId={job}", "TimeLimit=60")
+    bench.finish(2)
     same(bench, 2)
-    stopped = [folder for folder in bench.folders() if "stopped" in ends(bench, folder)]
-    assert starts(bench, stopped[0])[-1]["restart"] >= 1
-    assert starts(bench, stopped[0])[-1]["checkpoint"] > 0
+    assert starts(bench, folder)[1]["restart"] == 1
+    assert starts(bench, folder)[1]["checkpoint"] > 0
+
+
+def minutes_of(elapsed):
+    """The whole minutes of "1:02:03" or "2:03"."""
+    *hours, minutes, _ = map(int, elapsed.strip().split(":"))
+    return 60 * sum(hours) + minutes
 
 
 def test_a_node_crashes_and_comes_back(bench, cluster, same):
