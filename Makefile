@@ -31,10 +31,12 @@ style: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# Tests of tests/slurm mostly wait; each process has a SLURM of its own.
+# Tests of tests/slurm mostly wait: they run beside the others, each process with a SLURM of its own,
+# and what they print comes last.
 test: style
-	$(BIN)/python -m pytest --numprocesses auto --ignore tests/slurm
-	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal tests/slurm
+	@$(BIN)/python -m pytest --numprocesses 3 --dist worksteal tests/slurm >$(VENV)/slurm.log 2>&1 & \
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --ignore tests/slurm; here=$$?; \
+	wait $$!; slurm=$$?; cat $(VENV)/slurm.log; exit $$((here || slurm))
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
