@@ -23,57 +23,93 @@ CONTENT_LENGTH = 16
 def image_files(folder: Path) -> list[Path]:
     """The image files below a folder, sorted by their path within it; hidden ones left out.
 
+    Symbolic links are followed. Everything that hashes or reads a folder of images takes its
+    files from here, so that what is hashed is what is read.
+
     Raises:
-        UserError: the folder cannot be read.
+        UserError: the folder cannot be read or has no image file, or a link leads back to a folder
+            that it lies in.
     """
     try:
         found = list(_walk(folder))
     except OSError as error:
-        raise UserError(f"{str(folder)!r} cannot be read: {error.strerror or error}") from error
+        raise UserError(f"{error.filename!r} cannot be read: {error.strerror}") from error
+    if not found:
+        raise UserError(
+            f"{str(folder)!r} has no image file; allowed: files that end in "
+            f"{', '.join(sorted(IMAGE_SUFFIXES))}"
+        )
     start = len(str(folder))
     return [Path(path) for path in sorted(found, key=lambda path: path[start:])]
 
 
 def _walk(folder: Path) -> Iterator[str]:
     # Strings, not paths: face sets have half a million files.
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                yield from _walk(Path(entry.path))
-            elif entry.name.lower().endswith(tuple(IMAGE_SUFFIXES)) and entry.is_file():
-                yield entry.path
+    suffixes = tuple(IMAGE_SUFFIXES)
+    waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [(str(folder), ())]
+    while waiting:
+        place, above = waiting.pop()
+        state = Path(place).stat()
+        this = (state.st_dev, state.st_ino)
+        if this in above:
+            raise UserError(f"{place!r} is a link to a folder that it lies in; remove it")
+        with os.scandir(place) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    waiting.append((entry.path, (*above, this)))
+                elif entry.name.lower().endswith(suffixes) and entry.is_file():
+                    yield entry.path
 
 
 def content_key(place: Path) -> str:
     """Hash of a file's bytes, or of a folder's image files and their paths within it.
 
-    Files are read once: the hash is kept in the cache folder beside their sizes and times.
-
     Raises:
-        UserError: something cannot be read.
+        UserError: something cannot be read, or a folder has no image file.
     """
     files = [place] if place.is_file() else image_files(place)
-    try:
-        listing = hashlib.sha256(str(place).encode())
-        for file in files:
-            state = file.stat()
-            listing.update(f"\0{file}\0{state.st_size}\0{state.st_mtime_ns}".encode())
-        kept = cache_folder() / "content" / listing.hexdigest()[:32]
-        with contextlib.suppress(OSError):
-            known = kept.read_text()
-            if len(known) == CONTENT_LENGTH:
-                return known
+
+    def compute() -> str:
         total = hashlib.sha256()
         for file in files:
             name = "" if file == place else file.relative_to(place).as_posix()
             with file.open("rb") as stream:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            total.update(f"{name}\0{digest}\n".encode())
+            total.update(os.fsencode(name) + f"\0{digest}\n".encode())
+        return total.hexdigest()[:CONTENT_LENGTH]
+
+    return kept_digest(str(place), files, compute)
+
+
+def kept_digest(what: str, files: Iterable[Path], compute: Callable[[], str]) -> str:
+    """A digest of files, computed once: it is kept in the cache folder by their paths and times.
+
+    Args:
+        what: the digest's own name, so that two of the same files are not taken for each other.
+        files: all that are read for it.
+        compute: makes it, :data:`CONTENT_LENGTH` characters.
+
+    Raises:
+        UserError: something cannot be read.
+    """
+    try:
+        listing = hashlib.sha256(os.fsencode(what))
+        for file in files:
+            state = file.stat()
+            # The time of the last change is no user's to set: archives and copies give files of
+            # one size the same time of modification.
+            times = f"{state.st_size}\0{state.st_mtime_ns}\0{state.st_ctime_ns}"
+            listing.update(b"\0" + os.fsencode(file) + f"\0{times}".encode())
+        kept = cache_folder() / "content" / listing.hexdigest()[:32]
+        with contextlib.suppress(OSError):
+            known = kept.read_text()
+            if len(known) == CONTENT_LENGTH:
+                return known
+        key = compute()
     except OSError as error:
         raise UserError(f"{error.filename!r} cannot be read: {error.strerror}") from error
-    key = total.hexdigest()[:CONTENT_LENGTH]
     # Only a saving: where the cache cannot be written, the files are read again next time.
     with contextlib.suppress(OSError):
         kept.parent.mkdir(parents=True, exist_ok=True)

@@ -144,10 +144,12 @@ def _decode_folder(
             f"{FOLDER}: {str(place)!r} has no 'train' and 'test'; allowed: both of them, with a "
             "folder a class in each, or a folder a class and test_share from 0 to 1"
         )
-    names = _classes(place / "train" if is_split else place)
-    train_files, train_labels = _listed(place / "train" if is_split else place, names)
+    train_place = place / "train" if is_split else place
+    files = image_files(place)
+    names = _classes(train_place)
+    train_files, train_labels = _listed(train_place, names, files)
     if is_split:
-        test_files, test_labels = _listed(place / "test", names, required=False)
+        test_files, test_labels = _listed(place / "test", names, files, required=False)
     read: dict[str, Any] = {"size": size, "colour": colour}
     images = read_pictures(FOLDER, train_files, **read)
     if is_split:
@@ -169,21 +171,22 @@ def _classes(place: Path) -> tuple[str, ...]:
 
 
 def _listed(
-    place: Path, names: tuple[str, ...], *, required: bool = True
+    place: Path, names: tuple[str, ...], files: list[Path], *, required: bool = True
 ) -> tuple[list[Path], np.ndarray]:
-    """The image files of each class and their labels."""
+    """Those of the image files that lie in a class's folder, class by class, and their labels."""
     strangers = sorted(set(_classes(place)) - set(names))
     if strangers:
         raise UserError(
             f"{FOLDER}: {str(place / strangers[0])!r} is a class that the training images do not "
             f"have; allowed: {', '.join(names[:20])}"
         )
-    files: list[Path] = []
-    labels: list[int] = []
-    for number, name in enumerate(names):
-        own = image_files(place / name) if (place / name).is_dir() else []
-        if required and not own:
-            raise UserError(f"{FOLDER}: class {name!r} has no image in {str(place / name)!r}")
-        files += own
-        labels += [number] * len(own)
-    return files, np.array(labels, dtype=np.int64)
+    start = len(place.parts)
+    own: dict[str, list[Path]] = {name: [] for name in names}
+    for file in files:
+        if file.parts[:start] == place.parts and len(file.parts) > start + 1:
+            own[file.parts[start]].append(file)
+    empty = next((name for name in names if not own[name]), None)
+    if required and empty is not None:
+        raise UserError(f"{FOLDER}: class {empty!r} has no image in {str(place / empty)!r}")
+    labels = np.repeat(np.arange(len(names)), [len(own[name]) for name in names])
+    return [file for name in names for file in own[name]], labels

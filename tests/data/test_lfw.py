@@ -358,5 +358,8 @@ def test_an_image_twice_and_none_at_all_are_refused(place):
     shutil.rmtree(folder)
     folder.mkdir()
     _key_once.cache_clear()
+    with pytest.raises(UserError, match=r"lfw-deepfunneled' has no image file; allowed: .*\.jpg"):
+        load_data("lfw", UNRESTRICTED)
+    Image.new("RGB", (40, 40)).save(folder / "stray.jpg")
     with pytest.raises(UserError, match=r"has no image like NAME/NAME_0001\.jpg"):
         load_data("lfw", UNRESTRICTED)
