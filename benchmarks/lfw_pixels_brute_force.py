@@ -21,7 +21,7 @@ CROP, SIZE = 96, 24
 
 def pixels(file: Path) -> list[float]:
     """The grey values of an image's central crop, resized."""
-    image = Image.open(file).convert("L")
+    image = Image.open(file, formats=("JPEG",)).convert("L")
     left, top = (image.width - CROP) // 2, (image.height - CROP) // 2
     image = image.crop((left, top, left + CROP, top + CROP))
     image = image.resize((SIZE, SIZE), Image.Resampling.BILINEAR)

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from marginbench.errors import UserError
 
 Colour = Literal["grey", "rgb"]
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""All that is decoded, whatever a file calls itself: Pillow hands some others to programs."""
+
+MOST_PIXELS = 89_478_485
+"""Of one image, a quarter of a gigabyte in colour: where Pillow warns of a decompression bomb."""
+
 EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
+
+# Refused here, so there is nothing to warn of.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 def read_pictures(
@@ -65,10 +75,16 @@ def decode_picture(
             the whole image.
 
     Raises:
-        UserError: damaged, more than 8 bits a channel, or smaller than the crop.
+        UserError: damaged or of another format than :data:`FORMATS`, more than
+            :data:`MOST_PIXELS` or 8 bits a channel, or smaller than the crop.
     """
     try:
-        with Image.open(source) as opened:
+        with Image.open(source, formats=FORMATS) as opened:
+            width, height = opened.size
+            if width * height > MOST_PIXELS:
+                raise UserError(
+                    f"{where} is {width}×{height} pixels; allowed: up to {MOST_PIXELS:,} pixels"
+                )
             if opened.mode not in EIGHT_BITS:
                 raise UserError(
                     f"{where} is of mode {opened.mode!r}; allowed: images of 8 bits a channel"
@@ -77,6 +93,11 @@ def decode_picture(
             return _resized(_cropped(where, picture, crop), size)
     except UserError:
         raise
+    except UnidentifiedImageError:
+        raise UserError(
+            f"{where} cannot be decoded: it is damaged or of another format than is read; "
+            f"allowed: {', '.join(FORMATS)}"
+        ) from None
     except Exception as error:
         # Decoders raise nearly anything at a damaged file.
         raise UserError(f"{where} cannot be decoded: {error}") from error
