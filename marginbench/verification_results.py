@@ -69,14 +69,16 @@ class VerifiedSetting:
         for folder in row.folders:
             arrays = evaluation(folder)
             prefix = f"verification/{self.set_name}/"
-            parts.append({k.removeprefix(prefix): a for k, a in arrays.items() if prefix in k})
+            parts.append(
+                {k.removeprefix(prefix): a for k, a in arrays.items() if k.startswith(prefix)}
+            )
         joined = {
             name: np.concatenate([part[name] for part in parts])
             for name in ("scores", "same", "fold")
         }
         people = None
         if all("people" in part for part in parts):
-            both = np.concatenate([part["people"] for part in parts], axis=1)
+            both = _numbered_apart([part["people"] for part in parts])
             people = (both[0], both[1])
         return TestedPairs(**joined, people=people)
 
@@ -90,6 +92,16 @@ class VerifiedSetting:
         }
         threshold = np.array([thresholds[int(fold)] for fold in pairs.fold])
         return pairs.characteristic((pairs.scores >= threshold) == pairs.same)
+
+
+def _numbered_apart(parts: list[np.ndarray]) -> np.ndarray:
+    """The people of several cells' pairs, (2, Q_1), (2, Q_2), … → (2, Q), no number twice.
+
+    Each cell numbers its people from 0, and nobody is in two of a protocol's tested sets.
+    """
+    counts = [int(part.max(initial=-1)) + 1 for part in parts]
+    starts = np.cumsum([0, *counts[:-1]])
+    return np.concatenate([part + start for part, start in zip(parts, starts, strict=True)], axis=1)
 
 
 def verified_settings(results: pd.DataFrame) -> list[VerifiedSetting]:

@@ -31,7 +31,8 @@ class VerificationPairs:
         fold: (P,), int64, 0…F−1.
         description: what is verified, for the report.
         tested_folds: those whose accuracy counts; None for all of them.
-        people: (M,), int64, whose image each one is (a person, or a class); None where that is
+        people: (M,), int64, whose image each one is (a person, or a class), by numbers of this
+            set alone: in another cell's set the same number is somebody else; None where that is
             not known.
         image_names: M names for the report ("Aaron_Peirsol 1"); empty where there are none.
     """

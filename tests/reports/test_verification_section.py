@@ -6,6 +6,8 @@ from frames import frame, row
 from marginbench.reports.verification import verification
 
 from marginbench.cells import Verification
+from marginbench.receiver_operating import characteristic
+from marginbench.results import evaluation
 from marginbench.verification_evaluation import evaluate_verification
 from marginbench.verification_results import verified_settings
 from tests.engine.test_verification_evaluation import EACH, FOLDS, made_up
@@ -114,6 +116,43 @@ def test_ten_cells_of_a_protocol_make_one_result(tmp_path):
         assert setting.characteristic(one).accuracy.value == pytest.approx(np.mean(own))
     accuracy = table(verification(frame(rows)), "verification-accuracy-faces")
     assert accuracy["seeds"].tolist() == ["2", "2"]
+
+
+def test_people_of_different_cells_are_resampled_apart(tmp_path):
+    """Each cell numbers its people from 0, as LFW's cells do."""
+    rows = [
+        verified(
+            tmp_path,
+            tested=(fold,),
+            noise=0.5,
+            comparison=f"c{fold}",
+            data_parameters={"protocol": "unrestricted", "tested_set": fold + 1},
+        )
+        for fold in range(FOLDS)
+    ]
+    names = []
+    for number, one in enumerate(rows):
+        arrays = evaluation(one["folder"])
+        known, own = np.unique(arrays["verification/made-up/people"], return_inverse=True)
+        names.append([[f"{number}: {known[k]:03}" for k in row] for row in own.reshape(2, -1)])
+        arrays["verification/made-up/people"] = own.reshape(2, -1)
+        np.savez(one["folder"] / "evaluation.npz", **arrays)
+    (setting,) = verified_settings(frame(rows))
+    (one,) = setting.rows.itertuples()
+    pairs = setting.tested_pairs(one)
+    first, second = np.concatenate(names, axis=1)
+    assert len({*zip(pairs.people[0], first, strict=True)}) == len(set(pairs.people[0]))
+    right = np.random.default_rng(0).random(len(first)) < 0.8
+    expected = characteristic(pairs.scores, pairs.same, right, (first, second))
+    assert pairs.characteristic(right) == expected
+    # One who is many people at once makes the intervals other ones.
+    mixed = characteristic(pairs.scores, pairs.same, right, tuple(np.concatenate(own_of(rows), 1)))
+    assert mixed.area != expected.area
+
+
+def own_of(rows):
+    """Every cell's people, by its own numbers."""
+    return [evaluation(one["folder"])["verification/made-up/people"] for one in rows]
 
 
 def test_a_protocol_with_cells_missing_has_no_result_and_says_so(tmp_path):
