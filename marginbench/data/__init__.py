@@ -93,9 +93,11 @@ Completion = Callable[[dict[str, Any]], dict[str, Any]]
 
 _completions: dict[str, Completion] = {}
 
+_contents: dict[str, Callable[[], str]] = {}
+
 
 def data_source(
-    name: str, *, complete: Completion | None = None
+    name: str, *, complete: Completion | None = None, content: Callable[[], str] | None = None
 ) -> Callable[[DataSource], DataSource]:
     """Function decorator: make a data source known. Keyword-only arguments are its parameters.
 
@@ -103,12 +105,16 @@ def data_source(
         name: what a cell calls it.
         complete: takes the checked parameters and fills in what only the files can tell, a hash
             of their content say, so that it becomes part of the cell's key.
+        content: of a set that everybody has, whose content is no parameter: see
+            :func:`data_content`.
     """
 
     def add(function: DataSource) -> DataSource:
         _registry.add(name, function, _registry.definition(function))
         if complete is not None:
             _completions[name] = complete
+        if content is not None:
+            _contents[name] = content
         return function
 
     return add
@@ -159,6 +165,28 @@ def load_data(name: str, given: Mapping[str, Any]) -> ImageData:
     for pairs in data.verification:
         _check_pairs(f"data source {name!r}: verification set {pairs.name!r}", pairs, data)
     return data
+
+
+def data_content(data: Component) -> str:
+    """A hash of the images and labels that a cell's data has now, to be kept with its result.
+
+    Of a set that everybody has (MNIST, say) the key tells the name only. Where its files are
+    others than they were, results and checkpoints are of other data: this hash says so.
+
+    Args:
+        data: of a resolved cell.
+
+    Returns:
+        16 characters; "" where the files are not there (they are fetched on first use). Of data
+        whose content is one of its parameters, that one, and no file is looked at.
+
+    Raises:
+        UserError: an unknown source, or files that are damaged or cannot be read.
+    """
+    _registry.get(data.name)
+    if data.name in _contents:
+        return _contents[data.name]()
+    return str(data.parameters.get("content", ""))
 
 
 def check_data(components: Iterable[Component]) -> None:

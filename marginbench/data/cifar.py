@@ -12,6 +12,7 @@ from pydantic import Field
 
 from marginbench.data import ImageData, data_source
 from marginbench.data.array_files import read_array_file
+from marginbench.data.content import public_content
 from marginbench.data.downloads import fetch
 from marginbench.data.places import data_root
 from marginbench.data.splits import ImageSets, Validation, choose_images
@@ -23,7 +24,17 @@ ClassNumber = Annotated[int, Field(ge=0)]
 CIFAR10_TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
 
 
-@data_source("cifar10")
+CIFAR10 = (
+    *("data source 'cifar10'", "CIFAR10", "cifar10.npz", "cifar-10-batches-py"),
+    *(CIFAR10_TRAIN, ("test_batch",), "batches.meta", "labels", "label_names", 10),
+)
+CIFAR100 = (
+    *("data source 'cifar100'", "CIFAR100", "cifar100.npz", "cifar-100-python"),
+    *(("train",), ("test",), "meta", "fine_labels", "fine_label_names", 100),
+)
+
+
+@data_source("cifar10", content=lambda: _content(*CIFAR10))
 def cifar10(
     *,
     validation: Validation = "none",
@@ -40,13 +51,9 @@ def cifar10(
     Raises:
         UserError: files that are missing or damaged, or parameters that are not allowed.
     """
-    owner = "data source 'cifar10'"
-    sets = _sets(
-        *(owner, "CIFAR10", "cifar10.npz", "cifar-10-batches-py"),
-        *(CIFAR10_TRAIN, ("test_batch",), "batches.meta", "labels", "label_names", 10),
-    )
+    sets = _sets(*CIFAR10)
     return choose_images(
-        owner,
+        CIFAR10[0],
         sets,
         validation=validation,
         train_count=train_count,
@@ -55,7 +62,7 @@ def cifar10(
     )
 
 
-@data_source("cifar100")
+@data_source("cifar100", content=lambda: _content(*CIFAR100))
 def cifar100(
     *,
     validation: Validation = "none",
@@ -74,19 +81,25 @@ def cifar100(
     Raises:
         UserError: files that are missing or damaged, or parameters that are not allowed.
     """
-    owner = "data source 'cifar100'"
-    sets = _sets(
-        *(owner, "CIFAR100", "cifar100.npz", "cifar-100-python"),
-        *(("train",), ("test",), "meta", "fine_labels", "fine_label_names", 100),
-    )
+    sets = _sets(*CIFAR100)
     return choose_images(
-        owner,
+        CIFAR100[0],
         sets,
         validation=validation,
         train_count=train_count,
         test_count=test_count,
         left_out=left_out,
     )
+
+
+def _content(*published: Any) -> str:
+    """Of the files that :func:`_sets` reads, whose arguments these are."""
+    owner, _, npz, folder_name, train_files, test_files, names_file, *_ = published
+    root = data_root()
+    files = [root / folder_name / name for name in (*train_files, *test_files, names_file)]
+    if not (root / folder_name).is_dir():
+        files = [root / npz]
+    return public_content(owner, files, lambda: _sets(*published))
 
 
 def _sets(

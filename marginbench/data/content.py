@@ -10,8 +10,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from marginbench.atomic_files import write_text_atomically
 from marginbench.data.places import cache_folder, place_of
+from marginbench.data.splits import ImageSets
 from marginbench.errors import UserError
 
 IMAGE_SUFFIXES = frozenset(
@@ -115,6 +118,36 @@ def kept_digest(what: str, files: Iterable[Path], compute: Callable[[], str]) ->
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_text_atomically(kept, key)
     return key
+
+
+def public_content(owner: str, files: Iterable[Path], read: Callable[[], ImageSets]) -> str:
+    """Hash of a public set's images and labels, in the order in which they are used.
+
+    It is of what the files say, not of their bytes: gzipped or not, they are the same set.
+
+    Args:
+        owner: the data source.
+        files: all that ``read`` reads.
+        read: the whole set.
+
+    Returns:
+        "" where one of the files is missing.
+
+    Raises:
+        UserError: they cannot be read or are damaged.
+    """
+    there = list(files)
+    if not all(file.is_file() for file in there):
+        return ""
+
+    def compute() -> str:
+        sets, total = read(), hashlib.sha256()
+        for array in (sets.train_images, sets.train_labels, sets.test_images, sets.test_labels):
+            total.update(f"{array.dtype.str}{array.shape}".encode())
+            total.update(np.ascontiguousarray(array).data)
+        return total.hexdigest()[:CONTENT_LENGTH]
+
+    return kept_digest(f"images and labels of {owner}", there, compute)
 
 
 def fill_in_content(owner: str, values: dict[str, Any]) -> dict[str, Any]:

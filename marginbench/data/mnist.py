@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from marginbench.data import ImageData, data_source
+from marginbench.data.content import public_content
 from marginbench.data.downloads import fetch
 from marginbench.data.places import data_root
 from marginbench.data.splits import ImageSets, Validation, choose_images
@@ -28,7 +29,11 @@ FASHION = (
 )
 
 
-@data_source("mnist")
+MNIST = ("data source 'mnist'", "MNIST", tuple(str(digit) for digit in range(10)))
+FASHION_MNIST = ("data source 'fashion-mnist'", "FashionMNIST", FASHION)
+
+
+@data_source("mnist", content=lambda: _content(*MNIST))
 def mnist(
     *,
     validation: Validation = "none",
@@ -43,15 +48,13 @@ def mnist(
     Raises:
         UserError: files that are missing or damaged, or counts that are not allowed.
     """
-    names = tuple(str(digit) for digit in range(10))
-    owner = "data source 'mnist'"
-    sets = _read_sets(owner, "MNIST", names)
+    sets = _read_sets(*MNIST)
     return choose_images(
-        owner, sets, validation=validation, train_count=train_count, test_count=test_count
+        MNIST[0], sets, validation=validation, train_count=train_count, test_count=test_count
     )
 
 
-@data_source("fashion-mnist")
+@data_source("fashion-mnist", content=lambda: _content(*FASHION_MNIST))
 def fashion_mnist(
     *,
     validation: Validation = "none",
@@ -65,11 +68,20 @@ def fashion_mnist(
     Raises:
         UserError: files that are missing or damaged, or counts that are not allowed.
     """
-    owner = "data source 'fashion-mnist'"
-    sets = _read_sets(owner, "FashionMNIST", FASHION)
+    sets = _read_sets(*FASHION_MNIST)
     return choose_images(
-        owner, sets, validation=validation, train_count=train_count, test_count=test_count
+        FASHION_MNIST[0],
+        sets,
+        validation=validation,
+        train_count=train_count,
+        test_count=test_count,
     )
+
+
+def _content(owner: str, dataset: str, class_names: tuple[str, ...]) -> str:
+    folder = data_root() / dataset / "raw"
+    files = [_stored(folder / name) for name in FILES]
+    return public_content(owner, files, lambda: _read_sets(owner, dataset, class_names))
 
 
 def _read_sets(owner: str, dataset: str, class_names: tuple[str, ...]) -> ImageSets:
@@ -101,9 +113,11 @@ def read_idx(owner: str, path: Path) -> np.ndarray:
     Raises:
         UserError: there is no such file, or it is damaged.
     """
-    zipped = path.with_name(path.name + ".gz")
+    stored = _stored(path)
     try:
-        content = path.read_bytes() if path.exists() else gzip.decompress(zipped.read_bytes())
+        content = stored.read_bytes()
+        if stored != path:
+            content = gzip.decompress(content)
     except FileNotFoundError:
         raise UserError(f"{owner}: {str(path)!r} does not exist, nor does it with '.gz'") from None
     except (OSError, EOFError, zlib.error) as error:
@@ -122,3 +136,8 @@ def read_idx(owner: str, path: Path) -> np.ndarray:
             f"tells of {expected:,}"
         )
     return data.reshape(shape)
+
+
+def _stored(path: Path) -> Path:
+    """Where an idx file is: under its name, or with ".gz" added."""
+    return path if path.exists() else path.with_name(path.name + ".gz")
