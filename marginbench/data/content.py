@@ -185,6 +185,26 @@ def check_content(owner: str, place: Path, expected: str) -> None:
         )
 
 
+def while_unchanged(
+    owner: str, files: Iterable[tuple[Path, str]], blocks: Iterable[np.ndarray]
+) -> Iterator[np.ndarray]:
+    """What is decoded from files, and at its end an error if they changed meanwhile.
+
+    So nothing is kept under the name of a content that it is not of.
+
+    Args:
+        owner: for messages.
+        files: each with its content.
+        blocks: what is decoded.
+
+    Raises:
+        UserError: see :func:`check_content`.
+    """
+    yield from blocks
+    for place, expected in files:
+        check_content(owner, place, expected)
+
+
 Part = tuple[str, Path]
 """A file or a folder of images and the part that it plays in a data set: "pairs", "training"."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from marginbench.data.array_files import read_training_arrays
-from marginbench.data.content import Part, image_files
+from marginbench.data.content import Part, image_files, while_unchanged
 from marginbench.data.lfw_protocol import read_text
 from marginbench.data.mapped import mapped_array
 from marginbench.data.pictures import Colour, crop_and_resize, decode_picture
@@ -72,22 +72,29 @@ def training_parts(place: Path) -> list[Part]:
     return [("images", place)]
 
 
-def read_face_set(owner: str, place: Path, content: str, look: Look) -> FaceSet:
+def joined(files: Sequence[tuple[Path, str]]) -> str:
+    """The content of a training set, from its files' own."""
+    return "".join(content for _, content in files)
+
+
+def read_face_set(
+    owner: str, place: Path, files: Sequence[tuple[Path, str]], look: Look
+) -> FaceSet:
     """A training set; its images are decoded only when they are asked for.
 
     Args:
         owner: for messages.
         place: see :func:`training_parts`.
-        content: the hash of these files.
+        files: those of :func:`training_parts`, each with its content.
         look: how the images are to be.
 
     Raises:
-        UserError: files that are missing or damaged.
+        UserError: files that are missing, damaged or changed.
     """
     if place.is_file():
         return _read_npz(owner, place, look)
     if (place / RECORDS).is_file():
-        return _read_records(owner, place, content, look)
+        return _read_records(owner, place, files, look)
     return _read_folder(owner, place, look)
 
 
@@ -123,15 +130,17 @@ def _read_npz(owner: str, place: Path, look: Look) -> FaceSet:
     return FaceSet(names, labels, decode)
 
 
-def _read_records(owner: str, place: Path, content: str, look: Look) -> FaceSet:
+def _read_records(
+    owner: str, place: Path, files: Sequence[tuple[Path, str]], look: Look
+) -> FaceSet:
     file = RecordFile(owner, place / RECORDS)
     keys, identities = _image_keys(file)
     people = _number_of_people(owner, place / PROPERTY)
     values = mapped_array(
-        {"source": "records", "content": content},
+        {"source": "records", "content": joined(files)},
         (len(keys),),
         np.int64,
-        lambda: [_record_labels(file, keys, identities, people)],
+        lambda: while_unchanged(owner, files, [_record_labels(file, keys, identities, people)]),
     )
     found, labels = np.unique(values, return_inverse=True)
     remarks: tuple[str, ...] = ()

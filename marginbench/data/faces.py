@@ -13,8 +13,13 @@ import torch
 from pydantic import Field
 
 from marginbench.data import ImageData, VerificationPairs, data_source
-from marginbench.data.content import Part, check_joint_content, fill_in_joint_content
-from marginbench.data.face_sets import FaceSet, Look, read_face_set, training_parts
+from marginbench.data.content import (
+    Part,
+    check_joint_content,
+    fill_in_joint_content,
+    while_unchanged,
+)
+from marginbench.data.face_sets import FaceSet, Look, joined, read_face_set, training_parts
 from marginbench.data.lfw_images import find_image_folder, read_lfw_images
 from marginbench.data.lfw_protocol import read_pairs
 from marginbench.data.mapped import in_blocks, mapped_array
@@ -95,7 +100,7 @@ def faces(
     """
     places = _places(name, verify, exclude, people_names)
     keys = check_joint_content(FACES, places.parts, content)
-    own = "".join(keys[role] for role, _ in training_parts(places.training))
+    own = [(place, keys[role]) for role, place in training_parts(places.training)]
     look = Look(size, colour, crop)
     faces = read_face_set(FACES, places.training, own, look)
     seen = Look(size, colour, crop if verify_crop is None else verify_crop)
@@ -215,7 +220,7 @@ def _verification(
 
 
 def _decoded(
-    faces: FaceSet, kept: np.ndarray, content: str, look: Look
+    faces: FaceSet, kept: np.ndarray, files: Sequence[tuple[Path, str]], look: Look
 ) -> tuple[np.ndarray, np.ndarray]:
     """Images (N, C, H, W) and labels (N,) of some of the people."""
     new_label = np.full(len(faces.class_names), -1)
@@ -223,7 +228,7 @@ def _decoded(
     chosen = np.flatnonzero(new_label[faces.labels] >= 0)
     what = {
         "source": "faces",
-        "content": content,
+        "content": joined(files),
         "size": look.size,
         "colour": look.colour,
         "crop": look.crop,
@@ -234,6 +239,8 @@ def _decoded(
         what,
         (len(chosen), *look.shape),
         np.uint8,
-        lambda: in_blocks([int(number) for number in chosen], faces.decode),
+        lambda: while_unchanged(
+            FACES, files, in_blocks([int(number) for number in chosen], faces.decode)
+        ),
     )
     return images, new_label[faces.labels[chosen]].astype(np.int64)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from marginbench.data import VerificationPairs
-from marginbench.data.content import image_files
+from marginbench.data.content import image_files, while_unchanged
 from marginbench.data.lfw_protocol import Pair, Picture
 from marginbench.data.mapped import in_blocks, mapped_array
 from marginbench.data.pictures import Colour, decode_picture
@@ -144,7 +144,7 @@ def read_lfw_images(
         size, colour, crop: see :func:`marginbench.data.pictures.decode_picture`.
 
     Raises:
-        UserError: no image, one twice, or one that does not decode.
+        UserError: no image, one twice, one that does not decode, or files that change meanwhile.
     """
     files: dict[str, Path] = {}
     for file in image_files(folder):
@@ -168,6 +168,8 @@ def read_lfw_images(
         what,
         (len(files), 1 if colour == "grey" else 3, size, size),
         np.uint8,
-        lambda: in_blocks(list(files.values()), decode),
+        lambda: while_unchanged(
+            owner, [(folder, content)], in_blocks(list(files.values()), decode)
+        ),
     )
     return LfwImages(owner, folder, images, {key: row for row, key in enumerate(files)})

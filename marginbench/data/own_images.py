@@ -64,10 +64,14 @@ def folder(
     place = place_of(FOLDER, name)
     check_content(FOLDER, place, content)
     what = {"source": "folder", "content": content, "size": size, "colour": colour}
-    sets = decoded_once(
-        {**what, "test_share": test_share},
-        lambda: _decode_folder(place, size, colour, test_share),
-    )
+
+    def decode() -> ImageSets:
+        decoded = _decode_folder(place, size, colour, test_share)
+        # They may have changed meanwhile: nothing is kept under a content that it is not of.
+        check_content(FOLDER, place, content)
+        return decoded
+
+    sets = decoded_once({**what, "test_share": test_share}, decode)
     return choose_images(
         FOLDER,
         sets,
@@ -103,13 +107,14 @@ def npz(
     """
     place = place_of(NPZ, name)
     check_content(NPZ, place, content)
-    if size is None:
-        sets = read_array_file(NPZ, place)
-    else:
-        sets = decoded_once(
-            {"source": "npz", "content": content, "size": size},
-            lambda: _resized_sets(read_array_file(NPZ, place), size),
-        )
+
+    def read() -> ImageSets:
+        arrays = read_array_file(NPZ, place)
+        check_content(NPZ, place, content)
+        return arrays if size is None else _resized_sets(arrays, size)
+
+    what = {"source": "npz", "content": content, "size": size}
+    sets = read() if size is None else decoded_once(what, read)
     return choose_images(
         NPZ,
         sets,

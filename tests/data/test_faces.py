@@ -12,6 +12,7 @@ from PIL import Image
 from marginbench.data import load_data, resolve_data_parameters
 from marginbench.data.content import _key_once
 from marginbench.data.people_lists import normalised
+from marginbench.data.pictures import decode_picture
 from marginbench.errors import UserError
 from tests.data.lfw_files import write_image, write_lfw
 from tests.data.record_files import (
@@ -282,6 +283,44 @@ def test_a_truncated_set_and_a_strange_property_are_named(root, with_bin):
     _key_once.cache_clear()
     with pytest.raises(UserError, match=rf"record 6 \(at byte {offsets[6]}\) is damaged: .*beyond"):
         load_data("faces", {"name": "ms1m", **BIN})
+
+
+@pytest.mark.parametrize("kind", ["records", "folder", "lfw"])
+def test_files_that_change_while_they_are_decoded_are_not_kept(
+    root, with_bin, lfw, tmp_path, monkeypatch, kind
+):
+    if kind == "records":
+        write_faces(root / "mine", [2, 3, 1])
+        file, target = root / "mine" / "train.rec", "marginbench.data.face_sets.decode_picture"
+    elif kind == "folder":
+        for person in range(2):
+            (root / "mine" / str(person)).mkdir(parents=True)
+            (root / "mine" / str(person) / "0.png").write_bytes(png(person))
+        file = root / "mine" / "1" / "0.png"
+        target = "marginbench.data.face_sets.decode_picture"
+    else:
+        write_faces(root / "mine", [2, 3, 1])
+        file = root / "lfw/lfw-deepfunneled/Set4_Person_1/Set4_Person_1_0001.jpg"
+        target = "marginbench.data.lfw_images.decode_picture"
+    verify = {"verify": ["lfw"], "size": 16} if kind == "lfw" else BIN
+    given = resolve_data_parameters("faces", {"name": "mine", **verify})
+
+    def touch_and_decode(*arguments, **options):
+        with file.open("ab") as stream:
+            stream.write(b"\0")
+        return decode_picture(*arguments, **options)
+
+    monkeypatch.setattr(target, touch_and_decode)
+    before = kept_arrays(tmp_path)
+    with pytest.raises(UserError, match="the files have changed since"):
+        load_data("faces", given)
+    whole = [path for path in kept_arrays(tmp_path) - before if np.load(path).ndim == 4]
+    # The other set's, which did not change, may be there.
+    assert len(whole) == (1 if kind != "lfw" else 0)
+
+
+def kept_arrays(tmp_path):
+    return set((tmp_path / "cache" / "decoded").glob("[!.]*.npy"))
 
 
 def test_few_people_are_chosen_and_only_they_are_decoded(root, with_bin, monkeypatch):

@@ -11,7 +11,9 @@ from PIL import Image
 
 from marginbench.cells import Schedule, make_cell, resolve_cell
 from marginbench.data import load_data, resolve_data_parameters
+from marginbench.data.array_files import read_array_file
 from marginbench.data.content import _key_once
+from marginbench.data.pictures import read_pictures
 from marginbench.errors import UserError
 from marginbench.grids import component
 
@@ -177,6 +179,42 @@ def test_files_of_one_size_and_time_are_told_apart(write_folder, root):
         _key_once.cache_clear()
         contents.append(resolve_data_parameters("folder", {"name": "link"})["content"])
     assert contents[0] != contents[1]
+
+
+def test_images_that_change_while_they_are_decoded_are_not_kept(
+    write_folder, tmp_path, monkeypatch
+):
+    place = write_folder()
+    given = resolve_data_parameters("folder", {"name": "mine"})
+    file = place / "train" / "ant" / "0.png"
+    before = file.read_bytes()
+
+    def change_and_read(*arguments, **options):
+        Image.new("RGB", (9, 7)).save(file)
+        return read_pictures(*arguments, **options)
+
+    monkeypatch.setattr("marginbench.data.own_images.read_pictures", change_and_read)
+    with pytest.raises(UserError, match="the files have changed since"):
+        load_data("folder", given)
+    monkeypatch.undo()
+    monkeypatch.setenv("MARGINBENCH_DATA", str(place.parent))
+    monkeypatch.setenv("MARGINBENCH_CACHE", str(tmp_path / "cache"))
+    file.write_bytes(before)
+    expected = np.asarray(Image.open(file)).transpose(2, 0, 1)
+    assert np.array_equal(load_data("folder", given).train_images[0], expected)
+
+
+def test_an_npz_that_changes_while_it_is_read_is_refused(root, arrays, monkeypatch):
+    np.savez(root / "x.npz", **arrays)
+    given = resolve_data_parameters("npz", {"name": "x.npz"})
+
+    def change_and_read(owner, path):
+        np.savez(path, **(arrays | {"x_train": 255 - arrays["x_train"]}))
+        return read_array_file(owner, path)
+
+    monkeypatch.setattr("marginbench.data.own_images.read_array_file", change_and_read)
+    with pytest.raises(UserError, match="the files have changed since"):
+        load_data("npz", given)
 
 
 def test_a_loop_of_links_is_named(write_folder):

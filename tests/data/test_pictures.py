@@ -10,6 +10,7 @@ import pytest
 from PIL import EpsImagePlugin, Image
 
 from marginbench.data import load_data
+from marginbench.data.content import content_key
 from marginbench.data.face_sets import Look, read_face_set
 from marginbench.data.pictures import MOST_PIXELS, decode_picture
 from marginbench.data.verification_bins import verification_bin
@@ -64,7 +65,8 @@ def test_a_class_folder_starts_no_program(ghostscript, write_folder):
 
 def test_a_record_starts_no_program(ghostscript, tmp_path):
     write_records(tmp_path, {1: image_record(0.0, encoded("PNG")), 2: image_record(1.0, EPS)})
-    faces = read_face_set("owner", tmp_path, "content", LOOK)
+    files = [(tmp_path / name, content_key(tmp_path / name)) for name in ("train.rec", "train.idx")]
+    faces = read_face_set("owner", tmp_path, files, LOOK)
     assert faces.decode(0).shape == (3, 8, 8)
     with pytest.raises(UserError, match=r"record 2 \(at byte \d+\) cannot be decoded"):
         faces.decode(1)
