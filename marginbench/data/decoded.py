@@ -7,9 +7,11 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 
 from marginbench.atomic_files import write_atomically
 from marginbench.data.places import cache_folder
@@ -17,6 +19,19 @@ from marginbench.data.splits import ImageSets
 
 FORMAT = 1
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+
+
+def decoded_file(what: dict[str, Any], suffix: str) -> Path:
+    """Where the decoded arrays of a description are kept.
+
+    Another version of Pillow may decode to other pixels, and so keeps its own.
+
+    Args:
+        what: everything that decides the arrays; plain values.
+        suffix: of the file.
+    """
+    text = json.dumps({"pillow": PIL.__version__, **what}, sort_keys=True)
+    return cache_folder() / "decoded" / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}{suffix}"
 
 
 def decoded_once(what: dict[str, Any], decode: Callable[[], ImageSets]) -> ImageSets:
@@ -30,8 +45,7 @@ def decoded_once(what: dict[str, Any], decode: Callable[[], ImageSets]) -> Image
         what: everything that decides the arrays; plain values, the content's hash among them.
         decode: makes them.
     """
-    text = json.dumps({"format": FORMAT, **what}, sort_keys=True)
-    path = cache_folder() / "decoded" / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.npz"
+    path = decoded_file({"format": FORMAT, **what}, ".npz")
     unreadable = contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
     with unreadable, np.load(path, allow_pickle=False) as file:
         names = tuple(str(name) for name in file["class_names"])

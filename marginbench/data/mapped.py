@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +13,7 @@ from typing import Any, BinaryIO, TypeVar
 import numpy as np
 
 from marginbench.atomic_files import write_atomically
-from marginbench.data.places import cache_folder
+from marginbench.data.decoded import decoded_file
 
 FORMAT = 1
 BLOCK = 256
@@ -43,8 +41,7 @@ def mapped_array(
         dtype: of the values.
         blocks: makes the array, in parts along its first axis.
     """
-    text = json.dumps({"mapped": FORMAT, **what}, sort_keys=True)
-    path = cache_folder() / "decoded" / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.npy"
+    path = decoded_file({"mapped": FORMAT, **what}, ".npy")
     found = _open(path, shape, dtype)
     if found is None:
         # An OSError here is the cache's: decoding names its own files in errors of its own.

@@ -72,6 +72,16 @@ def test_decoding_happens_once(write_folder, monkeypatch):
     assert torch.equal(first.test_images, second.test_images)
 
 
+def test_another_pillow_decodes_anew(write_folder, monkeypatch):
+    write_folder()
+    before = load_data("folder", {"name": "mine"}).train_images
+    monkeypatch.setattr("PIL.__version__", "0.1")
+    monkeypatch.setattr(
+        "marginbench.data.own_images.read_pictures", lambda *_, **__: 255 - read_pictures(*_, **__)
+    )
+    assert torch.equal(load_data("folder", {"name": "mine"}).train_images, 255 - before)
+
+
 def test_a_damaged_cache_is_made_again(write_folder, tmp_path):
     write_folder()
     first = load_data("folder", {"name": "mine"})
