@@ -106,9 +106,10 @@ def kept_digest(what: str, files: Iterable[Path], compute: Callable[[], str]) ->
             times = f"{state.st_size}\0{state.st_mtime_ns}\0{state.st_ctime_ns}"
             listing.update(b"\0" + os.fsencode(file) + f"\0{times}".encode())
         kept = cache_folder() / "content" / listing.hexdigest()[:32]
-        with contextlib.suppress(OSError):
+        # Anything but such digits is damaged, and made again.
+        with contextlib.suppress(OSError, ValueError):
             known = kept.read_text()
-            if len(known) == CONTENT_LENGTH:
+            if len(known) == CONTENT_LENGTH and bytes.fromhex(known).hex() == known:
                 return known
         key = compute()
     except OSError as error:

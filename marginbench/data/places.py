@@ -36,7 +36,7 @@ def place_of(owner: str, name: str, field: str = "name") -> Path:
         field: the parameter that gives the name, for messages.
 
     Raises:
-        UserError: the name leaves the root or is absolute, or nothing is there.
+        UserError: the name leaves the root or is absolute, nothing is there, or it cannot be told.
     """
     parts = PurePosixPath(name).parts
     if not parts or PurePosixPath(name).is_absolute() or ".." in parts or "~" in name:
@@ -46,7 +46,11 @@ def place_of(owner: str, name: str, field: str = "name") -> Path:
             "data can move without becoming other data"
         )
     place = data_root().joinpath(*parts)
-    if not place.exists():
+    try:
+        there = place.exists()
+    except OSError as error:
+        raise UserError(f"{owner}: {str(place)!r} cannot be read: {error.strerror}") from None
+    if not there:
         raise UserError(
             f"{owner}: {str(place)!r} does not exist; the {field} {name!r} is relative to the data "
             f"folder, which --data or {ROOT_VARIABLE} sets"

@@ -267,6 +267,21 @@ def test_names_that_leave_the_data_folder_are_refused(name):
         resolve_data_parameters("folder", {"name": name})
 
 
+def test_a_name_that_no_file_can_have_is_refused(root):
+    with pytest.raises(UserError, match=r"x' cannot be read: File name too long"):
+        resolve_data_parameters("folder", {"name": "x" * 300})
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff" * 16, b"not a hash, no!!", b"-00000000000000a"])
+def test_a_damaged_hash_is_made_again(write_folder, tmp_path, damage):
+    write_folder()
+    before = resolve_data_parameters("folder", {"name": "mine"})
+    (kept,) = (tmp_path / "cache" / "content").iterdir()
+    kept.write_bytes(damage)
+    _key_once.cache_clear()
+    assert resolve_data_parameters("folder", {"name": "mine"}) == before
+
+
 def test_folders_that_cannot_be_trained_on_are_refused(write_folder):
     place = write_folder()
     ask = {"name": "mine"}
