@@ -45,7 +45,8 @@ def folder(
 ) -> ImageData:
     """Image files, a folder a class: NAME/train/CLASS/* and NAME/test/CLASS/*, or NAME/CLASS/*.
 
-    Decoded once, then kept in the cache folder. Classes are numbered in the order of their names.
+    Decoded once, then kept in the cache folder. Classes are numbered in the order of their names;
+    symbolic links are followed.
 
     Args:
         name: of the folder, relative to the data folder.

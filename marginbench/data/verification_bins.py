@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from marginbench.data import VerificationPairs
+from marginbench.data.content import check_content
 from marginbench.data.mapped import in_blocks, mapped_array
 from marginbench.data.pictures import Colour, decode_picture
 from marginbench.data.plain_pickle import ALLOWED, RefusedPickle, read_plain_pickle
@@ -95,9 +96,12 @@ def verification_bin(
         size, colour, crop: see :func:`marginbench.data.pictures.decode_picture`.
 
     Raises:
-        UserError: see :func:`read_bin`; or an image that does not decode.
+        UserError: see :func:`read_bin`; or a file that has changed, or an image that does not
+            decode.
     """
     encoded = read_bin(owner, path)
+    # It may have changed since it was hashed.
+    check_content(owner, path, content)
 
     def decode(number: int) -> np.ndarray:
         return decode_picture(

@@ -75,9 +75,10 @@ def test_a_record_starts_no_program(ghostscript, tmp_path):
 
 def test_a_verification_set_starts_no_program(ghostscript, tmp_path):
     images = [encoded("PNG")] * 39 + [EPS]
-    (tmp_path / "lfw.bin").write_bytes(pickle.dumps((images, [True] * 20)))
+    file = tmp_path / "lfw.bin"
+    file.write_bytes(pickle.dumps((images, [True] * 20)))
     with pytest.raises(UserError, match=r"lfw.bin': image 39 cannot be decoded"):
-        verification_bin("owner", tmp_path / "lfw.bin", "content", size=8, colour="rgb", crop=None)
+        verification_bin("owner", file, content_key(file), size=8, colour="rgb", crop=None)
     assert not ghostscript.exists()
 
 

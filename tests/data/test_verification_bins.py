@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from marginbench.data.content import content_key
 from marginbench.data.plain_pickle import RefusedPickle, read_plain_pickle
 from marginbench.data.verification_bins import read_bin, verification_bin
 from marginbench.errors import UserError
@@ -93,7 +94,7 @@ def test_what_python_2_wrote_is_read(tmp_path, write, kind):
 def test_a_set_is_verified_in_ten_folds_of_consecutive_pairs(tmp_path):
     path = tmp_path / "agedb_30.bin"
     path.write_bytes(pickle.dumps((encoded(), SAME)))
-    pairs = verification_bin("owner", path, "key", **LOOK)
+    pairs = verification_bin("owner", path, content_key(path), **LOOK)
     assert pairs.name == "agedb_30"
     assert pairs.images.shape == (24, 3, 8, 8)
     assert pairs.images[:, 0, 0, 0].tolist() == list(range(24))
@@ -345,10 +346,19 @@ def test_files_and_images_that_cannot_be_read_are_named(tmp_path):
     images[5] = images[5][:40]
     path.write_bytes(pickle.dumps((images, SAME)))
     with pytest.raises(UserError, match=r"lfw.bin': image 5 cannot be decoded"):
-        verification_bin("owner", path, "key", **LOOK)
+        verification_bin("owner", path, content_key(path), **LOOK)
     path.write_bytes(pickle.dumps((encoded(), SAME))[:-200])
     with pytest.raises(UserError, match=r"lfw.bin' is refused: it holds"):
         read_bin("owner", path)
+
+
+def test_a_file_that_has_changed_is_refused(tmp_path):
+    path = tmp_path / "lfw.bin"
+    path.write_bytes(pickle.dumps((encoded(), SAME)))
+    content = content_key(path)
+    path.write_bytes(pickle.dumps((encoded()[::-1], SAME)))
+    with pytest.raises(UserError, match="the files have changed since"):
+        verification_bin("owner", path, content, **LOOK)
 
 
 def test_damaged_files_are_refused_or_read_and_nothing_else(tmp_path):
