@@ -80,7 +80,7 @@ def fashion_mnist(
 
 def _content(owner: str, dataset: str, class_names: tuple[str, ...]) -> str:
     folder = data_root() / dataset / "raw"
-    files = [_stored(folder / name) for name in FILES]
+    files = [folder / name if (folder / name).exists() else folder / f"{name}.gz" for name in FILES]
     return public_content(owner, files, lambda: _read_sets(owner, dataset, class_names))
 
 
@@ -113,11 +113,9 @@ def read_idx(owner: str, path: Path) -> np.ndarray:
     Raises:
         UserError: there is no such file, or it is damaged.
     """
-    stored = _stored(path)
+    zipped = path.with_name(path.name + ".gz")
     try:
-        content = stored.read_bytes()
-        if stored != path:
-            content = gzip.decompress(content)
+        content = path.read_bytes() if path.exists() else gzip.decompress(zipped.read_bytes())
     except FileNotFoundError:
         raise UserError(f"{owner}: {str(path)!r} does not exist, nor does it with '.gz'") from None
     except (OSError, EOFError, zlib.error) as error:
@@ -136,8 +134,3 @@ def read_idx(owner: str, path: Path) -> np.ndarray:
             f"tells of {expected:,}"
         )
     return data.reshape(shape)
-
-
-def _stored(path: Path) -> Path:
-    """Where an idx file is: under its name, or with ".gz" added."""
-    return path if path.exists() else path.with_name(path.name + ".gz")

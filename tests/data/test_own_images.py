@@ -1,7 +1,6 @@
 """A user's folder of images and npz file."""
 
 import multiprocessing
-import os
 import shutil
 
 import numpy as np
@@ -11,9 +10,7 @@ from PIL import Image
 
 from marginbench.cells import Schedule, make_cell, resolve_cell
 from marginbench.data import load_data, resolve_data_parameters
-from marginbench.data.array_files import read_array_file
 from marginbench.data.content import _key_once
-from marginbench.data.pictures import read_pictures
 from marginbench.errors import UserError
 from marginbench.grids import component
 
@@ -70,16 +67,6 @@ def test_decoding_happens_once(write_folder, monkeypatch):
     second = load_data("folder", {"name": "mine", "size": 8, "train_count": 4})
     assert second.train_images.shape == (4, 3, 8, 8)
     assert torch.equal(first.test_images, second.test_images)
-
-
-def test_another_pillow_decodes_anew(write_folder, monkeypatch):
-    write_folder()
-    before = load_data("folder", {"name": "mine"}).train_images
-    monkeypatch.setattr("PIL.__version__", "0.1")
-    monkeypatch.setattr(
-        "marginbench.data.own_images.read_pictures", lambda *_, **__: 255 - read_pictures(*_, **__)
-    )
-    assert torch.equal(load_data("folder", {"name": "mine"}).train_images, 255 - before)
 
 
 def test_a_damaged_cache_is_made_again(write_folder, tmp_path):
@@ -141,145 +128,10 @@ def test_a_cell_with_its_content_needs_no_data_until_it_runs(write_folder):
         load_data("folder", {"name": "mine", "content": "0" * 16})
 
 
-def linked(root, name, place):
-    """A folder of links to the class folders of another one."""
-    for split in ("train", "test"):
-        (root / name / split).mkdir(parents=True)
-        for class_name in ("ant", "bee"):
-            (root / name / split / class_name).symlink_to(place / split / class_name)
-
-
-def test_linked_class_folders_are_hashed_as_they_are_read(write_folder, root):
-    first, second = write_folder("first"), write_folder("second")
-    for path in second.rglob("*.png"):
-        Image.new("RGB", (9, 7), (10, 20, 30)).save(path)
-    linked(root, "a", first)
-    linked(root, "b", second)
-    contents = {n: resolve_data_parameters("folder", {"name": n})["content"] for n in ("a", "b")}
-    assert contents["a"] != contents["b"]
-    # Links to the same images are the same images.
-    assert contents["a"] == resolve_data_parameters("folder", {"name": "first"})["content"]
-    images = {name: load_data("folder", {"name": name}).train_images for name in ("a", "b")}
-    assert torch.equal(images["a"], load_data("folder", {"name": "first"}).train_images)
-    assert torch.equal(images["b"], load_data("folder", {"name": "second"}).train_images)
-    assert not torch.equal(images["a"], images["b"])
-
-
-def test_images_that_change_behind_a_link_are_noticed(write_folder, root):
-    place = write_folder("first")
-    linked(root, "a", place)
-    given = resolve_data_parameters("folder", {"name": "a"})
-    Image.new("RGB", (9, 7)).save(place / "test" / "bee" / "3.png")
-    with pytest.raises(UserError, match="the files have changed since"):
-        load_data("folder", given)
-
-
-def test_files_of_one_size_and_time_are_told_apart(write_folder, root):
-    contents = []
-    for colour in (0, 255):
-        name = f"colour {colour}"
-        place = write_folder(name)
-        for path in place.rglob("*.png"):
-            path.unlink()
-            Image.new("L", (9, 7), colour).save(path.with_suffix(".pgm"))
-            # As an archive unpacks them.
-            os.utime(path.with_suffix(".pgm"), ns=(10**18, 10**18))
-        (root / "link").unlink(missing_ok=True)
-        (root / "link").symlink_to(place)
-        _key_once.cache_clear()
-        contents.append(resolve_data_parameters("folder", {"name": "link"})["content"])
-    assert contents[0] != contents[1]
-
-
-def test_images_that_change_while_they_are_decoded_are_not_kept(
-    write_folder, tmp_path, monkeypatch
-):
-    place = write_folder()
-    given = resolve_data_parameters("folder", {"name": "mine"})
-    file = place / "train" / "ant" / "0.png"
-    before = file.read_bytes()
-
-    def change_and_read(*arguments, **options):
-        Image.new("RGB", (9, 7)).save(file)
-        return read_pictures(*arguments, **options)
-
-    monkeypatch.setattr("marginbench.data.own_images.read_pictures", change_and_read)
-    with pytest.raises(UserError, match="the files have changed since"):
-        load_data("folder", given)
-    monkeypatch.undo()
-    monkeypatch.setenv("MARGINBENCH_DATA", str(place.parent))
-    monkeypatch.setenv("MARGINBENCH_CACHE", str(tmp_path / "cache"))
-    file.write_bytes(before)
-    expected = np.asarray(Image.open(file)).transpose(2, 0, 1)
-    assert np.array_equal(load_data("folder", given).train_images[0], expected)
-
-
-def test_an_npz_that_changes_while_it_is_read_is_refused(root, arrays, monkeypatch):
-    np.savez(root / "x.npz", **arrays)
-    given = resolve_data_parameters("npz", {"name": "x.npz"})
-
-    def change_and_read(owner, path):
-        np.savez(path, **(arrays | {"x_train": 255 - arrays["x_train"]}))
-        return read_array_file(owner, path)
-
-    monkeypatch.setattr("marginbench.data.own_images.read_array_file", change_and_read)
-    with pytest.raises(UserError, match="the files have changed since"):
-        load_data("npz", given)
-
-
-def test_a_loop_of_links_is_named(write_folder):
-    place = write_folder()
-    (place / "train" / "ant" / "again").symlink_to(place / "train")
-    with pytest.raises(UserError, match=r"train/ant/again' is a link to a folder that it lies in"):
-        load_data("folder", {"name": "mine"})
-    (place / "train" / "ant" / "again").unlink()
-    (place / "train" / "ant" / "itself").symlink_to("itself")
-    with pytest.raises(UserError, match=r"train/ant/itself' cannot be read: Too many levels"):
-        load_data("folder", {"name": "mine"})
-
-
-@pytest.mark.parametrize("source", ["folder", "npz"])
-def test_a_folder_without_images_is_refused(root, source):
-    (root / "mine" / "train" / "ant").mkdir(parents=True)
-    (root / "mine" / "train" / "ant" / "x.txt").write_text("no image")
-    with pytest.raises(UserError, match=r"mine' has no image file; allowed: .*\.png"):
-        resolve_data_parameters(source, {"name": "mine"})
-
-
-def test_a_file_in_place_of_a_folder_is_refused(root):
-    (root / "mine").write_text("no folder")
-    with pytest.raises(UserError, match=r"mine' cannot be read: Not a directory"):
-        load_data("folder", {"name": "mine", "test_share": 0.5})
-
-
-def test_names_that_are_no_utf8_are_hashed(write_folder):
-    place = write_folder()
-    before = resolve_data_parameters("folder", {"name": "mine"})["content"]
-    (place / "train" / "ant" / "0.png").rename(place / "train" / "ant" / "\udcff.png")
-    _key_once.cache_clear()
-    assert resolve_data_parameters("folder", {"name": "mine"})["content"] != before
-    assert load_data("folder", {"name": "mine"}).num_classes == 2
-
-
 @pytest.mark.parametrize("name", ["/etc", "../x", "a/../../x", "", "~/x"])
 def test_names_that_leave_the_data_folder_are_refused(name):
     with pytest.raises(UserError, match="relative to the data folder"):
         resolve_data_parameters("folder", {"name": name})
-
-
-def test_a_name_that_no_file_can_have_is_refused(root):
-    with pytest.raises(UserError, match=r"x' cannot be read: File name too long"):
-        resolve_data_parameters("folder", {"name": "x" * 300})
-
-
-@pytest.mark.parametrize("damage", [b"", b"\xff" * 16, b"not a hash, no!!", b"-00000000000000a"])
-def test_a_damaged_hash_is_made_again(write_folder, tmp_path, damage):
-    write_folder()
-    before = resolve_data_parameters("folder", {"name": "mine"})
-    (kept,) = (tmp_path / "cache" / "content").iterdir()
-    kept.write_bytes(damage)
-    _key_once.cache_clear()
-    assert resolve_data_parameters("folder", {"name": "mine"}) == before
 
 
 def test_folders_that_cannot_be_trained_on_are_refused(write_folder):

@@ -1,16 +1,12 @@
 """MNIST, Fashion-MNIST and CIFAR from small files in the published formats."""
 
-import gzip
-import os
 import pickle
-import shutil
 
 import numpy as np
 import pytest
 import torch
 
-from marginbench.cells import Component
-from marginbench.data import data_content, load_data
+from marginbench.data import load_data
 from marginbench.data.downloads import fetch
 from marginbench.errors import UserError
 
@@ -136,74 +132,6 @@ def test_cifar_is_the_same_from_pickles_and_from_npz(root, write_cifar100, cifar
     labels = {image.tobytes(): y for image, y in zip(*cifar_arrays[:2], strict=True)}
     for image, label in zip(from_npz.train_images, from_npz.train_labels, strict=True):
         assert labels[image.permute(1, 2, 0).contiguous().numpy().tobytes()] == label
-
-
-def content(name):
-    return data_content(Component(name=name))
-
-
-def test_content_is_of_the_images_and_labels_however_they_are_stored(
-    root, write_mnist, write_cifar100, cifar_arrays
-):
-    folder, _ = write_mnist()
-    mnist = content("mnist")
-    assert len(mnist) == 16
-    for path in list(folder.iterdir()):
-        path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
-        path.unlink()
-    assert content("mnist") == mnist
-    pickles = write_cifar100()
-    cifar = content("cifar100")
-    shutil.rmtree(pickles)
-    names = ("x_train", "y_train", "x_test", "y_test")
-    np.savez(root / "cifar100.npz", **dict(zip(names, cifar_arrays, strict=True)))
-    assert content("cifar100") == cifar != mnist
-
-
-def test_content_that_changes_is_told(root, write_mnist, write_cifar100):
-    folder, _ = write_mnist()
-    found = {content("mnist")}
-    for name, byte in (("train-images-idx3-ubyte", -1), ("t10k-labels-idx1-ubyte", 9)):
-        path = folder / name
-        times = (path.stat().st_atime_ns, path.stat().st_mtime_ns)
-        changed = bytearray(path.read_bytes())
-        changed[byte] ^= 1
-        path.write_bytes(changed)
-        # As a copy that keeps times, of the same size.
-        os.utime(path, ns=times)
-        found.add(content("mnist"))
-    assert len(found) == 3
-    pickles = write_cifar100()
-    before = content("cifar100")
-    train = pickle.loads((pickles / "train").read_bytes())
-    train[b"fine_labels"][:2] = reversed(train[b"fine_labels"][:2])
-    (pickles / "train").write_bytes(pickle.dumps(train, protocol=2))
-    assert content("cifar100") != before
-
-
-def test_content_is_read_once(write_mnist, monkeypatch):
-    write_mnist()
-    before = content("mnist")
-    monkeypatch.setattr("marginbench.data.mnist._read_sets", None)
-    assert content("mnist") == before
-
-
-def test_content_of_what_is_not_there_is_not_known_and_damage_is_an_error(write_mnist):
-    assert content("mnist") == content("cifar10") == content("cifar100") == ""
-    folder, _ = write_mnist()
-    path = folder / "t10k-images-idx3-ubyte"
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(UserError, match="t10k-images-idx3-ubyte' is damaged"):
-        content("mnist")
-    path.unlink()
-    assert content("mnist") == ""
-    with pytest.raises(UserError, match="unknown data source 'minst'"):
-        content("minst")
-
-
-def test_content_among_the_parameters_is_that_one():
-    data = Component(name="folder", parameters={"name": "gone", "content": "0123456789abcdef"})
-    assert data_content(data) == "0123456789abcdef"
 
 
 def test_a_pickle_that_would_run_code_is_refused(write_cifar100, tmp_path):
