@@ -10,11 +10,14 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from marginbench.glances import glance
 from marginbench.lease import this_host
 from marginbench.slurm_commands import QueuedJob, SlurmHere
-from marginbench.submissions import COMPLAINT, Submission, local_job_lives
+from marginbench.store import FINISHED, RunFolder
+from marginbench.submissions import COMPLAINT, Array, Submission, local_job_lives
 
 # As long as a job may wait in a busy queue before it starts; a cell that is trained is found
 # running by its lease, whatever is known of its job.
@@ -23,23 +26,35 @@ STALE_DAYS = 14
 
 @dataclass(frozen=True)
 class Job:
-    """The last job that a cell was given to.
+    """A job that cells were given to.
 
     Attributes:
         id: the job's.
-        submission: whose it is.
+        array: whose it is, as submitted.
+        index: of the job in the array.
         queued: what the queue says of it; None if it is not there.
         alive: whether it is in the queue, or a process of this machine.
-        cells: how many it holds.
-        owner: of a local process, which one it is.
     """
 
     id: str
-    submission: Submission
+    array: Array
+    index: int
     queued: QueuedJob | None
     alive: bool
-    cells: int
-    owner: dict[str, Any] | None
+
+    @property
+    def submission(self) -> Submission:
+        return self.array.submission
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of all the cells that it was given."""
+        return self.array.jobs[self.index]
+
+    @property
+    def owner(self) -> dict[str, Any] | None:
+        """Of a local process, which one it is."""
+        return self.array.owner[self.index] if self.array.owner else None
 
     def elsewhere(self, slurm: SlurmHere) -> str:
         """Who would know of a job that is not seen from here, "cluster NAME"; else ""."""
@@ -77,8 +92,8 @@ class Job:
         return f"job {self.id} is gone and has written nothing"
 
 
-def last_jobs(made: list[Submission], queue: list[QueuedJob]) -> dict[str, Job]:
-    """The last job of each cell, by the cell's key.
+def all_jobs(made: list[Submission], queue: list[QueuedJob]) -> list[Job]:
+    """The jobs of all submissions, those that have ended too, the oldest first.
 
     Args:
         made: submissions, the oldest first.
@@ -88,23 +103,58 @@ def last_jobs(made: list[Submission], queue: list[QueuedJob]) -> dict[str, Job]:
     for queued in queue:
         index = queued.job.partition("_")[2]
         by_comment[queued.comment][int(index or 0)] = queued
-    jobs = {}
-    for submission in made:
-        for array in submission.arrays():
-            there = by_comment.get(array.comment, {})
-            for index, keys in enumerate(array.jobs):
-                queued = there.get(index)
-                alive = queued is not None
-                owner = array.owner[index] if array.owner else None
-                if owner is not None:
-                    alive = local_job_lives(owner)
-                if array.ids:
-                    name = array.ids[index]
-                elif queued is not None:
-                    name = queued.job
-                else:
-                    # Planned, but SLURM never got it.
-                    continue
-                job = Job(name, submission, queued, alive, len(keys), owner)
-                jobs.update(dict.fromkeys(keys, job))
+    jobs = []
+    for array in (array for submission in made for array in submission.arrays()):
+        there = by_comment.get(array.comment, {})
+        for index in range(len(array.jobs)):
+            queued = there.get(index)
+            alive = local_job_lives(array.owner[index]) if array.owner else queued is not None
+            if array.ids:
+                name = array.ids[index]
+            elif queued is not None:
+                name = queued.job
+            else:
+                # Planned, but SLURM never got it.
+                continue
+            jobs.append(Job(name, array, index, queued, alive))
     return jobs
+
+
+def last_jobs(jobs: list[Job]) -> dict[str, Job]:
+    """The last job of each cell, by the cell's key; jobs the oldest first."""
+    return {key: job for job in jobs for key in job.keys}
+
+
+def jobs_of_only(jobs: list[Job], keys: set[str]) -> list[str]:
+    """The ids of the jobs in the queue that have nothing to do but these cells.
+
+    The arrays as submitted decide, whatever cells are being looked at: a job that also holds
+    another cell is left out, unless that cell is finished or was cancelled before. Of an array
+    all of whose jobs hold none but these cells, there is the array's one id.
+
+    Args:
+        jobs: see :func:`all_jobs`.
+        keys: of the cells.
+    """
+    by_array: dict[Path, list[Job]] = defaultdict(list)
+    for job in jobs:
+        if not keys.isdisjoint(job.keys):
+            by_array[job.array.path].append(job)
+    ids = []
+    for members in by_array.values():
+        array = members[0].array
+        marked = keys | array.submission.cancelled()
+        if len(members) == len(array.jobs) and all(marked.issuperset(job.keys) for job in members):
+            ids += [members[0].id.partition("_")[0]] if any(job.queued for job in members) else []
+            continue
+        ids += [job.id for job in members if job.queued and _all_over(job, marked)]
+    return ids
+
+
+def _all_over(job: Job, marked: set[str]) -> bool:
+    """Whether none of a job's cells is left to be trained, but for the marked ones."""
+    if marked.issuperset(job.keys):
+        return True
+    cells = job.submission.cells(job.array.number, job.index)
+    folders = [RunFolder(job.submission.suite_folder, cell) for cell in cells]
+    return all(glance(one).state in FINISHED for one in folders if one.key not in marked)

@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from marginbench import tries
-from marginbench.cell_jobs import STALE_DAYS, Job, last_jobs
+from marginbench.cell_jobs import STALE_DAYS, Job, all_jobs, last_jobs
 from marginbench.errors import UserError
 from marginbench.glances import glance
 from marginbench.slurm_commands import (
@@ -82,12 +82,14 @@ class Overview:
 
     Attributes:
         cells: in the suite's order.
+        jobs: all that were ever submitted, whatever cells they hold, the oldest first.
         submissions: all there are, the oldest first.
         trouble: why the queue could not be asked, or "".
         thorough: whether the files of each cell were read whole.
     """
 
     cells: list[CellPlace]
+    jobs: list[Job]
     submissions: list[Submission]
     trouble: str
     thorough: bool
@@ -109,7 +111,8 @@ def look(suite_run: SuiteRun, slurm: SlurmHere | None = None) -> Overview:
             queue = queued_jobs(job_name(suite_run.suite.name))
         except UserError as error:
             trouble = str(error)
-    jobs = last_jobs(made, queue)
+    jobs = all_jobs(made, queue)
+    last = last_jobs(jobs)
     cancelled = {submission.path.name: submission.cancelled() for submission in made}
     there = _folders(suite_run.folder)
     thorough = len(suite_run.runs) <= THOROUGH_CELLS
@@ -119,10 +122,10 @@ def look(suite_run: SuiteRun, slurm: SlurmHere | None = None) -> Overview:
         status = CellStatus(State.NOT_STARTED)
         if exists:
             status = folder.status() if thorough else glance(folder)
-        job = jobs.get(folder.key)
+        job = last.get(folder.key)
         off = job is not None and folder.key in cancelled[job.submission.path.name]
         cells.append(_place(folder, status, job, slurm, off, bool(made), bool(trouble)))
-    return Overview(cells, made, trouble, thorough)
+    return Overview(cells, jobs, made, trouble, thorough)
 
 
 def _place(
@@ -189,7 +192,7 @@ def _in_queue(
         if same:
             return CellPlace(folder, Place.REQUEUED, status, job, told, restarts + 1)
         return CellPlace(folder, Place.PENDING, status, job, told)
-    if queued is not None and job.cells == 1:
+    if queued is not None and len(job.keys) == 1:
         told += f" on {queued.node}" if queued.node else ""
         return CellPlace(folder, Place.STARTING, status, job, told, restarts)
     return CellPlace(folder, Place.PENDING, status, job, f"{told}: behind its job's others")

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import difflib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
+from marginbench.cell_jobs import jobs_of_only
 from marginbench.cell_places import IN_QUEUE, CellPlace, Overview, Place, look
 from marginbench.errors import UserError
 from marginbench.live_display import make_console
-from marginbench.slurm_commands import cancel_jobs
+from marginbench.slurm_commands import SlurmHere, cancel_jobs
 from marginbench.suite_runs import open_suite
 from marginbench.wording import count
 
 MIN_KEY = 4
 _ACTIVE = (*IN_QUEUE, Place.ELSEWHERE, Place.RUNNING)
-_HELD = (*_ACTIVE, Place.CANCELLED)
 
 
 def cancel(
@@ -50,19 +50,18 @@ def cancel(
     suite_run = open_suite(
         suite, runs, seeds=seeds, profile=size, only=only, more_heads=more_heads, light=True
     )
-    overview = look(suite_run)
+    slurm = SlurmHere()
+    overview = look(suite_run, slurm)
     if overview.trouble:
         raise UserError(f"what is in the queue cannot be known: {overview.trouble}")
     chosen = [find_cell(overview, name) for name in names] or overview.cells
     active = [cell for cell in chosen if cell.place in _ACTIVE and _obeys(cell)]
-    marks: dict[Path, list[str]] = defaultdict(list)
-    for cell in active:
-        marks[cell.job.submission.path].append(cell.folder.key)
-    by_path = {submission.path: submission for submission in overview.submissions}
-    for path, keys in marks.items():
-        by_path[path].cancel(keys)
-    # A job whose other cells go on is left alone: it sees the mark.
-    cancel_jobs(_whole_jobs(overview, {cell.folder.key for cell in chosen}))
+    keys = {cell.folder.key for cell in active}
+    for job in overview.jobs:
+        if not keys.isdisjoint(job.keys) and (job.alive or job.elsewhere(slurm)):
+            job.submission.cancel(keys.intersection(job.keys))
+    # A job whose other cells go on is left alone: it sees the marks.
+    cancel_jobs(jobs_of_only(overview.jobs, {cell.folder.key for cell in chosen}))
     console = make_console()
     console.print(f"cancelled {count(len(active), 'cell')}", highlight=False)
     for name, number in Counter(cell.elsewhere for cell in active if cell.elsewhere).items():
@@ -153,25 +152,3 @@ def find_cell(overview: Overview, name: str) -> CellPlace:
         f"unknown cell {name!r}; allowed: a folder's name or key, as `status` prints them"
         + (f"; did you mean {' or '.join(close)}?" if close else "")
     )
-
-
-def _whole_jobs(overview: Overview, keys: set[str]) -> list[str]:
-    """The SLURM jobs that have no other active cell than these; of a whole array, its one id.
-
-    Cells that were marked before, from another cluster perhaps, count as if they were among these.
-    """
-    cells: dict[str, list[CellPlace]] = defaultdict(list)
-    for cell in overview.cells:
-        if cell.job is not None and cell.job.queued is not None and cell.place in _HELD:
-            cells[cell.job.id].append(cell)
-    whole: dict[str, list[str]] = defaultdict(list)
-    alive: dict[str, int] = defaultdict(int)
-    for job, held in cells.items():
-        array = job.partition("_")[0]
-        alive[array] += 1
-        if all(cell.folder.key in keys or cell.place == Place.CANCELLED for cell in held):
-            whole[array].append(job)
-    ids = []
-    for array, jobs in whole.items():
-        ids += [array] if len(jobs) == alive[array] else jobs
-    return ids

@@ -13,7 +13,7 @@ import json
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -56,6 +56,11 @@ class Array:
     def comment(self) -> str:
         """What is written on the array in SLURM, to find it again whatever happens."""
         return f"{COMMENT} {self.submission.path.name} {self.number}"
+
+    @property
+    def path(self) -> Path:
+        """Where it is written down."""
+        return self.submission.path / f"array-{self.number:03d}.json"
 
 
 class Submission:
@@ -189,7 +194,7 @@ class Submission:
         except (OSError, StopIteration, ValueError) as error:
             raise DamagedFile(path, f"job {index} cannot be read ({error!r})") from None
 
-    def cancel(self, keys: Sequence[str]) -> None:
+    def cancel(self, keys: Iterable[str]) -> None:
         """Ask the jobs to train these cells no more; a running one writes its checkpoint."""
         for key in keys:
             (self.path / "cancelled" / key).touch()
@@ -213,8 +218,7 @@ class Submission:
 
     def _write(self, array: Array) -> None:
         content = {"jobs": array.jobs, "ids": array.ids, "owner": array.owner}
-        path = self.path / f"array-{array.number:03d}.json"
-        write_text_atomically(path, json.dumps(content) + "\n")
+        write_text_atomically(array.path, json.dumps(content) + "\n")
 
     def _cells_file(self, array: int) -> Path:
         return self.path / f"array-{array:03d}.cells.jsonl"

@@ -14,7 +14,7 @@ from marginbench.code_version import changes, code_version
 from marginbench.errors import UserError
 from marginbench.lease import this_host
 from marginbench.slurm_commands import parse_limits, parse_queue
-from marginbench.submissions import Submission
+from marginbench.submissions import Array, Submission
 
 
 @given(
@@ -103,8 +103,9 @@ class Slurm:
 )
 def test_who_would_know_of_a_job(submitted_on, owner, here, expected, tmp_path):
     made = Submission.create(tmp_path, make_settings(), submitted_on, [], {})
-    assert Job("7", made, None, False, 1, owner).elsewhere(Slurm(here)) == expected
-    assert Job("7", made, None, True, 1, owner).elsewhere(Slurm(here)) == ""
+    array = Array(made, 0, [["key"]], ["7"], [owner] if owner else [])
+    assert Job("7", array, 0, None, False).elsewhere(Slurm(here)) == expected
+    assert Job("7", array, 0, None, True).elsewhere(Slurm(here)) == ""
 
 
 class Cell:
