@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -48,9 +48,12 @@ class Place(StrEnum):
     NOT_STARTED = "not started"
 
 
+LEFT = "left the suite"
 # Up to so many cells, the files of finished ones are read whole, to find damage.
 THOROUGH_CELLS = 500
 IN_QUEUE = (Place.STARTING, Place.PENDING, Place.REQUEUED)
+# What may still change without a further command.
+ACTIVE = (*IN_QUEUE, Place.RUNNING, Place.ELSEWHERE)
 
 
 @dataclass(frozen=True)
@@ -81,18 +84,31 @@ class Overview:
     """All cells of a suite at one moment.
 
     Attributes:
-        cells: in the suite's order.
+        asked: those asked for, in the suite's order.
+        further, left: submitted besides, as :class:`marginbench.suite_runs.SuiteRun` has them.
         jobs: all that were ever submitted, whatever cells they hold, the oldest first.
         submissions: all there are, the oldest first.
         trouble: why the queue could not be asked, or "".
         thorough: whether the files of each cell were read whole.
     """
 
-    cells: list[CellPlace]
+    asked: list[CellPlace]
+    further: list[CellPlace]
+    left: list[CellPlace]
     jobs: list[Job]
     submissions: list[Submission]
     trouble: str
     thorough: bool
+
+    @property
+    def cells(self) -> list[CellPlace]:
+        """The suite's: those asked for, and those of further seeds that were submitted."""
+        return self.asked + self.further
+
+    @property
+    def known(self) -> list[CellPlace]:
+        """The suite's, and those that have left it."""
+        return self.cells + self.left
 
 
 def look(suite_run: SuiteRun, slurm: SlurmHere | None = None) -> Overview:
@@ -115,17 +131,21 @@ def look(suite_run: SuiteRun, slurm: SlurmHere | None = None) -> Overview:
     last = last_jobs(jobs)
     cancelled = {submission.path.name: submission.cancelled() for submission in made}
     there = _folders(suite_run.folder)
-    thorough = len(suite_run.runs) <= THOROUGH_CELLS
-    cells = []
-    for folder in suite_run.runs:
+    parts = (suite_run.runs, suite_run.further, suite_run.left)
+    thorough = sum(map(len, parts)) <= THOROUGH_CELLS
+
+    def place(folder: RunFolder) -> CellPlace:
         exists = folder.path.name in there
         status = CellStatus(State.NOT_STARTED)
         if exists:
             status = folder.status() if thorough else glance(folder)
         job = last.get(folder.key)
         off = job is not None and folder.key in cancelled[job.submission.path.name]
-        cells.append(_place(folder, status, job, slurm, off, bool(made), bool(trouble)))
-    return Overview(cells, jobs, made, trouble, thorough)
+        return _place(folder, status, job, slurm, off, bool(made), bool(trouble))
+
+    asked, further, left = ([place(folder) for folder in part] for part in parts)
+    left = [replace(cell, note=f"{LEFT}, {cell.note}".removesuffix(", ")) for cell in left]
+    return Overview(asked, further, left, jobs, made, trouble, thorough)
 
 
 def _place(
@@ -204,6 +224,22 @@ def _folders(suite_folder: Path) -> set[str]:
             return {entry.name for entry in entries}
     except FileNotFoundError:
         return set()
+
+
+def told_left(overview: Overview) -> list[str]:
+    """Of cells that were submitted and have left the suite: where they stand, and what may be done.
+
+    What has ended is only counted.
+    """
+    if not overview.left:
+        return []
+    places = Counter(cell.place for cell in overview.left)
+    told = ", ".join(f"{places[place]} {place}" for place in Place if places[place])
+    number = count(len(overview.left), "cell")
+    line = f"{LEFT} since submission, or came by --head: {number}: {told}"
+    if any(places[place] for place in ACTIVE):
+        line += "; `cancel` with their names, which `status` lists, ends them"
+    return [line]
 
 
 def told_elsewhere(overview: Overview) -> list[str]:

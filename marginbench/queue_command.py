@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
+from rich.markup import escape
 
 from marginbench.cell_jobs import jobs_of_only
-from marginbench.cell_places import IN_QUEUE, CellPlace, Overview, Place, look
+from marginbench.cell_places import ACTIVE, CellPlace, Overview, Place, look
 from marginbench.errors import UserError
 from marginbench.live_display import make_console
 from marginbench.slurm_commands import SlurmHere, cancel_jobs
@@ -18,7 +19,6 @@ from marginbench.suite_runs import open_suite
 from marginbench.wording import count
 
 MIN_KEY = 4
-_ACTIVE = (*IN_QUEUE, Place.ELSEWHERE, Place.RUNNING)
 
 
 def cancel(
@@ -33,13 +33,16 @@ def cancel(
 ) -> int:
     """Take cells out of the queue; those that run write their checkpoint and stop.
 
+    Without seeds and heads given, these are all cells that were ever submitted: those of further
+    seeds, and those that have left the suite, too. A job that also holds other cells goes on.
+
     Cells that another cluster got are marked: its jobs train them no more, and end where that was
     all they had to do.
 
     Args:
         suite, runs, seeds, size, only, more_heads: as for
             :func:`marginbench.suite_runs.open_suite`; size is its profile.
-        names: of cells, see :func:`find_cell`; none for all.
+        names: of cells, see :func:`find_cell`; none for all of these seeds and heads.
 
     Returns:
         Exit status: 0.
@@ -48,14 +51,21 @@ def cancel(
         UserError: an unknown suite or cell, or the queue cannot be asked.
     """
     suite_run = open_suite(
-        suite, runs, seeds=seeds, profile=size, only=only, more_heads=more_heads, light=True
+        suite,
+        runs,
+        seeds=seeds,
+        profile=size,
+        only=only,
+        more_heads=more_heads,
+        light=True,
+        submitted=True,
     )
     slurm = SlurmHere()
     overview = look(suite_run, slurm)
     if overview.trouble:
         raise UserError(f"what is in the queue cannot be known: {overview.trouble}")
-    chosen = [find_cell(overview, name) for name in names] or overview.cells
-    active = [cell for cell in chosen if cell.place in _ACTIVE and _obeys(cell)]
+    chosen = [find_cell(overview, name) for name in names] or overview.known
+    active = [cell for cell in chosen if cell.place in ACTIVE and _obeys(cell)]
     keys = {cell.folder.key for cell in active}
     for job in overview.jobs:
         if not keys.isdisjoint(job.keys) and (job.alive or job.elsewhere(slurm)):
@@ -69,6 +79,10 @@ def cancel(
             f"  {number} of them given to {name}: its jobs end as soon as they see it; "
             "`cancel` there takes waiting ones out of the queue",
             highlight=False,
+        )
+    for line in suite_run.unread:
+        console.print(
+            f"[yellow]note[/]: not cancelled, since not known: {escape(line)}", highlight=False
         )
     others = sum(cell.place == Place.RUNNING and not _obeys(cell) for cell in chosen)
     if others:
@@ -108,7 +122,14 @@ def show_logs(
         UserError: an unknown suite or cell.
     """
     suite_run = open_suite(
-        suite, runs, seeds=seeds, profile=size, only=only, more_heads=more_heads, light=True
+        suite,
+        runs,
+        seeds=seeds,
+        profile=size,
+        only=only,
+        more_heads=more_heads,
+        light=True,
+        submitted=True,
     )
     cell = find_cell(look(suite_run), name)
     files = [cell.folder.log]
@@ -132,16 +153,20 @@ def show_logs(
 def find_cell(overview: Overview, name: str) -> CellPlace:
     """The cell of a name: its folder's name, its key, or the first characters of its key.
 
+    A folder's name without the key is that of the suite's own cell, or else of one that has left.
+
     Raises:
         UserError: there is none, or more than one.
     """
-    by_name = {cell.folder.path.name: cell for cell in overview.cells}
+    by_name = {cell.folder.path.name: cell for cell in overview.known}
     folder = Path(name).name
     if folder in by_name:
         return by_name[folder]
-    found = [
-        cell for cell in overview.cells if len(name) >= MIN_KEY and cell.folder.key.startswith(name)
-    ] or [cell for cell in overview.cells if cell.folder.cell.slug == name]
+    found = (
+        [c for c in overview.known if len(name) >= MIN_KEY and c.folder.key.startswith(name)]
+        or [cell for cell in overview.cells if cell.folder.cell.slug == name]
+        or [cell for cell in overview.left if cell.folder.cell.slug == name]
+    )
     if len(found) == 1:
         return found[0]
     if found:

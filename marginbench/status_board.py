@@ -14,12 +14,13 @@ from rich.text import Text
 
 from marginbench import tries
 from marginbench.cell_places import (
-    IN_QUEUE,
+    ACTIVE,
     CellPlace,
     Overview,
     Place,
     look,
     told_elsewhere,
+    told_left,
 )
 from marginbench.code_version import changes, code_version
 from marginbench.live_display import make_console
@@ -41,7 +42,6 @@ STYLES = {
     Place.LOST: "red",
 }
 BAD = (Place.FAILED, Place.DAMAGED, Place.LOST)
-_UNDECIDED = (*IN_QUEUE, Place.RUNNING, Place.ELSEWHERE)
 # Of thousands of cells, these come first.
 _WORTH_TELLING = (*BAD, Place.RUNNING, Place.STARTING, Place.REQUEUED, Place.STOPPED)
 
@@ -73,7 +73,14 @@ def show_status(
     """
     console = make_console()
     suite_run = open_suite(
-        suite, runs, seeds=seeds, profile=size, only=only, more_heads=more_heads, light=True
+        suite,
+        runs,
+        seeds=seeds,
+        profile=size,
+        only=only,
+        more_heads=more_heads,
+        light=True,
+        submitted=True,
     )
     overview = look(suite_run)
     if watch is None:
@@ -84,8 +91,11 @@ def show_status(
 
 
 def board(suite_run: SuiteRun, overview: Overview, every_cell: bool = False) -> RenderableType:
-    """An overview for the terminal: a table of cells, the counts, and what else is to be told."""
-    shown = overview.cells
+    """An overview for the terminal: a table of cells, the counts, and what else is to be told.
+
+    Of cells that have left the suite, those that wait or run are in the table.
+    """
+    shown = overview.cells + [cell for cell in overview.left if cell.place in ACTIVE]
     left_out = 0
     if len(shown) > MANY and not every_cell:
         rank = {place: number for number, place in enumerate(_WORTH_TELLING)}
@@ -112,7 +122,8 @@ def board(suite_run: SuiteRun, overview: Overview, every_cell: bool = False) -> 
     if left_out:
         parts.append(Text(f"{count(left_out, 'cell')} not listed; --all lists every one"))
     parts.append(Text(f"{count(len(overview.cells), 'cell')}: {told}"))
-    parts += [Text(f"note: {line}", style="yellow") for line in _notes(overview)]
+    notes = suite_run.unread + _notes(overview)
+    parts += [Text(f"note: {line}", style="yellow") for line in notes]
     return Group(*parts)
 
 
@@ -127,7 +138,7 @@ def _watch(
                 live.update(shown, refresh=True)
             else:
                 console.print(shown)
-            if not any(cell.place in _UNDECIDED for cell in overview.cells):
+            if not any(cell.place in ACTIVE for cell in overview.known):
                 return overview
             try:
                 time.sleep(seconds)
@@ -165,11 +176,11 @@ def _notes(overview: Overview) -> list[str]:
     notes = []
     if overview.trouble:
         notes.append(f"the queue is not known ({overview.trouble}); this is what is on disk")
-    notes += told_elsewhere(overview)
+    notes += told_left(overview) + told_elsewhere(overview)
     if not overview.submissions:
         return notes
     last = overview.submissions[-1]
-    unfinished = [c for c in overview.cells if c.place in _UNDECIDED]
+    unfinished = [c for c in overview.known if c.place in ACTIVE]
     if unfinished:
         notes += [
             f"changed since submission: {change}"

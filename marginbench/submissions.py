@@ -13,7 +13,7 @@ import json
 import shutil
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ from marginbench.cells import Cell, cell_from_json
 from marginbench.cluster_settings import ClusterSettings
 from marginbench.code_version import digest
 from marginbench.environment import own_environment
-from marginbench.errors import DamagedFile
+from marginbench.errors import DamagedFile, UserError
 from marginbench.lease import process_lives, this_machine
 from marginbench.store import RunFolder
 
@@ -186,13 +186,24 @@ class Submission:
         Raises:
             DamagedFile: the file does not read.
         """
+        return self.cells_of_jobs(array, [index])[0]
+
+    def cells_of_jobs(self, array: int, indices: Collection[int]) -> list[list[Cell]]:
+        """The cells of some jobs of an array as they were submitted, in the jobs' order.
+
+        Raises:
+            DamagedFile: the file does not read.
+        """
         path = self._cells_file(array)
         try:
             with path.open(encoding="utf-8") as file:
-                line = next(line for number, line in enumerate(file) if number == index)
-            return [cell_from_json(text) for text in json.loads(line)]
-        except (OSError, StopIteration, ValueError) as error:
-            raise DamagedFile(path, f"job {index} cannot be read ({error!r})") from None
+                lines = [line for number, line in enumerate(file) if number in indices]
+            found = [[cell_from_json(text) for text in json.loads(line)] for line in lines]
+        except (OSError, ValueError, TypeError, UserError) as error:
+            raise DamagedFile(path, f"it cannot be read ({error})") from None
+        if len(found) < len(indices):
+            raise DamagedFile(path, f"it has fewer lines than the job {max(indices)} needs")
+        return found
 
     def cancel(self, keys: Iterable[str]) -> None:
         """Ask the jobs to train these cells no more; a running one writes its checkpoint."""
@@ -228,6 +239,37 @@ def submissions(suite_folder: Path) -> list[Submission]:
     """All submissions of a suite, the oldest first."""
     found = [Submission(path.parent) for path in (suite_folder / FOLDER).glob("*/submission.json")]
     return sorted(found, key=lambda submission: submission.content["submitted"])
+
+
+def submitted_cells(suite_folder: Path, known: Container[str]) -> tuple[list[RunFolder], list[str]]:
+    """The cells that were ever submitted, without those known already, the oldest first.
+
+    Args:
+        suite_folder: ``RUNS/SUITE``.
+        known: keys of cells.
+
+    Returns:
+        Their run folders, and a message for each file that does not read.
+    """
+    found: dict[str, RunFolder] = {}
+    unread = []
+    for submission in submissions(suite_folder):
+        for array in submission.arrays():
+            wanted = {
+                index
+                for index, keys in enumerate(array.jobs)
+                if any(key not in known and key not in found for key in keys)
+            }
+            if not wanted:
+                continue
+            try:
+                jobs = submission.cells_of_jobs(array.number, wanted)
+            except DamagedFile as error:
+                unread.append(str(error))
+                continue
+            runs = [RunFolder(suite_folder, cell) for cells in jobs for cell in cells]
+            found |= {run.key: run for run in runs if run.key not in known}
+    return list(found.values()), unread
 
 
 def local_job_lives(owner: dict[str, Any]) -> bool:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from marginbench.array_plan import plan_arrays
-from marginbench.cell_places import Overview, Place, look, told_elsewhere
+from marginbench.cell_places import Overview, Place, look, told_elsewhere, told_left
 from marginbench.cluster_settings import ClusterSettings, make_settings, read_profile
 from marginbench.code_version import changes, code_version
 from marginbench.errors import UserError
@@ -63,8 +63,16 @@ def submit_suite(
     """
     console = make_console()
     suite_run = open_suite(
-        suite, runs, seeds=seeds, profile=size, only=only, more_heads=more_heads, light=True
+        suite,
+        runs,
+        seeds=seeds,
+        profile=size,
+        only=only,
+        more_heads=more_heads,
+        light=True,
+        submitted=True,
     )
+    _refuse_gone_heads(suite_run, only)
     slurm = SlurmHere()
     settings = _settings(console, suite_run, profile, given, slurm)
     limits = slurm.limits if settings.executor == "slurm" else SlurmLimits("local", 1, 1)
@@ -86,6 +94,16 @@ def submit_suite(
         if settings.executor == "local":
             return start_here(console, submission, settings, todo)
         return hand_over(console, submission, suite_run, settings, limits, todo, lease)
+
+
+def _refuse_gone_heads(suite_run: SuiteRun, only: tuple[str, ...]) -> None:
+    heads = {run.cell.head.name for run in suite_run.runs}
+    for name in only:
+        if name not in heads:
+            raise UserError(
+                f"suite {suite_run.suite.name!r} has no cell with the head {name!r}: those that "
+                "were submitted before have left it; allowed: a head that it has now"
+            )
 
 
 def _settings(
@@ -111,23 +129,23 @@ def _settings(
 
 def _todo(overview: Overview, retry_failed: bool) -> list[RunFolder]:
     wanted = (*OPEN, Place.FAILED) if retry_failed else OPEN
-    return [cell.folder for cell in overview.cells if cell.place in wanted]
+    return [cell.folder for cell in overview.asked if cell.place in wanted]
 
 
 def _tell(
     console: Console, suite_run: SuiteRun, overview: Overview, todo: int, retry_failed: bool
 ) -> None:
-    places = Counter(cell.place for cell in overview.cells)
+    places = Counter(cell.place for cell in overview.asked)
     told = ", ".join(f"{places[place]} {place}" for place in Place if places[place])
     console.print(
-        f"{suite_run.suite.name}: {count(len(overview.cells), 'cell')}: {told}; {todo} to submit",
+        f"{suite_run.suite.name}: {count(len(overview.asked), 'cell')}: {told}; {todo} to submit",
         highlight=False,
     )
     if places[Place.FAILED] and not retry_failed:
         console.print("  failed cells are submitted again with --retry-failed", highlight=False)
-    for line in told_elsewhere(overview):
+    for line in suite_run.unread + told_left(overview) + told_elsewhere(overview):
         console.print(f"  {escape(line)}", highlight=False)
-    for cell in overview.cells:
+    for cell in overview.asked:
         if cell.place == Place.DAMAGED:
             console.print(f"[red]damaged[/]: {escape(cell.note)}", highlight=False)
             console.print(

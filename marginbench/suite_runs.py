@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from marginbench.cells import Cell, Component, resolve_cell
@@ -14,6 +14,7 @@ from marginbench.grids import FULL, Suite, find_suite, parse_component
 from marginbench.other_heads import with_other_heads
 from marginbench.static_catalog import LightResolver, check_known
 from marginbench.store import RunFolder
+from marginbench.submissions import submitted_cells
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,18 @@ class SuiteRun:
         folder: ``RUNS/SUITE``, or ``RUNS/SUITE-PROFILE`` for a profile other than "full".
         runs: one run folder per chosen cell, in the suite's order.
         of: how many cells the suite has, chosen or not.
+        further: cells that were submitted, and are the suite's but for a seed beyond its own.
+        left: cells that were submitted, and are no longer the suite's.
+        unread: a message for each file whose submitted cells cannot be read.
     """
 
     suite: Suite
     folder: Path
     runs: list[RunFolder]
     of: int
+    further: list[RunFolder] = field(default_factory=list)
+    left: list[RunFolder] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
 
     @property
     def report_folder(self) -> Path:
@@ -46,6 +53,7 @@ def open_suite(
     only: Sequence[str] = (),
     more_heads: Sequence[str] = (),
     light: bool = False,
+    submitted: bool = False,
 ) -> SuiteRun:
     """The cells of a suite, checked; nothing is written.
 
@@ -58,6 +66,8 @@ def open_suite(
         more_heads: heads to put into every comparison beside the suite's own, as
             :func:`marginbench.grids.parse_component` reads them.
         light: check the cells without torch (:mod:`marginbench.static_catalog`).
+        submitted: look for cells that were submitted besides, of the same heads and seeds; a head
+            in ``only`` may then be one that has left the suite.
 
     Raises:
         UserError: an unknown suite, head or parameter, a value that is not allowed, the same cell
@@ -74,9 +84,14 @@ def open_suite(
     folder = runs_folder / (suite.name if profile == FULL else f"{suite.name}-{profile}")
     runs = [RunFolder(folder, cell) for cell in cells]
     _refuse_twins(suite, runs)
-    further = [parse_component(text).name for text in more_heads]
-    chosen = _choose(suite, runs, [*only, *further] if only else [])
-    return SuiteRun(suite, folder, chosen, len(runs))
+    further, left, unread = _submitted_besides(folder, runs, seeds) if submitted else ([], [], [])
+    heads = [*only, *(parse_component(text).name for text in more_heads)] if only else []
+    _check_heads(suite, [*runs, *further, *left], heads)
+    chosen, further, left = (
+        [run for run in part if not heads or run.cell.head.name in heads]
+        for part in (runs, further, left)
+    )
+    return SuiteRun(suite, folder, chosen, len(runs), further, left, unread)
 
 
 def check_writable(folder: Path) -> None:
@@ -120,7 +135,27 @@ def _with_heads(cells: list[Cell], heads: list[Component]) -> list[Cell]:
     return [cell.model_copy(update={"head": head}) for head in heads for cell in places.values()]
 
 
-def _choose(suite: Suite, runs: list[RunFolder], only: list[str]) -> list[RunFolder]:
+def _submitted_besides(
+    folder: Path, runs: list[RunFolder], seeds: int | None
+) -> tuple[list[RunFolder], list[RunFolder], list[str]]:
+    """Of a whole suite: see the last three attributes of :class:`SuiteRun`."""
+    found, unread = submitted_cells(folder, {run.key for run in runs})
+    if not found:
+        return [], [], unread
+    of_suite = {_key_but_for_seed(run.cell) for run in runs}
+    further: list[RunFolder] = []
+    left: list[RunFolder] = []
+    for run in found:
+        if seeds is None or run.cell.seed < seeds:
+            (further if _key_but_for_seed(run.cell) in of_suite else left).append(run)
+    return further, left, unread
+
+
+def _key_but_for_seed(cell: Cell) -> str:
+    return cell.model_copy(update={"seed": 0}).key
+
+
+def _check_heads(suite: Suite, runs: list[RunFolder], only: list[str]) -> None:
     there = list(dict.fromkeys(run.cell.head.name for run in runs))
     for name in only:
         if name not in there:
@@ -129,4 +164,3 @@ def _choose(suite: Suite, runs: list[RunFolder], only: list[str]) -> list[RunFol
                 f"suite {suite.name!r} has no cell with the head {name!r}; "
                 f"its heads: {', '.join(there)}"
             )
-    return [run for run in runs if not only or run.cell.head.name in only]

@@ -192,3 +192,68 @@ def test_cancel_with_several_submissions(call, slurm, named):
     assert "cancelled 3 cells" in call("cancel", "--only", "softmax", "--seeds", 3)
     assert slurm.cancelled() == ["100", "102_0"]
     assert slurm.waiting() == ["103_0", "103_1"]
+
+
+def test_cancel_without_filters_means_all_that_was_submitted(call, slurm):
+    call("submit", *CPU, "--seeds", 4)
+    assert "8 cells: 8 pending" in call("status")
+    told = call("submit")
+    assert "queued: 4 cells: 4 pending; 0 to submit" in told
+    assert "cancelled 4 cells" in call("cancel", "--only", "arcface")
+    assert slurm.cancelled() == ["101"]
+    assert "cancelled 4 cells" in call("cancel")
+    assert slurm.cancelled() == ["100"]
+    assert slurm.waiting() == []
+    # Only what the suite has by itself is submitted again.
+    assert "submitted 4 cells" in call("submit")
+
+
+def test_cells_that_left_the_suite_are_shown_and_cancelled(call, slurm, named, monkeypatch):
+    call("submit", *CPU)
+    old = named("softmax", 0)
+    monkeypatch.setenv("RATE", "0.2")
+    told = call("status")
+    assert f"{old} queued pending 0/8 left the suite, job 100_0: Priority" in told
+    assert "4 cells: 4 not submitted" in told
+    assert "left the suite since submission, or came by --head: 4 cells: 4 pending; " in told
+    assert f"{old} (pending) has written nothing yet" in call("logs", old, status=1)
+    # One cell by its name, those of a head, then all: the old and the new.
+    assert "cancelled 1 cell" in call("cancel", old)
+    assert slurm.cancelled() == ["100_0"]
+    assert "or came by --head: 4 cells: 3 pending, 1 cancelled; `status`" in call("submit")
+    assert slurm.waiting() == ["100_1", "100_2", "100_3", "101_0", "101_1", "101_2", "101_3"]
+    assert "cancelled 4 cells" in call("cancel", "--only", "arcface")
+    assert slurm.cancelled() == ["100_2", "100_3", "101_2", "101_3"]
+    assert "cancelled 3 cells" in call("cancel")
+    assert slurm.cancelled() == ["100", "101"]
+    told = call("status")
+    assert told.endswith("came by --head: 4 cells: 4 cancelled")
+    assert old not in told
+
+
+def test_a_head_that_left_the_suite_can_be_named(call, slurm, monkeypatch):
+    call("submit", *CPU, "--seeds", 3)
+    monkeypatch.setenv("HEADS", "softmax")
+    assert "3 cells: 3 pending note: left the suite" in call(
+        "status", "--only", "softmax", "arcface"
+    )
+    refused = call("submit", "--only", "arcface", status=1)
+    assert "no cell with the head 'arcface'" in refused
+    assert "have left it" in refused
+    refused = call("cancel", "--only", "triplet", status=1)
+    assert "no cell with the head 'triplet'; its heads: softmax, arcface" in refused
+    assert "cancelled 3 cells" in call("cancel", "--only", "arcface")
+    assert slurm.cancelled() == ["101"]
+    assert "3 pending" in call("status")
+
+
+def test_submitted_cells_that_do_not_read_are_told(call, slurm, tmp_path, monkeypatch):
+    call("submit", *CPU)
+    (file,) = tmp_path.glob("runs/queued/submissions/*/array-000.cells.jsonl")
+    file.write_text(file.read_text().replace('\\"seed\\": 0', '\\"seed\\": -1'))
+    assert "damaged" not in call("status")
+    monkeypatch.setenv("RATE", "0.2")
+    told = call("status")
+    assert f"note: {file.relative_to(tmp_path)} is damaged" in told
+    assert "4 cells: 4 not submitted" in told
+    assert "array-000.cells.jsonl is damaged" in call("cancel")
