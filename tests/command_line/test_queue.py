@@ -220,7 +220,7 @@ def test_cells_that_left_the_suite_are_shown_and_cancelled(call, slurm, named, m
     # One cell by its name, those of a head, then all: the old and the new.
     assert "cancelled 1 cell" in call("cancel", old)
     assert slurm.cancelled() == ["100_0"]
-    assert "or came by --head: 4 cells: 3 pending, 1 cancelled; `status`" in call("submit")
+    assert "or came by --head: 4 cells: 3 pending, 1 cancelled; `cancel`" in call("submit")
     assert slurm.waiting() == ["100_1", "100_2", "100_3", "101_0", "101_1", "101_2", "101_3"]
     assert "cancelled 4 cells" in call("cancel", "--only", "arcface")
     assert slurm.cancelled() == ["100_2", "100_3", "101_2", "101_3"]
@@ -234,9 +234,8 @@ def test_cells_that_left_the_suite_are_shown_and_cancelled(call, slurm, named, m
 def test_a_head_that_left_the_suite_can_be_named(call, slurm, monkeypatch):
     call("submit", *CPU, "--seeds", 3)
     monkeypatch.setenv("HEADS", "softmax")
-    assert "3 cells: 3 pending note: left the suite" in call(
-        "status", "--only", "softmax", "arcface"
-    )
+    told = call("status", "--only", "softmax", "arcface")
+    assert "3 cells: 3 pending note: left the suite" in told
     refused = call("submit", "--only", "arcface", status=1)
     assert "no cell with the head 'arcface'" in refused
     assert "have left it" in refused
