@@ -22,7 +22,8 @@ _OPTIONS = [
         "--gpus",
         type=int,
         metavar="N",
-        help="GPUs of a job; several train each of its cells together. Default: 1.",
+        help="GPUs of a job; several train each of its cells together. Default: 1; with "
+        "--executor local 0, where this machine has none.",
     ),
     click.option(
         "--processes",

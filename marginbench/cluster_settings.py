@@ -23,7 +23,8 @@ class ClusterSettings(BaseModel):
     Attributes:
         executor: "slurm", or "local" for processes on this machine, without SLURM.
         partition, account, qos, constraint: as sbatch has them; the cluster's default if None.
-        gpus: of a job; with several, all of them train each of its cells together.
+        gpus: of a job; with several, all of them train each of its cells together. Where it is not
+            given, ``submit`` takes 0 for local processes on a machine without a GPU.
         processes: tasks of a job, which train each of its cells together: one a GPU, which is
             what None means; without GPUs any number.
         cpus: cores of each process of a job.

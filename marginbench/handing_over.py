@@ -106,16 +106,14 @@ def start_here(
     console: Console, submission: Submission, settings: ClusterSettings, todo: list[RunFolder]
 ) -> int:
     """Start processes on this machine that work through the cells; the exit status."""
-    from marginbench.cluster_executor import local_gpus, start_local_jobs
+    from marginbench.cluster_executor import start_local_jobs
     from marginbench.cluster_job import ClusterJob
-    from marginbench.local_dispatch import default_workers
 
-    processes = settings.max_parallel or local_gpus() * settings.gpus or default_workers("cpu")
-    processes = min(processes, len(todo))
-    # Each process works through its share, since nothing here queues jobs.
-    jobs = [todo[i::processes] for i in range(processes)]
+    number = min(settings.max_parallel or _room_here(settings), len(todo))
+    # Each job works through its share, since nothing here queues jobs.
+    jobs = [todo[i::number] for i in range(number)]
     array = submission.plan(0, jobs)
-    work = [ClusterJob(str(submission.path), 0, i) for i in range(processes)]
+    work = [ClusterJob(str(submission.path), 0, i) for i in range(number)]
     ids = start_local_jobs(submission.jobs_folder, settings, work)
     submission.note_ids(array, ids, [process_identity(int(name)) for name in ids])
     console.print(
@@ -124,17 +122,32 @@ def start_here(
     return 0
 
 
+def _room_here(settings: ClusterSettings) -> int:
+    """How many jobs this machine's GPUs, or else its CPU cores, suffice for; at least one."""
+    from marginbench.cluster_executor import local_gpus
+    from marginbench.local_dispatch import default_workers
+
+    if settings.gpus:
+        return max(1, local_gpus() // settings.gpus)
+    return max(1, default_workers("cpu") // settings.tasks)
+
+
 def check_local(settings: ClusterSettings) -> None:
-    """Make sure that local processes find the GPU that they are to train on.
+    """Make sure that local processes find the GPUs that they are to train on.
 
     Raises:
-        UserError: there is none.
+        UserError: there are too few.
     """
     if settings.executor == "local" and settings.gpus:
         from marginbench.cluster_executor import local_gpus
 
-        if not local_gpus():
-            raise UserError("gpus = 1, and this machine has no NVIDIA GPU; allowed here: --gpus 0")
+        there = local_gpus()
+        if settings.gpus > there:
+            raise UserError(
+                f"gpus = {settings.gpus} is not allowed: this machine has "
+                f"{count(there, 'NVIDIA GPU')}; allowed here: --gpus 0"
+                + (f" to {there}" if there else "")
+            )
 
 
 def batches(todo: Sequence[RunFolder], size: int) -> list[list[RunFolder]]:

@@ -115,16 +115,26 @@ def _settings(
 ) -> ClusterSettings:
     """What is given on the command line, then the profile, or else the last submission's.
 
-    Another cluster's partitions and the like mean nothing here.
+    Another cluster's partitions and the like mean nothing here, nor do a cluster's settings to
+    local processes, which train on a GPU each if this machine has one, and else on the CPU.
     """
+    layers = [given]
     if profile is not None:
-        return make_settings(given, read_profile(profile))
-    for last in reversed(submissions(suite_run.folder)):
-        if last.settings.executor == "local" or last.cluster == slurm.cluster:
-            settings = make_settings(given, last.content["settings"])
-            console.print("settings not given are those of the last submission", highlight=False)
-            return settings
-    return make_settings(given)
+        layers.append(read_profile(profile))
+    else:
+        for last in reversed(submissions(suite_run.folder)):
+            executor = last.settings.executor
+            there = executor == "local" or last.cluster == slurm.cluster
+            if there and given.get("executor") in (None, executor):
+                layers.append(last.content["settings"])
+                told = "settings not given are those of the last submission"
+                console.print(told, highlight=False)
+                break
+    if next((layer["executor"] for layer in layers if layer.get("executor")), None) == "local":
+        from marginbench.cluster_executor import local_gpus
+
+        layers.append({"gpus": min(1, local_gpus())})
+    return make_settings(*layers)
 
 
 def _todo(overview: Overview, retry_failed: bool) -> list[RunFolder]:
