@@ -109,7 +109,7 @@ def resolve_with(owner: str, model: type[BaseModel], given: Mapping[str, Any]) -
 
 
 def allowed_values(field: FieldInfo) -> str:
-    """What a parameter may be, in words: "integer ≥ 1", "'a' or 'b'", "number > 0"."""
+    """What a parameter may be, in words: "integer ≥ 1", "'a' or 'b'", "number from 0 to 1"."""
     return _allowed(field.annotation, field.metadata)
 
 
@@ -142,10 +142,10 @@ def _tuples(value: Any) -> Any:
 
 
 _BOUNDS = {
-    annotated_types.Gt: (">", "gt"),
-    annotated_types.Ge: ("≥", "ge"),
-    annotated_types.Lt: ("<", "lt"),
-    annotated_types.Le: ("≤", "le"),
+    annotated_types.Gt: (">", "above ", "gt"),
+    annotated_types.Ge: ("≥", "", "ge"),
+    annotated_types.Lt: ("<", "below ", "lt"),
+    annotated_types.Le: ("≤", "", "le"),
 }
 _TYPES = {int: "integer", float: "number", bool: "True or False", str: "text"}
 
@@ -164,10 +164,23 @@ def _allowed(annotation: Any, metadata: list[Any]) -> str:
         inner = [choice for choice in get_args(annotation) if choice is not Ellipsis]
         return f"list of {_allowed(inner[0], [])}" if inner else "list"
     text = "None" if annotation is type(None) else _TYPES.get(annotation, str(annotation))
+    text += _range(metadata)
     for bound in metadata:
-        for kind, (sign, attribute) in _BOUNDS.items():
-            if isinstance(bound, kind):
-                text += f" {sign} {getattr(bound, attribute):g}"
         if isinstance(bound, annotated_types.MinLen) and bound.min_length:
             text += f" of at least {bound.min_length}"
-    return text.replace("number ≥ 0 ≤ 1", "number from 0 to 1")
+    return text
+
+
+def _range(metadata: list[Any]) -> str:
+    """Bounds as part of a sentence: " ≥ 1"; of two, " from 0 to below π"."""
+    found = [
+        (sign, word, getattr(bound, attribute))
+        for kind, (sign, word, attribute) in _BOUNDS.items()
+        for bound in metadata
+        if isinstance(bound, kind)
+    ]
+    values = ["π" if value == math.pi else f"{value:g}" for _, _, value in found]
+    if len(found) == 2:
+        low, high = (word + value for (_, word, _), value in zip(found, values, strict=True))
+        return f" from {low} to {high}"
+    return "".join(f" {sign} {value}" for (sign, _, _), value in zip(found, values, strict=True))

@@ -18,7 +18,7 @@ from marginbench.parameters import describe_parameters
         ("weighted-softmax", {"class_weights": (1.0, 2.0)}, ["2 numbers", "4 classes"]),
         ("weighted-softmax", {"class_weights": (1.0, -1.0, 1.0, 1.0)}, ["class_weights", "≥ 0"]),
         ("l2-softmax", {"p": 0.01}, ["p = 0.01", "allowed: a larger p"]),
-        ("l2-softmax", {"p": 1.0}, ["p = 1.0", "< 1"]),
+        ("l2-softmax", {"p": 1.0}, ["p = 1.0", "from above 0 to below 1"]),
         ("l2-softmax", {"alpha": 0.0}, ["alpha = 0.0", "> 0"]),
         ("magface", {"u_a": 5.0}, ["u_a = 5.0", "> l_a = 10.0"]),
         ("magface", {"u_m": 0.1}, ["u_m = 0.1", "≥ l_m = 0.45"]),
