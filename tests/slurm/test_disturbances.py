@@ -144,3 +144,24 @@ def test_cancelled_cells_stop_and_go_on_when_submitted_again(bench, cluster, sam
     assert "3 to submit" in bench.submit("--seeds", 3, DAWDLE="0")
     bench.finish(3)
     same(bench, 3)
+
+
+def test_cancelling_a_head_leaves_the_other_heads_jobs_to_end(bench):
+    """Three jobs: two cells of the slow head, one of it and one of softmax, two of softmax."""
+    bench.submit("--seeds", 3, "--head", "softmax", "--cells-per-job", 2, DAWDLE="0.3")
+    bench.wait_for(
+        lambda: {folder.name.split("seed")[1][0] for folder in bench.folders()} >= {"0", "2"},
+        "the first two jobs to start",
+    )
+    # Neither --seeds nor --head: what was submitted counts.
+    assert "cancelled 3 cells" in bench("cancel", "--only", "dawdling")
+    bench.finish(3)
+    bench.wait_for(lambda: not bench.queue(), "an empty queue", 60)
+    status = bench("status")
+    assert "3 cells: 3 cancelled" in status
+    assert "or came by --head: 3 cells: 3 done" in status
+    (shared,) = bench.suite_folder.glob("*-dawdling-*seed2-*")
+    (beside,) = bench.suite_folder.glob("*-softmax-*seed0-*")
+    assert job_of(bench, shared) == job_of(bench, beside)
+    assert ends(bench, shared) == ["stopped"]
+    assert ends(bench, beside) == ["done"]
