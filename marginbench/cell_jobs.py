@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from marginbench.errors import DamagedFile
 from marginbench.glances import glance
 from marginbench.lease import this_host
 from marginbench.slurm_commands import QueuedJob, SlurmHere
@@ -144,17 +145,32 @@ def jobs_of_only(jobs: list[Job], keys: set[str]) -> list[str]:
     for members in by_array.values():
         array = members[0].array
         marked = keys | array.submission.cancelled()
+        waiting = [job for job in members if job.queued is not None]
         if len(members) == len(array.jobs) and all(marked.issuperset(job.keys) for job in members):
-            ids += [members[0].id.partition("_")[0]] if any(job.queued for job in members) else []
-            continue
-        ids += [job.id for job in members if job.queued and _all_over(job, marked)]
+            ids += [job.id.partition("_")[0] for job in waiting[:1]]
+        else:
+            going_on = _with_others(waiting, marked)
+            ids += [job.id for job in waiting if job.index not in going_on]
     return ids
 
 
-def _all_over(job: Job, marked: set[str]) -> bool:
-    """Whether none of a job's cells is left to be trained, but for the marked ones."""
-    if marked.issuperset(job.keys):
-        return True
-    cells = job.submission.cells(job.array.number, job.index)
-    folders = [RunFolder(job.submission.suite_folder, cell) for cell in cells]
-    return all(glance(one).state in FINISHED for one in folders if one.key not in marked)
+def _with_others(jobs: list[Job], marked: set[str]) -> set[int]:
+    """Of the jobs of an array, those with a cell to be trained beside the marked ones; indices.
+
+    So counts a job whose cells cannot be read.
+    """
+    mixed = {job.index for job in jobs if not marked.issuperset(job.keys)}
+    if not mixed:
+        return set()
+    array = jobs[0].array
+    try:
+        cells = array.submission.cells_of_jobs(array.number, mixed)
+    except DamagedFile:
+        return mixed
+    folder = array.submission.suite_folder
+    others = ([RunFolder(folder, cell) for cell in job if cell.key not in marked] for job in cells)
+    return {
+        index
+        for index, runs in zip(sorted(mixed), others, strict=True)
+        if any(glance(run).state not in FINISHED for run in runs)
+    }

@@ -236,7 +236,7 @@ def told_left(overview: Overview) -> list[str]:
     places = Counter(cell.place for cell in overview.left)
     told = ", ".join(f"{places[place]} {place}" for place in Place if places[place])
     number = count(len(overview.left), "cell")
-    line = f"{LEFT} since submission, or came by --head: {number}: {told}"
+    line = f"{LEFT} since submission, or came by --head or --plugin: {number}: {told}"
     if any(places[place] for place in ACTIVE):
         line += "; `cancel` with their names, which `status` lists, ends them"
     return [line]

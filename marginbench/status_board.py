@@ -121,7 +121,7 @@ def board(suite_run: SuiteRun, overview: Overview, every_cell: bool = False) -> 
     parts: list[RenderableType] = [table] if shown else []
     if left_out:
         parts.append(Text(f"{count(left_out, 'cell')} not listed; --all lists every one"))
-    parts.append(Text(f"{count(len(overview.cells), 'cell')}: {told}"))
+    parts.append(Text(": ".join(filter(None, [count(len(overview.cells), "cell"), told]))))
     notes = suite_run.unread + _notes(overview)
     parts += [Text(f"note: {line}", style="yellow") for line in notes]
     return Group(*parts)

@@ -215,19 +215,24 @@ def test_cells_that_left_the_suite_are_shown_and_cancelled(call, slurm, named, m
     told = call("status")
     assert f"{old} queued pending 0/8 left the suite, job 100_0: Priority" in told
     assert "4 cells: 4 not submitted" in told
-    assert "left the suite since submission, or came by --head: 4 cells: 4 pending; " in told
+    assert (
+        "left the suite since submission, or came by --head or --plugin: 4 cells: 4 pending; "
+        in told
+    )
     assert f"{old} (pending) has written nothing yet" in call("logs", old, status=1)
     # One cell by its name, those of a head, then all: the old and the new.
     assert "cancelled 1 cell" in call("cancel", old)
     assert slurm.cancelled() == ["100_0"]
-    assert "or came by --head: 4 cells: 3 pending, 1 cancelled; `cancel`" in call("submit")
+    assert "or came by --head or --plugin: 4 cells: 3 pending, 1 cancelled; `cancel`" in call(
+        "submit"
+    )
     assert slurm.waiting() == ["100_1", "100_2", "100_3", "101_0", "101_1", "101_2", "101_3"]
     assert "cancelled 4 cells" in call("cancel", "--only", "arcface")
     assert slurm.cancelled() == ["100_2", "100_3", "101_2", "101_3"]
     assert "cancelled 3 cells" in call("cancel")
     assert slurm.cancelled() == ["100", "101"]
     told = call("status")
-    assert told.endswith("came by --head: 4 cells: 4 cancelled")
+    assert told.endswith("came by --head or --plugin: 4 cells: 4 cancelled")
     assert old not in told
 
 
@@ -256,6 +261,15 @@ def test_submitted_cells_that_do_not_read_are_told(call, slurm, tmp_path, monkey
     assert f"note: {file.relative_to(tmp_path)} is damaged" in told
     assert "4 cells: 4 not submitted" in told
     assert "array-000.cells.jsonl is damaged" in call("cancel")
+    assert slurm.cancelled() == []
+
+
+def test_a_job_whose_other_cells_do_not_read_goes_on(call, slurm, tmp_path):
+    call("submit", *CPU, "--seeds", 3, "--cells-per-job", 2)
+    (file,) = tmp_path.glob("runs/queued/submissions/*/array-000.cells.jsonl")
+    file.write_text("[]\n")
+    assert "cancelled 3 cells" in call("cancel", "--seeds", 3, "--only", "arcface")
+    assert slurm.cancelled() == ["100_2"]
 
 
 @pytest.fixture
