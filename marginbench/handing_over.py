@@ -129,7 +129,7 @@ def _room_here(settings: ClusterSettings) -> int:
 
     if settings.gpus:
         return max(1, local_gpus() // settings.gpus)
-    return max(1, default_workers("cpu") // settings.tasks)
+    return max(1, default_workers("cpu") // (settings.processes or 1))
 
 
 def check_local(settings: ClusterSettings) -> None:

@@ -19,13 +19,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
+
 from marginbench.atomic_files import write_text_atomically
-from marginbench.cells import Cell, cell_from_json
+from marginbench.cells import Cell, cell_from_json, refusal
 from marginbench.cluster_settings import ClusterSettings
 from marginbench.code_version import digest
 from marginbench.environment import own_environment
 from marginbench.errors import DamagedFile, UserError
 from marginbench.lease import process_lives, this_machine
+from marginbench.run_files import read_json
 from marginbench.store import RunFolder
 
 FOLDER = "submissions"
@@ -61,6 +64,25 @@ class Array:
     def path(self) -> Path:
         """Where it is written down."""
         return self.submission.path / f"array-{self.number:03d}.json"
+
+
+class _Plan(BaseModel):
+    """What array-000.json must hold."""
+
+    jobs: list[list[str]]
+    ids: list[str]
+    owner: list[dict[str, Any]]
+
+
+class _Content(BaseModel):
+    """What submission.json must hold."""
+
+    submitted: float
+    cluster: str
+    settings: ClusterSettings
+    plugins: list[dict[str, str]]
+    code: dict[str, Any]
+    environment: dict[str, str] = {}
 
 
 class Submission:
@@ -121,7 +143,7 @@ class Submission:
         Raises:
             DamagedFile: it does not read.
         """
-        return _read_json(self.path / "submission.json")
+        return _read(self.path / "submission.json", _Content)
 
     @property
     def cluster(self) -> str:
@@ -176,9 +198,12 @@ class Submission:
             DamagedFile: one does not read.
         """
         for path in sorted(self.path.glob("array-*.json")):
-            content = _read_json(path)
+            content = _read(path, _Plan)
             number = int(path.stem.removeprefix("array-"))
-            yield Array(self, number, content["jobs"], content["ids"], content["owner"])
+            jobs, ids, owner = content["jobs"], content["ids"], content["owner"]
+            if not {len(ids), len(owner)} <= {0, len(jobs)}:
+                raise DamagedFile(path, f"it has {len(jobs)} jobs, {len(ids)} ids")
+            yield Array(self, number, jobs, ids, owner)
 
     def cells(self, array: int, index: int) -> list[Cell]:
         """The cells of a job as they were submitted.
@@ -277,8 +302,11 @@ def local_job_lives(owner: dict[str, Any]) -> bool:
     return owner.get("machine") == this_machine() and process_lives(owner)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read(path: Path, model: type[BaseModel]) -> dict[str, Any]:
+    """A JSON file with the fields of a model; they are returned as they stand there."""
+    content = read_json(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DamagedFile(path, f"it cannot be read ({error})") from None
+        model.model_validate(content)
+    except ValidationError as error:
+        raise DamagedFile(path, refusal("it", model, error)) from None
+    return content

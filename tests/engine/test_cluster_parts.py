@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from marginbench import tries
 from marginbench.array_plan import plan_arrays
-from marginbench.cell_jobs import Job
+from marginbench.cell_jobs import Job, all_jobs
 from marginbench.cluster_settings import make_settings, read_profile
 from marginbench.code_version import changes, code_version
-from marginbench.errors import UserError
+from marginbench.errors import DamagedFile, UserError
 from marginbench.lease import this_host
 from marginbench.slurm_commands import parse_limits, parse_queue
-from marginbench.submissions import Array, Submission
+from marginbench.submissions import Array, Submission, submissions
 
 
 @given(
@@ -172,3 +172,25 @@ def test_code_changes_are_told_by_file_and_version():
     assert told[0].startswith("Python 3.0 → ")
     assert told[1].startswith("torch 1.0 → ")
     assert told[2:] == ["marginbench/old.py gone", "marginbench/training.py changed"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("submission.json", "[]", "not a JSON object"),
+        ("submission.json", "{}", "it needs the field 'submitted'"),
+        ("submission.json", '{"submitted": "x"}', "it: submitted = 'x' is not allowed"),
+        ("array-000.json", "{", "not JSON"),
+        ("array-000.json", '{"jobs": 1, "ids": [], "owner": []}', "it: jobs = 1 is not allowed"),
+        ("array-000.json", '{"jobs": [["a"]], "ids": ["7", "8"], "owner": []}', "1 jobs, 2 ids"),
+    ],
+)
+def test_a_damaged_submission_is_told_in_one_line(tmp_path, name, content, words):
+    made = Submission.create(tmp_path, make_settings(), "alpha", [], {})
+    made.note_ids(made.plan(0, [[]]), ["7"])
+    (made.path / name).write_text(content)
+    with pytest.raises(DamagedFile) as refused:
+        all_jobs(submissions(tmp_path), [])
+    assert words in str(refused.value)
+    assert str(made.path / name) in str(refused.value)
+    assert "\n" not in str(refused.value)
