@@ -7,17 +7,22 @@ from torch import Tensor
 from marginbench.annealing import MarginAnnealing
 from marginbench.chebyshev import multiplicative_psi
 from marginbench.heads import CosineHead, WithoutMargin, register_head
-from marginbench.parameters import NonNegative, PositiveInteger
+from marginbench.parameters import IntegerMultiplicativeMargin, NonNegative
 
 
 @register_head("a-softmax")
 class ASoftmax(CosineHead):
     """z_y = ‖x‖ψ(θ), z_j = ‖x‖cos θ_j, ‖w_j‖ = 1, no bias (Liu et al., CVPR 2017, Eq. 6–7).
 
+    The gradient is that of the formula. The authors' Caffe code has another: it divides the
+    target's gradient for x by a length that it shares with the margin-free gradient, and gives W
+    the margin-free gradient. At m = 4 and λ = 0 theirs is up to 12 times smaller. Its README says
+    that the gradient is not the true one and that another may want another λ.
+
     Args:
         in_features: D.
         num_classes: K.
-        m: margin, integer ≥ 1. The paper's is 4.
+        m: margin, integer from 1 to 100. The paper's is 4.
         lambda_base: start of the annealing weight λ; 0 switches annealing off. The authors' code
             has 1000, with γ = 0.12, power 1 and floor 5.
         lambda_gamma: γ, the speed of λ's decay per iteration.
@@ -36,7 +41,7 @@ class ASoftmax(CosineHead):
         in_features: int,
         num_classes: int,
         *,
-        m: PositiveInteger = 4,
+        m: IntegerMultiplicativeMargin = 4,
         lambda_base: NonNegative = 0.0,
         lambda_gamma: NonNegative = 0.12,
         lambda_power: NonNegative = 1.0,

@@ -18,11 +18,14 @@ class ArcFace(CosineHead):
         num_classes: K.
         m: margin in radians, 0 ≤ m < π.
         s: scale > 0. A few classes want a small one (8 to 16), thousands of them 30 to 64.
-        beyond: what continues cos(θ + m) beyond θ = π − m, where it would rise again: "linear"
-            (the authors' code), "mirror", "clamp" or "none"; see
+        beyond: what continues cos(θ + m) beyond θ = π − m, where it would rise again: "linear",
+            "mirror", "clamp" or "none"; or "easy", no margin where cos θ ≤ 0. See
             :func:`marginbench.additive.additive_psi`.
         grad: "exact" is the formula's gradient, with the factor sin(θ + m)/sin θ in the target's
-            logit; "detached" leaves the factor out, as widely used code does.
+            logit; "detached" leaves the factor out.
+
+    The authors' MXNet code of 2018 and torch code of 2022 have ``beyond="linear"`` and the exact
+    gradient; since December 2022 their torch code has ``beyond="none"`` and ``grad="detached"``.
     """
 
     formula = "z_y = s·cos(θ_y + m),  z_j = s·cos θ_j"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from marginbench.additive import folded_cosine
@@ -12,9 +13,9 @@ from marginbench.geometry import angle
 from marginbench.heads import CosineHead, WithoutMargin, register_head
 from marginbench.parameters import (
     AngularMargin,
-    AtLeastOne,
+    CosineMargin,
     MarginGradient,
-    NonNegative,
+    MultiplicativeMargin,
     Positive,
 )
 
@@ -28,13 +29,15 @@ class CombinedMargin(CosineHead):
     Args:
         in_features: D.
         num_classes: K.
-        m1: factor of the angle, ≥ 1.
+        m1: factor of the angle, 1 ≤ m1 ≤ 100.
         m2: what is added to the angle, radians, 0 ≤ m2 < π.
-        m3: what is taken from the cosine, ≥ 0.
+        m3: what is taken from the cosine, 0 ≤ m3 ≤ 2.
         s: scale > 0. A few classes want a small one (8 to 16), thousands of them 30 to 64.
         beyond: what continues cos φ where φ = m1·θ + m2 exceeds π. "mirror": (−1)^k cos φ − 2k
             on [kπ, (k+1)π], which falls all the way; "clamp": −1; "none": cos φ, which rises
-            again (the authors' code).
+            again (the authors' code). "easy": as "none", and no margin at all where
+            cos θ ≤ m3: the easy margin of ArcFace's code at (1, m, 0), and the condition
+            cos θ > m of AM-Softmax's Caffe code at (1, 0, m).
         grad: "exact" is the formula's gradient; "detached" leaves out the margin's slope.
     """
 
@@ -50,11 +53,11 @@ class CombinedMargin(CosineHead):
         in_features: int,
         num_classes: int,
         *,
-        m1: AtLeastOne = 1.0,
+        m1: MultiplicativeMargin = 1.0,
         m2: AngularMargin = 0.3,
-        m3: NonNegative = 0.2,
+        m3: CosineMargin = 0.2,
         s: Positive = 64.0,
-        beyond: Literal["mirror", "clamp", "none"] = "mirror",
+        beyond: Literal["mirror", "clamp", "none", "easy"] = "mirror",
         grad: MarginGradient = "exact",
     ) -> None:
         super().__init__(in_features, num_classes, s=s, grad=grad)
@@ -69,4 +72,7 @@ class CombinedMargin(CosineHead):
             return folded_cosine(phi) - self.m3
         if self.beyond == "clamp":
             phi = phi.clamp(max=math.pi)
-        return phi.cos() - self.m3
+        margined = phi.cos() - self.m3
+        if self.beyond == "easy":
+            return torch.where(cosine > self.m3, margined, cosine)
+        return margined

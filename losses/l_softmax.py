@@ -15,7 +15,7 @@ from marginbench.heads import (
     register_head,
     replace_target,
 )
-from marginbench.parameters import NonNegative, PositiveInteger
+from marginbench.parameters import IntegerMultiplicativeMargin, NonNegative
 
 
 @register_head("l-softmax")
@@ -28,7 +28,7 @@ class LSoftmax(Head):
     Args:
         in_features: D.
         num_classes: K.
-        m: margin, integer ≥ 1.
+        m: margin, integer from 1 to 100.
         lambda_base: start of the annealing weight λ; 0 switches annealing off.
         lambda_gamma: γ, the speed of λ's decay per iteration.
         lambda_power: the power of λ's decay.
@@ -47,7 +47,7 @@ class LSoftmax(Head):
         in_features: int,
         num_classes: int,
         *,
-        m: PositiveInteger = 2,
+        m: IntegerMultiplicativeMargin = 2,
         lambda_base: NonNegative = 0.0,
         lambda_gamma: NonNegative = 2.5e-5,
         lambda_power: NonNegative = 35.0,

@@ -28,8 +28,8 @@ class MagFace(CosineHead):
         u_m: margin at the greatest norm, l_m ≤ u_m < π.
         lambda_g: weight λ_g ≥ 0 of g, which rewards long features.
         s: scale > 0. A few classes want a small one (8 to 16), thousands of them 30 to 64.
-        beyond: what continues cos(θ + m) beyond θ = π − m; see
-            :func:`marginbench.additive.additive_psi`.
+        beyond: where cos(θ + m) does not hold: see
+            :func:`marginbench.additive.additive_psi`. The authors' code trains with "easy".
         grad: "exact" is the formula's gradient; "detached" leaves out the margin's slope.
 
     Raises:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from marginbench.heads import CosineHead, register_head
-from marginbench.parameters import AtLeastOne, MarginGradient, NonNegative, Positive, Probability
+from marginbench.parameters import AtLeastOne, CosineMargin, MarginGradient, Positive, Probability
 
 
 @register_head("sphereface2")
@@ -18,11 +18,13 @@ class SphereFace2(CosineHead):
 
     z_y = r(g(cos θ_y) − m) + b and z_j = r(g(cos θ_j) + m) + b: the C-type margin of the paper's
     final form, with the similarity adjustment g(c) = 2((c+1)/2)^t − 1 and a bias b that is learnt.
+    The authors' code multiplies the loss by lw = 50 besides, which is a matter of the learning
+    rate and is left out here.
 
     Args:
         in_features: D.
         num_classes: K.
-        m: margin ≥ 0.
+        m: margin, 0 ≤ m ≤ 2.
         s: scale > 0; r in the paper.
         positive_weight: λ, the weight of a sample's own class against all others together.
         t: exponent of the similarity adjustment, ≥ 1; 1 is none.
@@ -41,7 +43,7 @@ class SphereFace2(CosineHead):
         in_features: int,
         num_classes: int,
         *,
-        m: NonNegative = 0.4,
+        m: CosineMargin = 0.4,
         s: Positive = 40.0,
         positive_weight: Probability = 0.7,
         t: AtLeastOne = 3.0,
@@ -76,7 +78,7 @@ class SphereFace2(CosineHead):
     def psi(self, cosine: Tensor) -> Tensor:
         return self.adjusted(cosine) - self.m
 
-    def others(self, cosine: Tensor, target: Tensor) -> Tensor:
+    def others(self, cosine: Tensor, own: Tensor) -> Tensor:
         return self.with_chosen_gradient(cosine, self.adjusted(cosine) + self.m)
 
     def boundary(self, own: Tensor, other: Tensor) -> Tensor:

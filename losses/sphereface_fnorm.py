@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from marginbench.heads import WithoutMargin, register_head
-from marginbench.parameters import NonNegative, Positive, PositiveInteger
+from marginbench.parameters import IntegerMultiplicativeMargin, NonNegative, Positive
 
 from .a_softmax import ASoftmax
 
@@ -19,7 +19,7 @@ class SphereFaceFNorm(ASoftmax):
     Args:
         in_features: D.
         num_classes: K.
-        m: margin, integer ≥ 1.
+        m: margin, integer from 1 to 100.
         s: scale > 0. A few classes want a small one (8 to 16), thousands of them 30 to 64.
         lambda_base: as the other ``lambda_`` parameters, see
             :class:`marginbench.annealing.MarginAnnealing`; 0 switches annealing off.
@@ -38,7 +38,7 @@ class SphereFaceFNorm(ASoftmax):
         in_features: int,
         num_classes: int,
         *,
-        m: PositiveInteger = 4,
+        m: IntegerMultiplicativeMargin = 4,
         s: Positive = 30.0,
         lambda_base: NonNegative = 0.0,
         lambda_gamma: NonNegative = 0.12,

@@ -10,7 +10,7 @@ from torch import Tensor
 from marginbench.additive import folded_cosine
 from marginbench.geometry import angle
 from marginbench.heads import CosineHead, WithoutMargin, register_head
-from marginbench.parameters import AtLeastOne, MarginGradient, Positive
+from marginbench.parameters import MarginGradient, MultiplicativeMargin, Positive
 
 
 @register_head("sphereface-r")
@@ -23,7 +23,7 @@ class SphereFaceR(CosineHead):
     Args:
         in_features: D.
         num_classes: K.
-        m: margin, real, ≥ 1.
+        m: margin, real, 1 ≤ m ≤ 100.
         s: scale > 0 for ``feature_norm="hard"``.
         version: "v1": ψ = cos(min(mθ, π)), η = cos θ. "v2": ψ = cos θ, η = cos(θ/m): the other
             classes come nearer, instead of the own one going away. "v0": SphereFace's own
@@ -45,7 +45,7 @@ class SphereFaceR(CosineHead):
         in_features: int,
         num_classes: int,
         *,
-        m: AtLeastOne = 1.5,
+        m: MultiplicativeMargin = 1.5,
         s: Positive = 30.0,
         version: Literal["v0", "v1", "v2"] = "v1",
         feature_norm: Literal["hard", "none"] = "hard",
@@ -64,7 +64,7 @@ class SphereFaceR(CosineHead):
             return multiple.clamp(max=math.pi).cos()
         return folded_cosine(multiple)
 
-    def others(self, cosine: Tensor, target: Tensor) -> Tensor:
+    def others(self, cosine: Tensor, own: Tensor) -> Tensor:
         if self.version != "v2":
             return cosine
         return self.with_chosen_gradient(cosine, (angle(cosine) / self.m).cos())

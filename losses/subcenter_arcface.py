@@ -13,7 +13,7 @@ from marginbench.parameters import (
     BeyondPi,
     MarginGradient,
     Positive,
-    PositiveInteger,
+    Subcenters,
 )
 
 
@@ -24,10 +24,10 @@ class SubcenterArcFace(CosineHead):
     Args:
         in_features: D.
         num_classes: K.
-        subcenters: centres a class, integer ≥ 1; 1 is ArcFace.
+        subcenters: centres a class, integer from 1 to 100; 1 is ArcFace.
         m: margin in radians, 0 ≤ m < π.
         s: scale > 0. A few classes want a small one (8 to 16), thousands of them 30 to 64.
-        beyond: what continues cos(θ + m) beyond θ = π − m; see
+        beyond: where cos(θ + m) does not hold: see
             :func:`marginbench.additive.additive_psi`.
         grad: "exact" is the formula's gradient; "detached" leaves out the margin's slope.
     """
@@ -42,7 +42,7 @@ class SubcenterArcFace(CosineHead):
         in_features: int,
         num_classes: int,
         *,
-        subcenters: PositiveInteger = 3,
+        subcenters: Subcenters = 3,
         m: AngularMargin = 0.5,
         s: Positive = 64.0,
         beyond: BeyondPi = "linear",

@@ -8,23 +8,24 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from marginbench.geometry import direction
+from marginbench.geometry import norm_and_direction
 from marginbench.heads import Head, WithoutMargin, classifier_weight, register_head
 from marginbench.pairs import pair_masks
-from marginbench.parameters import NonNegative, Positive
+from marginbench.parameters import NonNegative, SquaredDistanceMargin
 
 
 @register_head("triplet")
 class Triplet(Head):
     """Cross-entropy + w·mean over triplets of max(0, d²(a, p) − d²(a, n) + α).
 
-    d is the distance of the normalised features (Schroff et al., CVPR 2015, Eq. 2–3). A batch
-    without any triplet contributes no triplet term.
+    d is the distance of the normalised features (Schroff et al., CVPR 2015, Eq. 2–3); a zero
+    feature vector stays zero, at d = 1 from every other. A batch without any triplet contributes
+    no triplet term.
 
     Args:
         in_features: D.
         num_classes: K.
-        margin: α > 0, in squared distance, of which the largest possible is 4.
+        margin: α, 0 < α ≤ 4, in squared distance, of which the largest possible is 4.
         weight: w ≥ 0 of the triplet term.
         mining: which triplets of the batch count. "all": every one, at a memory of N³.
             "semi-hard": for each anchor and positive the nearest of the negatives that are
@@ -43,7 +44,7 @@ class Triplet(Head):
         in_features: int,
         num_classes: int,
         *,
-        margin: Positive = 0.2,
+        margin: SquaredDistanceMargin = 0.2,
         weight: NonNegative = 1.0,
         mining: Literal["all", "semi-hard", "hard"] = "semi-hard",
     ) -> None:
@@ -59,8 +60,9 @@ class Triplet(Head):
 
     def triplet(self, features: Tensor, labels: Tensor) -> Tensor:
         """The mean over the mined triplets; 0 where a batch holds none."""
-        unit = direction(features)
-        squared = 2 - 2 * unit @ unit.T
+        norms, unit = norm_and_direction(features)
+        lengths = (norms > 0).to(unit.dtype)  # of the directions; that of a zero row is 0
+        squared = lengths + lengths.T - 2 * unit @ unit.T
         same, different = pair_masks(labels)
         positives = torch.where(same, squared, -torch.inf)
         negatives = torch.where(different, squared, torch.inf)

@@ -12,16 +12,18 @@ from marginbench.parameters import BeyondPi
 
 
 def additive_psi(cosine: Tensor, m: float | Tensor, beyond: BeyondPi) -> Tensor:
-    """cos(θ + m) from cos θ, and a named continuation once θ + m leaves [0, π]; no acos.
+    """cos(θ + m) from cos θ, and a named rule for large θ; no acos.
 
     cos(θ + m) falls only up to θ = π − m, so a loss has to say what happens beyond.
 
     Args:
         cosine: cos θ, any shape. Rounding beyond ±1 is harmless.
         m: margin in radians in [0, π), a number or a tensor that broadcasts with ``cosine``.
-        beyond: "linear": cos θ − m·sin m, the rule of ArcFace's authors; it jumps down at π − m,
-            from −1 to cos(π − m) − m·sin m. "mirror": −2 − cos(θ + m), which continues ψ and its
-            slope. "clamp": −1, with slope 0. "none": cos(θ + m) all the way, which rises again.
+        beyond: "linear": cos θ − m·sin m, the first rule of ArcFace's authors; it jumps down at
+            π − m, from −1 to cos(π − m) − m·sin m. "mirror": −2 − cos(θ + m), which continues ψ
+            and its slope. "clamp": −1, with slope 0. "none": cos(θ + m) all the way, which rises
+            again. "easy": cos θ, no margin at all, where cos θ ≤ 0, and cos(θ + m) elsewhere; it
+            jumps up by sin m at θ = π/2.
     """
     # Numbers stay numbers: a tensor made of one would be copied to the device, and waited for.
     if isinstance(m, Tensor):
@@ -31,6 +33,8 @@ def additive_psi(cosine: Tensor, m: float | Tensor, beyond: BeyondPi) -> Tensor:
     shifted = cosine * cos_m - sine(cosine) * sin_m
     if beyond == "none":
         return shifted
+    if beyond == "easy":
+        return torch.where(cosine > 0, shifted, cosine)
     if beyond == "linear":
         continued = cosine - m * sin_m
     elif beyond == "mirror":

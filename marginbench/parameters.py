@@ -32,10 +32,22 @@ AtLeastOne = Annotated[float, Field(ge=1)]
 """A real number, 1 or above."""
 PositiveInteger = Annotated[int, Field(ge=1)]
 """A whole number, 1 or above."""
+MultiplicativeMargin = Annotated[float, Field(ge=1, le=100)]
+"""A factor of the angle, real. The papers' are below 10; at 100 the margin's whole range, an angle
+of π/100, is near what float32 resolves."""
+IntegerMultiplicativeMargin = Annotated[int, Field(ge=1, le=100)]
+"""A factor of the angle, whole; see :data:`MultiplicativeMargin`."""
+CosineMargin = Annotated[float, Field(ge=0, le=2)]
+"""What is taken from a cosine. Cosines span 2, so that a larger margin is never met."""
+SquaredDistanceMargin = Annotated[float, Field(gt=0, le=4)]
+"""A margin on the squared distances of unit vectors, which span 4."""
+Subcenters = Annotated[int, Field(ge=1, le=100)]
+"""Centres a class. The papers have at most 10."""
 AngularMargin = Annotated[float, Field(ge=0, lt=math.pi)]
 """An angle in radians, from 0 to below π."""
-BeyondPi = Literal["linear", "mirror", "clamp", "none"]
-"""What continues cos(θ + m) beyond θ = π − m: see ``marginbench.additive.additive_psi``."""
+BeyondPi = Literal["linear", "mirror", "clamp", "none", "easy"]
+"""What holds beyond θ = π − m, where cos(θ + m) would rise, or where cos θ ≤ 0: see
+``marginbench.additive.additive_psi``."""
 MarginGradient = Literal["exact", "detached"]
 """The gradient of the target's logit: "exact", or "detached", where the margin counts as a
 constant and the logit's slope in the cosine is that of no margin at all. Widely used code computes

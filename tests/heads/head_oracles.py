@@ -41,6 +41,8 @@ def multiplicative_psi(theta, m):
 
 
 def additive_psi(theta, m, beyond):
+    if beyond == "easy":
+        return math.cos(theta + m) if math.cos(theta) > 0 else math.cos(theta)
     if theta <= math.pi - m:
         return math.cos(theta + m)
     return {

@@ -39,6 +39,10 @@ CASES = [
         lambda t, n: math.cos(2.5 * t + 0.4) - 0.1, plain, fixed(7)),
     ("combined-margin", {"m1": 2.5, "m2": 0.4, "m3": 0.1, "s": 7.0, "beyond": "clamp"},
         lambda t, n: math.cos(min(2.5 * t + 0.4, math.pi)) - 0.1, plain, fixed(7)),
+    ("combined-margin", {"m1": 1.0, "m2": 0.0, "m3": 0.4, "s": 30.0, "beyond": "easy"},
+        lambda t, n: math.cos(t) - 0.4 if math.cos(t) > 0.4 else math.cos(t), plain, fixed(30)),
+    ("combined-margin", {"m1": 1.0, "m2": 0.8, "m3": 0.0, "s": 30.0, "beyond": "easy"},
+        lambda t, n: math.cos(t + 0.8) if math.cos(t) > 0 else math.cos(t), plain, fixed(30)),
     ("sphereface-r", {}, lambda t, n: math.cos(min(1.5 * t, math.pi)), plain, fixed(30)),
     ("sphereface-r", {"version": "v2", "m": 1.7}, lambda t, n: math.cos(t),
         lambda c, own: math.cos(math.acos(c) / 1.7), fixed(30)),
@@ -59,7 +63,7 @@ CASES += [
         plain,
         fixed(64),
     )
-    for rule in ("linear", "mirror", "clamp", "none")
+    for rule in ("linear", "mirror", "clamp", "none", "easy")
     for grad in ("exact", "detached")
 ]
 CASES += [
@@ -141,8 +145,9 @@ def test_sphereface2_starts_with_both_sides_in_balance(num_classes, s):
         assert own == pytest.approx(others, abs=1e-6)
 
 
-def test_magface_has_a_margin_and_a_reward_for_each_norm():
-    head = head_oracles.double_head("magface")
+@pytest.mark.parametrize("beyond", ["linear", "easy"])
+def test_magface_has_a_margin_and_a_reward_for_each_norm(beyond):
+    head = head_oracles.double_head("magface", beyond=beyond)
     features, labels = head_oracles.batch(n=40)
     features = features * torch.linspace(0.5, 60, 40, dtype=torch.float64)[:, None]
     norms = head_oracles.norms(features)
@@ -152,7 +157,7 @@ def test_magface_has_a_margin_and_a_reward_for_each_norm():
 
     def target(theta, norm):
         a = min(110.0, max(10.0, norm))
-        return head_oracles.additive_psi(theta, (0.8 - 0.45) / 100 * (a - 10) + 0.45, "linear")
+        return head_oracles.additive_psi(theta, (0.8 - 0.45) / 100 * (a - 10) + 0.45, beyond)
 
     expected = softmax_mean(features, labels, head.weight, target, plain, fixed(64))
     expected += 35 * math.fsum(a / 110**2 + 1 / a for a in clamped) / len(clamped)

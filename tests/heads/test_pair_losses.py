@@ -15,7 +15,7 @@ def squared_distance(a, b):
 
 
 def unit(x):
-    length = math.sqrt(math.fsum(v * v for v in x))
+    length = math.sqrt(math.fsum(v * v for v in x)) or 1.0  # a zero vector stays one
     return [v / length for v in x]
 
 
@@ -44,7 +44,8 @@ def test_contrastive_is_the_sum_over_pairs(margin):
 def triplet_terms(features, labels, mining, margin):
     """The hinge of every triplet that the rule picks, by plain loops."""
     rows, n = [unit(x) for x in features.tolist()], len(labels)
-    d = [[squared_distance(a, b) for b in rows] for a in rows]
+    # Rounded, since all distances from a zero vector are 1, none of them farther than another.
+    d = [[round(squared_distance(a, b), 12) for b in rows] for a in rows]
     terms = []
     for a in range(n):
         positives = [p for p in range(n) if p != a and labels[p] == labels[a]]
@@ -61,12 +62,13 @@ def triplet_terms(features, labels, mining, margin):
     return terms
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("seed", "zero_rows"), [(0, []), (1, []), (2, []), (3, [0, 5, 6])])
 @pytest.mark.parametrize("margin", [0.2, 1.0])
 @pytest.mark.parametrize("mining", ["all", "semi-hard", "hard"])
-def test_triplet_is_the_mean_over_the_mined_triplets(mining, margin, seed):
+def test_triplet_is_the_mean_over_the_mined_triplets(mining, margin, seed, zero_rows):
     head = head_oracles.double_head("triplet", margin=margin, weight=0.7, mining=mining)
     features, labels = head_oracles.batch(n=16, seed=seed)
+    features[zero_rows] = 0
     terms = triplet_terms(features, labels.tolist(), mining, margin)
     expected = mean_cross_entropy(head, features, labels)
     expected += 0.7 * math.fsum(terms) / len(terms)

@@ -77,15 +77,46 @@ def test_the_folded_cosine_keeps_its_slope_up_to_the_end(m, dtype):
 
 
 @pytest.mark.parametrize("m", [0.0, 0.3, 1.2, 3.0])
-@pytest.mark.parametrize("beyond", ["linear", "mirror", "clamp", "none"])
+@pytest.mark.parametrize("beyond", ["linear", "mirror", "clamp", "none", "easy"])
 def test_additive_psi_is_the_cosine_of_the_sum(m, beyond):
     theta = torch.linspace(0, math.pi, 401, dtype=torch.float64)
     theta = theta[(theta - (math.pi - m)).abs() > 1e-9]
+    theta = theta[(theta - math.pi / 2).abs() > 1e-9]  # where "easy" jumps
     found = additive_psi(theta.cos(), m, beyond)
     expected = [head_oracles.additive_psi(t, m, beyond) for t in theta.tolist()]
     torch.testing.assert_close(
         found, torch.tensor(expected, dtype=torch.float64), atol=1e-7, rtol=0
     )
+
+
+def test_the_easy_margin_is_none_at_right_angles():
+    cosine = torch.tensor([1e-9, 0.0], dtype=torch.float64)
+    assert additive_psi(cosine, 0.5, "easy").tolist() == pytest.approx([-math.sin(0.5), 0])
+
+
+@pytest.mark.parametrize("m", [9, 30, 100])
+def test_psi_of_a_large_margin_goes_by_the_angle(m):
+    theta = torch.linspace(1e-3, math.pi - 1e-3, 997, dtype=torch.float64)
+    expected = []
+    for angle_of_sample in theta.tolist():
+        k = int(m * angle_of_sample / math.pi)
+        expected.append((-1) ** k * math.cos(m * angle_of_sample) - 2 * k)
+    found = multiplicative_psi(theta.cos(), m)
+    torch.testing.assert_close(
+        found, torch.tensor(expected, dtype=torch.float64), atol=1e-9, rtol=0
+    )
+
+
+def test_psi_costs_no_more_at_a_larger_margin():
+    def steps(m):
+        seen, nodes = set(), [multiplicative_psi(torch.ones(1, requires_grad=True), m).grad_fn]
+        while nodes:
+            node = nodes.pop()
+            nodes += [n for n, _ in node.next_functions if n is not None and n not in seen]
+            seen.add(node)
+        return len(seen)
+
+    assert steps(9) == steps(100) <= 100
 
 
 @pytest.mark.parametrize("m", [0.2, 0.5, 1.5])

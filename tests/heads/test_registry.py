@@ -33,8 +33,8 @@ def test_every_head_gives_a_scalar_loss_and_logits(name):
         ("arcface", {"m": float("nan")}, ["m = nan"]),
         (
             "arcface",
-            {"beyond": "easy"},
-            ["beyond = 'easy'", "'linear' or 'mirror' or 'clamp' or 'none'"],
+            {"beyond": "hard"},
+            ["beyond = 'hard'", "'linear' or 'mirror' or 'clamp' or 'none' or 'easy'"],
         ),
         ("am-softmax", {"s": 0}, ["'am-softmax'", "s = 0", "number > 0"]),
         ("l-softmax", {"m": 2.5}, ["'l-softmax'", "m = 2.5", "integer ≥ 1"]),
