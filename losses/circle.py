@@ -49,7 +49,7 @@ class Circle(CosineHead):
     def psi(self, cosine: Tensor) -> Tensor:
         return self.chosen(F.relu(1 + self.m - cosine)) * (cosine - (1 - self.m))
 
-    def others(self, cosine: Tensor, target: Tensor) -> Tensor:
+    def others(self, cosine: Tensor, own: Tensor) -> Tensor:
         return self.chosen(F.relu(cosine + self.m)) * (cosine - self.m)
 
     def chosen(self, alpha: Tensor) -> Tensor:

@@ -16,7 +16,8 @@ class CurricularFace(CosineHead):
 
     t is the running mean of the targets' cosines (Huang et al., CVPR 2020, Section 3.2): a class
     that comes nearer than the margin allows is weighed down while t is small, and up when it is
-    large. t counts as a constant in the gradient.
+    large. t counts as a constant in the gradient. As in the authors' code it is cos(θ_y + m)
+    itself that classes are compared with, whatever ``beyond`` makes of the target's logit.
 
     Args:
         in_features: D.
@@ -24,12 +25,15 @@ class CurricularFace(CosineHead):
         m: margin in radians, 0 ≤ m < π.
         s: scale > 0. A few classes want a small one (8 to 16), thousands of them 30 to 64.
         momentum: weight of a new batch in t.
-        beyond: what continues cos(θ + m) beyond θ = π − m; see
+        beyond: where cos(θ + m) does not hold: see
             :func:`marginbench.additive.additive_psi`.
         grad: "exact" is the formula's gradient; "detached" leaves out the margin's slope.
     """
 
-    formula = "z_y = s·cos(θ_y + m);  z_j = s·cos θ_j, or s·cos θ_j(t + cos θ_j) if above z_y"
+    formula = (
+        "z_y = s·cos(θ_y + m);  "
+        "z_j = s·cos θ_j, or s·cos θ_j(t + cos θ_j) if cos θ_j > cos(θ_y + m)"
+    )
     boundary_formula = "s(cos(θ₁ + m) − cos θ₂(t + cos θ₂)) = 0 where cos θ₂ > cos(θ₁ + m)"
     paper = "Huang et al., CurricularFace, CVPR 2020, Section 3.2"
 
@@ -60,8 +64,9 @@ class CurricularFace(CosineHead):
             self.t.lerp_(cosine.detach().mean(), self.momentum)
         return self.psi(cosine)
 
-    def others(self, cosine: Tensor, target: Tensor) -> Tensor:
-        return torch.where(cosine > target, cosine * (self.t + cosine), cosine)
+    def others(self, cosine: Tensor, own: Tensor) -> Tensor:
+        hard = cosine > additive_psi(own, self.m, "none")
+        return torch.where(hard, cosine * (self.t + cosine), cosine)
 
     def diagnostics(self) -> dict[str, Tensor]:
         return {"t": self.t}

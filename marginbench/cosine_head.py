@@ -63,12 +63,12 @@ class CosineHead(Head):
         """
         return self.psi(cosine)
 
-    def others(self, cosine: Tensor, target: Tensor) -> Tensor:
+    def others(self, cosine: Tensor, own: Tensor) -> Tensor:
         """The other classes' cosines as training sees them.
 
         Args:
             cosine: (N, K); the target's own entry is replaced afterwards.
-            target: (N, 1), what :meth:`target` returned.
+            own: (N, 1), the cosine of each sample to its own class, without margin.
         """
         return cosine
 
@@ -79,8 +79,7 @@ class CosineHead(Head):
             own: cosine to the own class.
             other: cosine to the other class, of like shape.
         """
-        target = self.psi(own)
-        return target - self.others(other, target)
+        return self.psi(own) - self.others(other, own)
 
     def scale(self, norms: Tensor) -> Tensor | float:
         """What the cosines are multiplied by, given the features' norms (N, 1)."""
@@ -94,7 +93,7 @@ class CosineHead(Head):
         """The logits with the margin on: norms (N, 1), cosines (N, K), labels (N,) → (N, K)."""
         own = cosine.gather(1, labels[:, None])
         target = self.with_chosen_gradient(own, self.target(own, norms))
-        return self.scale(norms) * replace_target(self.others(cosine, target), labels, target)
+        return self.scale(norms) * replace_target(self.others(cosine, own), labels, target)
 
     def with_chosen_gradient(self, cosine: Tensor, margined: Tensor) -> Tensor:
         """``margined`` in value; in gradient too, or only the cosine's, as ``grad`` says."""

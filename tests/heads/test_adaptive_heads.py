@@ -112,12 +112,16 @@ def test_a_batch_of_one_leaves_adafaces_deviation_alone():
     assert head.norm_mean.item() != 20
 
 
+@pytest.mark.parametrize("beyond", ["linear", "mirror", "easy"])
+@pytest.mark.parametrize("m", [0.5, 2.0])
 @pytest.mark.parametrize("training", [True, False])
-def test_curricularface_follows_its_formula_over_three_batches(training):
-    m, s, momentum = 0.5, 8.0, 0.3
-    head = head_oracles.double_head("curricularface", s=s, momentum=momentum).train(training)
+def test_curricularface_follows_the_authors_rule_over_three_batches(training, m, beyond):
+    s, momentum = 8.0, 0.3
+    head = head_oracles.double_head(
+        "curricularface", m=m, s=s, momentum=momentum, beyond=beyond
+    ).train(training)
     head.t.fill_(0.1)
-    t, hard = 0.1, 0
+    t, hard, told_apart = 0.1, 0, 0
     for seed in range(3):
         features, labels = head_oracles.batch(n=30, seed=seed)
         rows = head_oracles.cosines(features, head.weight)
@@ -127,15 +131,19 @@ def test_curricularface_follows_its_formula_over_three_batches(training):
             )
         expected = []
         for row, label in zip(rows, labels.tolist(), strict=True):
-            own = head_oracles.additive_psi(math.acos(row[label]), m, "linear")
-            logits = [s * (c * (t + c) if c > own else c) for c in row]
-            hard += sum(c > own for c in row) - 1
+            theta = math.acos(row[label])
+            # What a class is compared with is cos(θ + m) itself, whatever continues it.
+            limit, own = math.cos(theta + m), head_oracles.additive_psi(theta, m, beyond)
+            logits = [s * (c * (t + c) if c > limit else c) for c in row]
+            hard += sum(c > limit for c in row) - 1
+            told_apart += sum((c > limit) != (c > own) for j, c in enumerate(row) if j != label)
             logits[label] = s * own
             expected.append(head_oracles.cross_entropy(logits, label))
         found = head(features, labels).item()
         assert found == pytest.approx(math.fsum(expected) / len(expected), rel=1e-9)
     assert head.t.item() == pytest.approx(t)
     assert 0 < hard < 3 * 30 * 4
+    assert told_apart > 0 or m < 1
 
 
 @pytest.mark.parametrize(
