@@ -56,6 +56,10 @@ class CurricularFace(CosineHead):
         self.beyond = beyond
         self.register_buffer("t", torch.tensor(0.0))
 
+    @property
+    def gradient_leaves_out(self) -> str:
+        return super().gradient_leaves_out or ("t" if self.training else "")
+
     def psi(self, cosine: Tensor) -> Tensor:
         return additive_psi(cosine, self.m, self.beyond)
 

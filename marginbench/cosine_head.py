@@ -12,6 +12,9 @@ from marginbench.geometry import norm_and_direction
 from marginbench.head_base import Head, classifier_weight, replace_target
 from marginbench.parameters import MarginGradient
 
+SLOPE_OF_MARGIN = "the slope of the margin"
+"""What ``grad="detached"`` leaves out of the gradient, as :class:`CosineHead` understands it."""
+
 
 class CosineHead(Head):
     """Base of the heads whose logits are scaled cosines.
@@ -45,7 +48,7 @@ class CosineHead(Head):
 
     @property
     def gradient_leaves_out(self) -> str:
-        return "the slope of the margin" if self.grad == "detached" else ""
+        return SLOPE_OF_MARGIN if self.grad == "detached" else ""
 
     @abstractmethod
     def psi(self, cosine: Tensor) -> Tensor:

@@ -100,8 +100,9 @@ class Head(nn.Module, ABC):
     def gradient_leaves_out(self) -> str:
         """What the gradient knowingly treats as a constant, in words; "" where it is exact.
 
-        A loss that stops the gradient somewhere says so here, since its gradient then is not the
-        slope of its values and cannot be checked against finite differences.
+        A loss that stops the gradient somewhere, in training mode or always, says so here: its
+        gradient then is not the slope of its values, but the slope with that held constant. It
+        stops the gradient by ``detach`` or where gradients are switched off.
         """
         return ""
 

@@ -6,15 +6,29 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from marginbench.errors import UserError
+from marginbench.testing.batches import (
+    evaluation_leaves_no_trace,
+    inputs_stay_as_they_are,
+    samples_count_alike,
+)
 from marginbench.testing.contract import (
     classes_are_interchangeable,
     logits_are_free_of_labels,
     unknown_parameters_are_refused,
-    without_margin_equals_the_declared_head,
 )
 from marginbench.testing.cost import cost_beside_softmax
 from marginbench.testing.derivatives import gradients_match_finite_differences
 from marginbench.testing.edges import finite_at_edges
+from marginbench.testing.learning import (
+    learns_separable_classes,
+    logits_come_from_what_is_trained,
+)
+from marginbench.testing.margins import (
+    margin_is_off_in_test_logits,
+    margin_is_to_no_samples_advantage,
+    without_margin_equals_the_declared_head,
+)
 from marginbench.testing.precision import computes_in_float32
 from marginbench.testing.state import (
     parameters_reach_the_optimiser,
@@ -22,18 +36,28 @@ from marginbench.testing.state import (
 )
 from marginbench.testing.subject import CheckFailure, CheckResult, NotApplicable, Subject
 
+INPUTS = "inputs"
 CHECKS: dict[str, Callable[[Subject], str]] = {
+    INPUTS: inputs_stay_as_they_are,
     "gradients": gradients_match_finite_differences,
     "edges": finite_at_edges,
     "half precision": computes_in_float32,
+    "samples": samples_count_alike,
     "class permutation": classes_are_interchangeable,
+    "evaluation": evaluation_leaves_no_trace,
     "state round trip": state_survives_a_checkpoint,
     "optimiser": parameters_reach_the_optimiser,
     "unknown parameters": unknown_parameters_are_refused,
     "test logits": logits_are_free_of_labels,
+    "trained weights": logits_come_from_what_is_trained,
+    "margin off": margin_is_off_in_test_logits,
     "without margin": without_margin_equals_the_declared_head,
+    "margin sign": margin_is_to_no_samples_advantage,
+    "learning": learns_separable_classes,
     "cost": cost_beside_softmax,
 }
+ONCE = ("unknown parameters", "cost")
+"""The checks that one mode of a head answers for all; the others run in every mode."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +76,28 @@ class HeadCheck:
         return f"{self.subject.name}: {self.name}"
 
     def run(self) -> CheckResult:
-        """The result; an exception of the head's own is a failure that quotes it."""
+        """The result: the first mode that fails, or else what the head as given has to show."""
+        modes = [self.subject] if self.name in ONCE else self.subject.modes()
+        results = []
+        for mode in modes:
+            results.append(self._run_in(mode))
+            if not results[-1].passed:
+                where = f"with {mode.mode}: " if mode.mode else ""
+                return CheckResult(self.name, False, where + results[-1].detail)
+        more = f"; in {len(modes)} modes" if len(modes) > 1 and not results[0].skipped else ""
+        return CheckResult(self.name, True, results[0].detail + more, results[0].skipped)
+
+    def _run_in(self, mode: Subject) -> CheckResult:
+        """The result in one mode; an exception of the head's own is a failure that quotes it."""
         try:
-            return CheckResult(self.name, True, CHECKS[self.name](self.subject))
+            return CheckResult(self.name, True, CHECKS[self.name](mode))
         except NotApplicable as reason:
             return CheckResult(self.name, True, str(reason), skipped=True)
         except CheckFailure as failure:
             return CheckResult(self.name, False, str(failure))
+        except SystemExit as ending:
+            # No proof, whatever status it ends with.
+            return CheckResult(self.name, False, f"ends the program: SystemExit({ending.code!r})")
         except Exception as error:
             return CheckResult(self.name, False, f"raises {type(error).__name__}: {error}")
 
@@ -96,10 +135,13 @@ def head_checks(
         parameters: the head's own.
 
     Raises:
-        UserError: no such head, or parameters that it does not take.
+        UserError: no such head, parameters that it does not take, or a head that ends the program.
     """
     subject = Subject(name, parameters, in_features, num_classes, device)
-    subject.build()
+    try:
+        subject.modes()
+    except SystemExit as ending:
+        raise UserError(f"head {name!r} ends the program: SystemExit({ending.code!r})") from None
     return [HeadCheck(check, subject) for check in CHECKS]
 
 
@@ -113,11 +155,17 @@ def check_head(
 ) -> list[CheckResult]:
     """Run all checks of a head; the arguments are those of :func:`head_checks`.
 
+    Where a head changes its inputs, the other checks tell nothing and are left out.
+
     Example:
         >>> [result.name for result in check_head("arcface", m=0.3) if not result.passed]
         []
     """
-    checks = head_checks(
+    first, *others = head_checks(
         name, in_features=in_features, num_classes=num_classes, device=device, **parameters
     )
-    return [check.run() for check in checks]
+    result = first.run()
+    if not result.passed:
+        reason = f"not checked, since {INPUTS!r} fails"
+        return [result, *(CheckResult(o.name, True, reason, skipped=True) for o in others)]
+    return [result, *(check.run() for check in others)]

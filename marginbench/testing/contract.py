@@ -1,4 +1,4 @@
-"""The parts of the contract that are plain to state: signature, test logits, symmetry, identity."""
+"""The parts of the contract that are plain to state: signature, test logits, symmetry."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from marginbench.errors import UserError
 from marginbench.heads import build_head, head_class
 from marginbench.testing.subject import (
     CheckFailure,
-    NotApplicable,
     Subject,
     gradients,
     held_tensors,
@@ -104,38 +103,3 @@ def classes_are_interchangeable(subject: Subject) -> str:
                 f"with the classes in another order {what} is off by {difference:.2g} of its size"
             )
     return f"largest relative difference {max(differences.values()):.1e}"
-
-
-def without_margin_equals_the_declared_head(subject: Subject) -> str:
-    """Where the head declares ``without_margin``: loss and gradient are the other head's."""
-    declared = head_class(subject.name).without_margin
-    if declared is None:
-        raise NotApplicable("the head declares no without_margin")
-    grad = {"grad": "exact"} if "grad" in subject.resolved() else {}
-    head = subject.build(dtype=torch.float64, **grad, **declared.parameters)
-    plain = Subject(
-        declared.head,
-        declared.head_parameters,
-        subject.in_features,
-        subject.num_classes,
-        subject.device,
-    ).build(dtype=torch.float64)
-    own = dict(head.named_parameters())
-    with torch.no_grad():
-        for name, parameter in plain.named_parameters():
-            if name not in own or own[name].numel() != parameter.numel():
-                raise CheckFailure(f"{declared.head!r} has a parameter {name!r}, this head has not")
-            parameter.copy_(own[name].view_as(parameter))
-    features, labels = subject.batch(dtype=torch.float64)
-    loss, found = gradients(head, features, labels)
-    plain_loss, plain_found = gradients(plain, features, labels)
-    difference = max(
-        relative_difference(loss, plain_loss),
-        relative_difference(found["features"], plain_found["features"]),
-    )
-    if not difference <= EXACT:
-        raise CheckFailure(
-            f"with {dict(declared.parameters)} the loss is {float(loss):.9g}, that of "
-            f"{declared.head!r} {float(plain_loss):.9g}; difference {difference:.2g}"
-        )
-    return f"equals {declared.head} within {difference:.1e}"

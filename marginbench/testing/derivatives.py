@@ -3,64 +3,157 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
+from marginbench.cosine_head import SLOPE_OF_MARGIN, CosineHead
 from marginbench.heads import Head
 from marginbench.testing.subject import (
     CheckFailure,
-    NotApplicable,
     Subject,
+    classifier_of,
     gradients,
+    loss_of,
+    relative_difference,
+    same_randomness,
 )
 
 STEP = 1e-6
 TOLERANCE = 1e-5
-DIRECTIONS = 12
+SAME_VALUE = 1e-12
+DIRECTIONS = 4
 
 
 def gradients_match_finite_differences(subject: Subject) -> str:
-    """In float64, along random directions in the features and in each parameter.
+    """In float64, in training and evaluation mode, along random directions in each input.
 
-    A head that declares ``gradient_leaves_out`` is checked with ``grad="exact"`` where it has
-    that choice.
+    A head that declares ``gradient_leaves_out`` is differenced with what it detaches held
+    constant. The value of the loss is the same whatever ``grad`` is chosen.
     """
     head = subject.build(dtype=torch.float64)
-    note = ""
-    if head.gradient_leaves_out and "grad" in subject.resolved():
-        head = subject.build(dtype=torch.float64, grad="exact")
-        note = ', at grad="exact"'
-    if head.gradient_leaves_out:
-        raise NotApplicable(
-            f"by its own account the gradient leaves out {head.gradient_leaves_out}"
-        )
-    # Not training: batch statistics stand still, as they do in the gradient.
-    head.eval()
-    features, labels = subject.batch(dtype=torch.float64)
-    _, found = gradients(copy.deepcopy(head), features, labels)
-    worst, where = 0.0, ""
-    for name, gradient in found.items():
-        deviation = _deviation(head, features, labels, name, gradient)
-        if not deviation <= worst:
-            worst, where = deviation, name
-    if not worst <= TOLERANCE:
-        raise CheckFailure(
-            f"the gradient for {where!r} is off by {worst:.2g} of its size (allowed {TOLERANCE:g})"
-        )
-    count = DIRECTIONS * len(found)
+    features, labels = _batch(subject, head)
+    _same_value_for_every_gradient(subject, head, features, labels)
+    _detached_slope_is_that_of_no_margin(head, features, labels)
+    worst, count = 0.0, 0
+    for training in (True, False):
+        mode = "training" if training else "evaluation"
+        head.train(training)
+        _, found = gradients(copy.deepcopy(head), features, labels)
+        if "features" not in found or not found["features"].any():
+            raise CheckFailure(f"in {mode} mode no gradient reaches the features")
+        held = _Constants() if head.gradient_leaves_out else None
+        if held:
+            _loss_at(head, features, labels, "features", torch.zeros_like(features), held)
+        for name, gradient in found.items():
+            deviation = _deviation(head, features, labels, name, gradient, held)
+            count += DIRECTIONS
+            worst = max(worst, deviation)
+            if not deviation <= TOLERANCE:
+                raise CheckFailure(
+                    f"the gradient for {name!r} in {mode} mode is off by {deviation:.2g} of its "
+                    f"size (allowed {TOLERANCE:g}); what a loss detaches on purpose is declared in "
+                    "gradient_leaves_out"
+                )
+    note = head.gradient_leaves_out and f"; held constant, as declared: {head.gradient_leaves_out}"
     return f"largest relative deviation {worst:.1e} along {count} directions{note}"
 
 
-def _deviation(head: Head, features: Tensor, labels: Tensor, name: str, gradient: Tensor) -> float:
+def _batch(subject: Subject, head: Head) -> tuple[Tensor, Tensor]:
+    """Random samples, and where the head has class weights others at angles from 0.1 to 3.1."""
+    features, labels = subject.batch(dtype=torch.float64)
+    if classifier_of(head) is None:
+        return features, labels
+    angles = torch.linspace(0.1, 3.1, 2 * subject.num_classes + 1).tolist()
+    more, more_labels = subject.at_angles(head, angles, norm=12.0)
+    return torch.cat([features, more]), torch.cat([labels, more_labels])
+
+
+def _same_value_for_every_gradient(
+    subject: Subject, head: Head, features: Tensor, labels: Tensor
+) -> None:
+    for other in subject.modes():
+        if other.mode.startswith("grad="):
+            twin = other.build(dtype=torch.float64)
+            difference = relative_difference(
+                loss_of(twin, features, labels), loss_of(head, features, labels)
+            )
+            if not difference <= SAME_VALUE:
+                raise CheckFailure(
+                    f"with {other.mode} the value of the loss is off by {difference:.2g} of its "
+                    "size: grad changes the gradient only"
+                )
+
+
+def _detached_slope_is_that_of_no_margin(head: Head, features: Tensor, labels: Tensor) -> None:
+    """What ``CosineHead`` promises of grad="detached": the target's logit has the slope s."""
+    standard = isinstance(head, CosineHead) and head.grad == "detached"
+    if not standard or head.gradient_leaves_out != SLOPE_OF_MARGIN:
+        return
+    with torch.no_grad():
+        norms, cosine = head.norms_and_cosines(features)
+    leaf = cosine.clone().requires_grad_()
+    logits = copy.deepcopy(head).training_logits(norms, leaf, labels)
+    (slope,) = torch.autograd.grad(logits.gather(1, labels[:, None]).sum(), leaf)
+    own = slope.gather(1, labels[:, None])
+    difference = relative_difference(own, torch.as_tensor(head.scale(norms)).to(own).expand_as(own))
+    if not difference <= TOLERANCE:
+        raise CheckFailure(
+            'with grad="detached" the slope of the target\'s logit in the cosine is off by '
+            f"{difference:.2g} of the scale: it is not that of no margin"
+        )
+
+
+class _Constants(TorchFunctionMode):
+    """Records what a loss takes out of the graph, and gives it back unchanged ever after.
+
+    That is the result of ``detach``, and whatever is computed where gradients are switched off.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recorded: list[Any] = []
+        self.replay: Iterator[Any] | None = None
+
+    def __enter__(self) -> _Constants:
+        self.replay = iter(list(self.recorded)) if self.recorded else None
+        return super().__enter__()
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        name = getattr(func, "__name__", "")
+        outside = name == "detach" or func is torch.Tensor.data.__get__
+        outside = outside or not torch.is_grad_enabled()
+        changes_in_place = name.endswith("_") and not name.endswith("__")
+        if not outside or changes_in_place or not isinstance(result, Tensor | float):
+            return result
+        if self.replay is not None:
+            return next(self.replay)
+        self.recorded.append(result.clone() if isinstance(result, Tensor) else result)
+        return result
+
+
+def _deviation(
+    head: Head,
+    features: Tensor,
+    labels: Tensor,
+    name: str,
+    gradient: Tensor,
+    held: _Constants | None,
+) -> float:
     """The largest deviation along random directions, relative to the gradient's length."""
     generator = torch.Generator().manual_seed(7)
     worst = 0.0
     for _ in range(DIRECTIONS):
         direction = torch.randn(gradient.shape, generator=generator, dtype=torch.float64)
         direction = (direction / direction.norm()).to(gradient.device)
-        ahead = _loss_at(head, features, labels, name, STEP * direction)
-        behind = _loss_at(head, features, labels, name, -STEP * direction)
+        ahead = _loss_at(head, features, labels, name, STEP * direction, held)
+        behind = _loss_at(head, features, labels, name, -STEP * direction, held)
         slope = (ahead - behind) / (2 * STEP)
         size = max(float(gradient.norm()), 1e-3)
         deviation = abs(slope - float((gradient * direction).sum())) / size
@@ -68,12 +161,26 @@ def _deviation(head: Head, features: Tensor, labels: Tensor, name: str, gradient
     return worst
 
 
-@torch.no_grad()
-def _loss_at(head: Head, features: Tensor, labels: Tensor, name: str, shift: Tensor) -> float:
+def _loss_at(
+    head: Head,
+    features: Tensor,
+    labels: Tensor,
+    name: str,
+    shift: Tensor,
+    held: _Constants | None,
+) -> float:
     # A copy each time, so that no state of the head moves between two values.
     head = copy.deepcopy(head)
-    if name == "features":
-        features = features + shift
-    else:
-        head.get_parameter(name).add_(shift)
-    return float(head(features, labels))
+    with torch.no_grad():
+        if name == "features":
+            features = features + shift
+        else:
+            head.get_parameter(name).add_(shift)
+    with same_randomness():
+        if held is None:
+            with torch.no_grad():
+                return float(head(features, labels))
+        # With gradients on, as in training: what is computed with them off can then be told apart.
+        with held:
+            loss = head(features, labels)
+        return float(loss.detach())

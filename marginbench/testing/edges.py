@@ -48,7 +48,8 @@ def finite_at_edges(subject: Subject) -> str:
     The head itself stays in float32, as in training.
     """
     count, broken = 0, []
-    for dtype in NORMS:
+    # The precision of the features is the same matter in every mode.
+    for dtype in [torch.float32] if subject.mode else NORMS:
         for edge in edges(subject, dtype):
             count += len(edge.labels)
             problem = _problem(edge)
@@ -101,16 +102,7 @@ def _angles(subject: Subject, norm: float, axes: bool, dtype: torch.dtype) -> Ed
         with torch.no_grad():
             unit = torch.eye(subject.num_classes, subject.in_features, device=subject.device)
             weight.copy_(unit.view(len(unit), *[1] * (weight.dim() - 2), -1).expand_as(weight))
-    angles = torch.tensor(list(border_angles().values()), dtype=torch.float64)[:, None]
-    labels = torch.arange(len(angles), device=subject.device) % subject.num_classes
-    centres = weight.detach().double().reshape(subject.num_classes, -1, subject.in_features)[:, 0]
-    own = centres[labels] / centres[labels].norm(dim=1, keepdim=True)
-    away = centres[(labels + 1) % subject.num_classes]
-    away = away - (away * own).sum(dim=1, keepdim=True) * own
-    away = away / away.norm(dim=1, keepdim=True).clamp_min(1e-30)
-    angles = angles.to(own.device)
-    sines = torch.where((angles == 0) | (angles == math.pi), 0, angles.sin())
-    features = norm * (angles.cos() * own + sines * away)
+    features, labels = subject.at_angles(head, list(border_angles().values()), norm)
     place = "axis" if axes else "random"
     return Edge(f"norm {norm:g}, {place} class weights", head, features.to(dtype), labels)
 

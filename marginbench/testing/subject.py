@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import copy
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import torch
 from torch import Tensor, nn
 
-from marginbench.heads import Head, build_head, resolve_head_parameters
+from marginbench.errors import UserError
+from marginbench.heads import Head, build_head, head_class, resolve_head_parameters
+from marginbench.parameters import parameter_model
+
+_SEEDED = torch.Generator().manual_seed(0).get_state()
 
 
 class CheckFailure(AssertionError):
@@ -48,6 +53,8 @@ class Subject:
         in_features: D.
         num_classes: K.
         device: where the checks run.
+        mode: in words, the choices in which it departs from the head that was asked for; "" for
+            that head itself.
     """
 
     name: str
@@ -55,6 +62,7 @@ class Subject:
     in_features: int = 8
     num_classes: int = 6
     device: str = "cpu"
+    mode: str = ""
 
     def build(
         self,
@@ -88,6 +96,59 @@ class Subject:
         """All parameters, the defaults included."""
         return resolve_head_parameters(self.name, dict(self.parameters))
 
+    def modes(self) -> list[Subject]:
+        """The subject itself, and the same with every other choice that the head offers.
+
+        A choice is a value of a ``Literal`` or ``bool`` parameter. One parameter departs at a
+        time, with every choice of ``grad``. What the head refuses in words is left out. A mode has
+        no modes of its own.
+        """
+        if self.mode:
+            return [self]
+        resolved, choices = self.resolved(), {}
+        model = parameter_model(f"head {self.name!r}", head_class(self.name))
+        for name, parameter in model.model_fields.items():
+            offered = _choices(parameter.annotation)
+            choices[name] = [choice for choice in offered if choice != resolved[name]]
+        grads = [{}, *({"grad": grad} for grad in choices.pop("grad", []))]
+        others = [{}, *({name: choice} for name in choices for choice in choices[name])]
+        found = []
+        for changes in ({**other, **grad} for other in others for grad in grads):
+            mode = ", ".join(f"{name}={value!r}" for name, value in changes.items())
+            parameters = {**self.parameters, **changes}
+            subject = Subject(
+                self.name, parameters, self.in_features, self.num_classes, self.device, mode
+            )
+            try:
+                subject.build()
+            except UserError:
+                if mode:
+                    continue
+                raise
+            found.append(subject)
+        return found
+
+    def at_angles(
+        self, head: Head, angles: Sequence[float], norm: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """One sample at each angle (radians) to its class weight: features (N, D), labels (N,).
+
+        The features are of float64 and of the given norm, and lie in the plane of the own class
+        weight and the next one.
+        """
+        weight = classifier_of(head)
+        if weight is None:
+            raise NotApplicable("the head has no class weights of shape (K, ..., D)")
+        theta = torch.tensor(angles, dtype=torch.float64, device=self.device)[:, None]
+        labels = torch.arange(len(angles), device=self.device) % self.num_classes
+        centres = weight.detach().double().reshape(self.num_classes, -1, self.in_features)[:, 0]
+        own = centres[labels] / centres[labels].norm(dim=1, keepdim=True)
+        away = centres[(labels + 1) % self.num_classes]
+        away = away - (away * own).sum(dim=1, keepdim=True) * own
+        away = away / away.norm(dim=1, keepdim=True).clamp_min(1e-30)
+        sines = torch.where((theta == 0) | (theta == torch.pi), 0, theta.sin())
+        return norm * (theta.cos() * own + sines * away), labels
+
     def batch(self, seed: int = 0, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
         """Two samples of each class, of norms from about 1 to 40: features (2K, D), labels (2K,).
 
@@ -104,12 +165,29 @@ class Subject:
         return features, labels.to(self.device)
 
 
+def _choices(annotation: Any) -> list[Any]:
+    """The values that an annotation lists: those of a ``Literal``, or False and True."""
+    if annotation is bool:
+        return [False, True]
+    if get_origin(annotation) is Literal:
+        return list(get_args(annotation))
+    return [choice for part in get_args(annotation) for choice in _choices(part)]
+
+
 @contextmanager
 def same_randomness() -> Iterator[None]:
     """Random numbers from a fixed seed inside, and as before outside: a head may have dropout."""
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(0)
+    if torch.cuda.is_available():
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            torch.manual_seed(0)
+            yield
+        return
+    before = torch.get_rng_state()
+    torch.set_rng_state(_SEEDED)
+    try:
         yield
+    finally:
+        torch.set_rng_state(before)
 
 
 def gradients(head: Head, features: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -121,6 +199,36 @@ def gradients(head: Head, features: Tensor, labels: Tensor) -> tuple[Tensor, dic
     loss.backward()
     named = {"features": features, **dict(head.named_parameters())}
     return loss.detach(), {name: t.grad for name, t in named.items() if t.grad is not None}
+
+
+def loss_of(head: Head, features: Tensor, labels: Tensor) -> Tensor:
+    """The loss, without gradient; in training mode that of a copy, so that no state moves."""
+    if not head.training:
+        with torch.no_grad():
+            return head(features.clone(), labels.clone())
+    with torch.no_grad(), same_randomness():
+        return copy.deepcopy(head)(features.clone(), labels.clone())
+
+
+def logits_of(head: Head, features: Tensor) -> Tensor:
+    """The logits (N, K) in evaluation mode, without gradient; the head keeps its mode."""
+    training = head.training
+    with torch.no_grad():
+        logits = head.eval().logits(features.clone())
+    head.train(training)
+    return logits
+
+
+def directions(logits: Tensor) -> Tensor:
+    """Each row divided by its length: what is left of it when its scale does not count."""
+    return torch.nn.functional.normalize(logits, dim=1)
+
+
+def random_in_training(head: Head, features: Tensor, labels: Tensor) -> bool:
+    """Whether the loss in training mode draws random numbers, as dropout does."""
+    with torch.no_grad(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        losses = [copy.deepcopy(head).train()(features.clone(), labels) for _ in range(2)]
+    return not torch.equal(*losses)
 
 
 def held_tensors(head: Head) -> Iterator[tuple[str, Tensor]]:

@@ -44,7 +44,7 @@ def test_a_name_with_parameters():
     assert report.passed
     text = printed([report])
     assert "am-softmax (m=0.2)" in text
-    assert "10 hold, 0 fail, 0 not applicable" in text
+    assert "17 hold, 0 fail, 0 not applicable" in text
     assert "finite" in text
 
 
@@ -56,7 +56,7 @@ def test_a_file_with_a_right_and_a_wrong_head(tmp_path):
     assert right.passed
     assert not wrong.passed
     text = printed([right, wrong])
-    assert "squared-margin: 9 hold, 0 fail, 1 not applicable" in text
+    assert "squared-margin: 15 hold, 0 fail, 2 not applicable" in text
     assert "failed: edges" in text
 
 

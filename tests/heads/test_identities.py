@@ -131,4 +131,4 @@ def test_a_false_declaration_is_caught(monkeypatch):
     wrong = head_class("arcface").without_margin._replace(parameters={"m": 0.1, "s": 16.0})
     monkeypatch.setattr(head_class("arcface"), "without_margin", wrong)
     failed = [result for result in check_head("arcface") if not result.passed]
-    assert [result.name for result in failed] == ["without margin"]
+    assert [result.name for result in failed] == ["without margin", "margin sign"]

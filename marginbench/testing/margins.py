@@ -1,0 +1,227 @@
+"""What a margin is: off in the test logits, never to a sample's advantage, and not ignored."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from marginbench.errors import UserError
+from marginbench.heads import Head, head_class
+from marginbench.testing.subject import (
+    CheckFailure,
+    NotApplicable,
+    Subject,
+    classifier_of,
+    directions,
+    gradients,
+    logits_of,
+    loss_of,
+    relative_difference,
+)
+
+EXACT = 1e-9
+MARGIN_NAMES = re.compile(r"(.*_)?(m\d*|margin)")
+"""The names by which a parameter is known to be a margin where ``without_margin`` tells nothing."""
+ANGLES = torch.linspace(0.05, 3.05, 13).tolist()
+SMALL = 0.01
+"""The share of a margin at which its sign is tested at every angle."""
+
+
+def margin_is_off_in_test_logits(subject: Subject) -> str:
+    """The margin enters the loss, and not the test logits but for a scale of each sample's.
+
+    A margin is a number that ``without_margin`` names, or a parameter called m, m1, l_m, margin
+    and the like.
+    """
+    values = {name: _others(subject, name) for name in _margins(subject)}
+    if not values:
+        raise NotApplicable("the head has no parameter that is known as a margin")
+    head = subject.build(dtype=torch.float64)
+    batches = [subject.batch(dtype=torch.float64)]
+    batches.append((0.02 * batches[0][0], batches[0][1]))  # neighbours within any margin
+    if classifier_of(head) is not None:
+        batches.append(subject.at_angles(head, ANGLES, norm=20.0))
+    for name, others in values.items():
+        effective = False
+        for value in others:
+            twin = subject.build(dtype=torch.float64, **{name: value})
+            twin.load_state_dict(head.state_dict())
+            for features, labels in batches:
+                logits, with_other = logits_of(head, features), logits_of(twin, features)
+                off = relative_difference(directions(with_other), directions(logits))
+                if not off <= EXACT:
+                    raise CheckFailure(
+                        f"the margin is on in the test logits: they change by {off:.2g} of their "
+                        f"size with {name} = {value!r}"
+                    )
+                losses = loss_of(head, features, labels), loss_of(twin, features, labels)
+                effective = effective or not torch.equal(*losses)
+        if not effective and others:
+            raise CheckFailure(f"the margin {name} has no effect on the loss")
+    return f"logits free of {', '.join(values)}, the loss is not"
+
+
+def margin_is_to_no_samples_advantage(subject: Subject) -> str:
+    """The loss of a sample is never lower than it is without the margin.
+
+    A margin of a hundredth is tested at all angles; the margin itself as far as the head's ψ, if
+    it has one, falls: cos(θ + m) for one may rise again beyond θ = π − m.
+    """
+    declared, margins = _declared_margins(subject)
+    plain = subject.build(dtype=torch.float64, **declared)
+    own = subject.resolved()
+    full = {name: own[name] for name in margins}
+    small = {name: declared[name] + SMALL * (own[name] - declared[name]) for name in margins}
+    tried = [(full, True)]
+    if all(isinstance(value, float) for value in full.values()):
+        tried.append((small, False))
+    angles = [angle for angle in ANGLES if classifier_of(plain) is not None]
+    if angles and not plain.needs_pairs:
+        features, labels = subject.at_angles(plain, angles, norm=20.0)
+    else:
+        features, labels = subject.batch(dtype=torch.float64)
+    count = 0
+    for values, falling_only in tried:
+        head = subject.build(dtype=torch.float64, **{**declared, **values})
+        head.load_state_dict(plain.state_dict())
+        batches = (
+            [slice(None)] if head.needs_pairs else [slice(i, i + 1) for i in range(len(labels))]
+        )
+        last = _end_of_fall(head) if falling_only else torch.pi
+        for i, place in enumerate(batches):
+            angle = angles[i] if angles and not head.needs_pairs else 0.0
+            if angle > last:
+                break
+            batch = features[place], labels[place]
+            margined, without = float(loss_of(head, *batch)), float(loss_of(plain, *batch))
+            count += 1
+            if not margined >= without - EXACT * max(1.0, abs(without)):
+                where = f" at the angle {angle:.3g} to the own class" if angle else ""
+                raise CheckFailure(
+                    f"the margin lowers the loss: {margined:.6g} with {_words(values)}, "
+                    f"{without:.6g} without{where}"
+                )
+    return f"{count} losses with {', '.join(margins)}, none below that without"
+
+
+def without_margin_equals_the_declared_head(subject: Subject) -> str:
+    """Where the head declares ``without_margin``: it is the other head, test logits included."""
+    declared = head_class(subject.name).without_margin
+    if declared is None:
+        raise NotApplicable("the head declares no without_margin")
+    head = subject.build(dtype=torch.float64, **declared.parameters)
+    plain = Subject(
+        declared.head,
+        declared.head_parameters,
+        subject.in_features,
+        subject.num_classes,
+        subject.device,
+    ).build(dtype=torch.float64)
+    own = dict(head.named_parameters())
+    with torch.no_grad():
+        for name, parameter in plain.named_parameters():
+            if name not in own or own[name].numel() != parameter.numel():
+                raise CheckFailure(f"{declared.head!r} has a parameter {name!r}, this head has not")
+            parameter.copy_(own[name].view_as(parameter))
+    features, labels = subject.batch(dtype=torch.float64)
+    worst = 0.0
+    for training in (True, False):
+        head.train(training), plain.train(training)
+        loss, found = gradients(head, features, labels)
+        plain_loss, plain_found = gradients(plain, features, labels)
+        difference = max(
+            relative_difference(loss, plain_loss),
+            relative_difference(found["features"], plain_found["features"]),
+        )
+        if not difference <= EXACT:
+            raise CheckFailure(
+                f"with {_words(declared.parameters)} the loss is {float(loss):.9g}, that of "
+                f"{declared.head!r} {float(plain_loss):.9g}; difference {difference:.2g}"
+            )
+        worst = max(worst, difference)
+    difference = relative_difference(logits_of(head, features), logits_of(plain, features))
+    if not difference <= EXACT:
+        raise CheckFailure(
+            f"with {_words(declared.parameters)} the test logits are off by {difference:.2g} of "
+            f"the size of those of {declared.head!r}"
+        )
+    return f"equals {declared.head} within {max(worst, difference):.1e}"
+
+
+def _margins(subject: Subject) -> list[str]:
+    """The parameters that are margins: numbers, by declaration or by name."""
+    declared = head_class(subject.name).without_margin
+    known = set(declared.parameters) - set(declared.head_parameters) if declared else set()
+    return [
+        name
+        for name, value in subject.resolved().items()
+        if _is_number(value)
+        and (name in known or MARGIN_NAMES.fullmatch(name))
+        and _keeps_shapes(subject, name)
+    ]
+
+
+def _declared_margins(subject: Subject) -> tuple[dict[str, Any], list[str]]:
+    """What ``without_margin`` sets, and which of it are margins.
+
+    Not those that the other head has too (the scale), are no numbers, or change a shape.
+    """
+    declared = head_class(subject.name).without_margin
+    if declared is None:
+        raise NotApplicable("the head declares no without_margin")
+    parameters = dict(declared.parameters)
+    own = subject.resolved()
+    margins = [
+        name
+        for name in set(parameters) - set(declared.head_parameters)
+        if _is_number(parameters[name]) and _is_number(own[name]) and _keeps_shapes(subject, name)
+    ]
+    if not margins:
+        raise NotApplicable("without_margin names no margin that is a number")
+    return parameters, sorted(margins)
+
+
+def _keeps_shapes(subject: Subject, name: str) -> bool:
+    """Whether the parameters keep their shapes when one that should be a margin is another."""
+    shapes = [p.shape for p in subject.build().parameters()]
+    others = [subject.build(**{name: value}) for value in _others(subject, name)]
+    return all([p.shape for p in other.parameters()] == shapes for other in others)
+
+
+def _others(subject: Subject, name: str) -> list[Any]:
+    """Values beside a parameter's own that the head takes."""
+    own, found = subject.resolved()[name], []
+    kind = type(own)
+    for value in (kind(own * 2), kind(own / 2), own + 1):
+        if len(found) == 2:
+            break
+        try:
+            subject.build(**{name: value})
+        except UserError:
+            continue
+        if value != own:
+            found.append(value)
+    return found
+
+
+def _end_of_fall(head: Head) -> float:
+    """The angle up to which ψ falls all the way; π for a head without ψ."""
+    psi = getattr(head, "psi", None)
+    if psi is None:
+        return torch.pi
+    angles = torch.linspace(0, torch.pi, 721, dtype=torch.float64)
+    with torch.no_grad():
+        values: Tensor = psi(angles.cos())
+    rises = (values.diff() > EXACT).nonzero()
+    return float(angles[rises[0, 0]]) if len(rises) else torch.pi
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _words(values: Any) -> str:
+    return ", ".join(f"{name} = {value!r}" for name, value in values.items())
