@@ -59,18 +59,20 @@ def slurm_executor(
         "gpus_per_node": settings.gpus or None,
         "mem_gb": settings.mem,
     }
+    cpus = settings.cpus * settings.world_size
     executor.update_parameters(
         name=job_name(suite),
         timeout_min=settings.minutes,
         nodes=1,
-        tasks_per_node=settings.tasks,
-        cpus_per_task=settings.cpus,
+        # One task, which forks the processes that train a cell together.
+        tasks_per_node=1,
+        cpus_per_task=cpus,
         slurm_signal_delay_s=settings.grace,
         slurm_array_parallelism=parallel,
         slurm_comment=comment,
         slurm_setup=[*settings.setup, *check_python()],
         # srun does not take this over from the job since SLURM 22.05.
-        slurm_srun_args=[f"--cpus-per-task={settings.cpus}"],
+        slurm_srun_args=[f"--cpus-per-task={cpus}"],
         slurm_additional_parameters={"requeue": True, **settings.sbatch},
         **{name: value for name, value in chosen.items() if value is not None},
     )
@@ -115,7 +117,6 @@ def start_local_jobs(
             parameters: dict[str, Any] = {
                 "timeout_min": _LOCAL_MINUTES,
                 "gpus_per_node": settings.gpus,
-                "tasks_per_node": settings.tasks,
                 "setup": list(settings.setup),
             }
             if gpus:

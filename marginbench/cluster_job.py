@@ -1,4 +1,4 @@
-"""A job on the cluster: trains its cells one after the other, each in a process of its own.
+"""A job on the cluster: trains its cells one after the other, each in processes of its own.
 
 The job itself only waits, so that it can answer SLURM at any time; a cell that crashes or is
 killed takes neither the job nor the other cells with it. What is to be done is read off the run
@@ -7,7 +7,6 @@ folders: a job that was put back into the queue goes on where they stand.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import platform
 import signal
@@ -15,22 +14,13 @@ import socket
 import sys
 import time
 from collections import deque
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from submitit.core.utils import DelayedSubmission
 
 from marginbench import tries
+from marginbench.cell_processes import CellProcesses
 from marginbench.cells import Cell
-from marginbench.cluster_ranks import (
-    IDLE,
-    OVER,
-    PATIENCE_SECONDS,
-    Announcements,
-    Task,
-    follow,
-    own_task,
-)
 from marginbench.code_version import changes, code_version
 from marginbench.errors import UserError
 from marginbench.lease import EXPIRY_SECONDS, Lease
@@ -38,7 +28,7 @@ from marginbench.local_dispatch import status_after
 from marginbench.slurm_commands import job_state, requeue_job
 from marginbench.store import FINISHED, RunFolder, State
 from marginbench.submissions import Submission
-from marginbench.worker import BUSY_STATUS, STOPPED_STATUS, Order, work_in_child
+from marginbench.worker import BUSY_STATUS, STOPPED_STATUS, Order
 
 POLL_SECONDS = 0.2
 CANCEL_POLL_SECONDS = 2.0
@@ -73,11 +63,7 @@ class ClusterJob:
         """Train the cells; key → the state that each was left in."""
         submission = Submission(Path(self.submission))
         cells = submission.cells(self.array, self.index)
-        task = own_task()
-        if task.rank > 0:
-            _follow(submission, cells, task)
-            return {}
-        self._runner = CellRunner(submission, cells, task)
+        self._runner = CellRunner(submission, cells)
         return self._runner.run()
 
     def checkpoint(self) -> DelayedSubmission:
@@ -93,29 +79,20 @@ class CellRunner:
     Args:
         submission: whose settings and plug-in files count.
         cells: resolved, as they were submitted.
-        task: this process's: the one with rank 0.
     """
 
-    def __init__(self, submission: Submission, cells: list[Cell], task: Task) -> None:
+    def __init__(self, submission: Submission, cells: list[Cell]) -> None:
         self._submission = submission
         self._settings = submission.settings
         self._cells = cells
         self._job = _job_id()
         self._changed = changes(submission.content["code"], code_version())
-        self._task = task
-        self._announcements = Announcements(submission.path, self._job, task)
-        self._process: BaseProcess | None = None
+        self._processes: CellProcesses | None = None
         self._try: tuple[RunFolder, str] | None = None
         self._stopping = False
 
     def run(self) -> dict[str, str]:
         """Train what is not done, failed for good or cancelled; key → state afterwards."""
-        try:
-            return self._run()
-        finally:
-            self._announcements.announce(OVER)
-
-    def _run(self) -> dict[str, str]:
         for change in self._changed:
             print(f"code changed since submission: {change}", flush=True)
         problem = self._problem_of_node()
@@ -152,18 +129,17 @@ class CellRunner:
         Called in the middle of :meth:`run`, by a signal's handler.
         """
         self._stopping = True
-        if self._process is None:
+        if self._processes is None:
             return
-        self._process.terminate()
+        self._processes.terminate()
         deadline = time.monotonic() + min(STOP_SECONDS, self._settings.grace / 2)
-        while self._process.exitcode is None and time.monotonic() < deadline:
-            time.sleep(POLL_SECONDS / 4)
-        if self._process.exitcode is None:
-            self._process.kill()
-            self._process.join()
-            self._end_try(tries.STOPPED)
-        elif self._try is not None:
-            self._settle(self._try[0], self._process.exitcode)
+        while (status := self._processes.wait(POLL_SECONDS)) is None:
+            if time.monotonic() > deadline:
+                self._processes.kill()
+                self._end_try(tries.STOPPED)
+                return
+        if self._try is not None:
+            self._settle(self._try[0], status)
 
     def _wanted(self, folder: RunFolder) -> bool:
         """Whether a cell is still to be trained; says why not where it gives up."""
@@ -197,42 +173,35 @@ class CellRunner:
 
     def _train(self, cell: Cell, folder: RunFolder) -> str:
         """One try; how it ended, as :class:`marginbench.tries.Try` has it."""
-        order = _order(self._submission, cell, self._task, self._announcements.announce(folder.key))
+        order = _order(self._submission, cell)
         name = self._submission.path.name
         restart = int(os.environ.get("SLURM_RESTART_COUNT") or 0)
-        # The handler of a signal that comes in between would not know of the process.
+        # The handler of a signal that comes in between would not know of the processes.
         signals = {signal.SIGTERM, signal.SIGUSR2}
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         try:
             started = tries.start_try(folder.path, name, self._job, restart, self._changed)
             self._try = (folder, started)
-            context = multiprocessing.get_context("fork")
-            self._process = context.Process(target=_train_in_child, args=(order,), daemon=False)
-            self._process.start()
+            try:
+                self._processes = CellProcesses(order, self._settings.world_size)
+            except OSError as error:
+                folder.write_failure(f"its processes cannot be started: {error}", "")
+                self._end_try(tries.FAILED)
+                return tries.FAILED
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
-        asked = failed = 0.0
-        looked = time.monotonic()
-        while self._process.exitcode is None:
-            time.sleep(POLL_SECONDS)
+        asked = 0.0
+        while (status := self._processes.wait(CANCEL_POLL_SECONDS)) is None:
             now = time.monotonic()
-            if now - looked >= CANCEL_POLL_SECONDS:
-                looked = now
-                if not asked and self._submission.is_cancelled(folder.key):
-                    self._process.terminate()
-                    asked = now
-                if not failed and self._announcements.another_failed():
-                    failed = now
-            if failed and now - failed > PATIENCE_SECONDS:
-                # It waits for a process that is no more.
-                self._process.kill()
+            if not asked and self._submission.is_cancelled(folder.key):
+                self._processes.terminate()
+                asked = now
             if asked and now - asked > STOP_SECONDS:
-                self._process.kill()
-        return self._settle(folder, self._process.exitcode)
+                self._processes.kill()
+        return self._settle(folder, status)
 
     def _settle(self, folder: RunFolder, exit_status: int) -> str:
-        self._process = None
-        self._announcements.announce(IDLE)
+        self._processes = None
         if exit_status == BUSY_STATUS:
             end = tries.BUSY
         elif exit_status in (STOPPED_STATUS, -signal.SIGTERM):
@@ -300,7 +269,7 @@ class CellRunner:
             tries.end_try(folder.path, started, tries.REFUSED)
 
 
-def _order(submission: Submission, cell: Cell, task: Task, address: str | None) -> Order:
+def _order(submission: Submission, cell: Cell) -> Order:
     settings = submission.settings
     return Order(
         cell=cell,
@@ -310,30 +279,7 @@ def _order(submission: Submission, cell: Cell, task: Task, address: str | None) 
         threads=settings.threads,
         checkpoint_seconds=settings.checkpoint_seconds,
         environment=submission.environment,
-        rank=task.rank,
-        ranks=task.size,
-        local_rank=task.local_rank,
-        address=address,
     )
-
-
-def _follow(submission: Submission, cells: list[Cell], task: Task) -> None:
-    """What the tasks other than 0 do: what task 0 does."""
-    follow(
-        Announcements(submission.path, _job_id(), task),
-        cells,
-        lambda cell, address: _order(submission, cell, task, address),
-        _train_in_child,
-    )
-
-
-def _train_in_child(order: Order) -> None:
-    """The whole life of a cell's process; submitit's handlers are not for it."""
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGCONT, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGUSR2})
-    work_in_child(order)
 
 
 def _job_id() -> str:

@@ -25,8 +25,8 @@ class ClusterSettings(BaseModel):
         partition, account, qos, constraint: as sbatch has them; the cluster's default if None.
         gpus: of a job; with several, all of them train each of its cells together. Where it is not
             given, ``submit`` takes 0 for local processes on a machine without a GPU.
-        processes: tasks of a job, which train each of its cells together: one a GPU, which is
-            what None means; without GPUs any number.
+        processes: of a job, which train each of its cells together: one a GPU, which is what None
+            means; without GPUs any number.
         cpus: cores of each process of a job.
         mem: memory of a job in GB; the cluster's default if None.
         hours: time limit of a job, at least a minute. A cell that needs longer goes on in the
@@ -65,8 +65,8 @@ class ClusterSettings(BaseModel):
     sbatch: dict[str, str | int | float | bool] = Field(default_factory=dict)
 
     @property
-    def tasks(self) -> int:
-        """Processes that train a cell together."""
+    def world_size(self) -> int:
+        """Processes that train a cell together, ≥ 1."""
         return self.processes or max(self.gpus, 1)
 
     @property
@@ -88,7 +88,7 @@ def make_settings(*layers: Mapping[str, Any]) -> ClusterSettings:
         settings = ClusterSettings.model_validate(merged)
     except ValidationError as error:
         raise UserError(refusal("cluster settings", ClusterSettings, error)) from None
-    if settings.gpus and settings.tasks != settings.gpus:
+    if settings.gpus and settings.world_size != settings.gpus:
         raise UserError(
             f"cluster settings: processes = {settings.processes} is not allowed with gpus = "
             f"{settings.gpus}; allowed: {settings.gpus}, one a GPU, or none given"

@@ -135,7 +135,7 @@ def show_logs(
     files = [cell.folder.log]
     if cell.job is not None:
         submission = cell.job.submission
-        files += submission.output(cell.job.id, submission.settings.tasks)
+        files += submission.output(cell.job.id)
     shown = 0
     for file in files:
         try:

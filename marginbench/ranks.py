@@ -9,6 +9,8 @@ one process up to the order of floating-point sums.
 
 from __future__ import annotations
 
+import os
+import socket
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,8 +24,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from marginbench.errors import UserError
 
-# The others wait while rank 0 evaluates; a dead rank is noticed by its closed connection.
-PATIENCE = timedelta(hours=2)
+# The others wait while rank 0 evaluates. A dead rank is not waited for: whoever started the ranks
+# ends the others.
+TIMEOUT = timedelta(minutes=30)
+
+
+class NotConnected(Exception):
+    """The processes of a cell have not found each other."""
 
 
 @dataclass(frozen=True)
@@ -120,24 +127,37 @@ class _Gather(torch.autograd.Function):
         return gradient.chunk(ranks.size)[ranks.rank] * ranks.size, None
 
 
-def local_device(name: str, local_rank: int) -> str:
-    """The device of one of a machine's ranks: its own GPU where there are GPUs.
+def local_device(name: str, local_rank: int, local_size: int) -> str:
+    """The device of one of a machine's ranks: a GPU of its own where there are GPUs.
 
     Args:
         name: "auto", "cpu" or "cuda".
-        local_rank: of the process on this machine.
+        local_rank: 0 … local_size − 1, of the process among those of this machine.
+        local_size: ranks on this machine.
+
+    Raises:
+        UserError: there are GPUs, but fewer than ranks.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda":
-        # Where each process sees one GPU only, that one is its own.
-        return f"cuda:{local_rank % max(torch.cuda.device_count(), 1)}"
-    return name
+    if name != "cuda":
+        return name
+    gpus = torch.cuda.device_count()
+    if 0 < gpus < local_size:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
+        raise UserError(
+            f"{local_size} processes on {socket.gethostname()} need a GPU each, and torch sees "
+            f"{gpus} (CUDA_VISIBLE_DEVICES is {visible!r}); allowed: at most {gpus} processes"
+        )
+    return f"cuda:{local_rank}"
 
 
 @contextmanager
 def joined(ranks: Ranks, device: torch.device, address: str | None = None) -> Iterator[Ranks]:
     """Connect the processes, and part again at the end.
+
+    After an exception the connection is left to the end of the process: parting would wait for the
+    other ranks.
 
     Args:
         ranks: this process's place.
@@ -145,7 +165,7 @@ def joined(ranks: Ranks, device: torch.device, address: str | None = None) -> It
         address: "tcp://HOST:PORT" of rank 0; None reads torchrun's variables.
 
     Raises:
-        UserError: the processes do not find each other.
+        NotConnected: the processes do not find each other.
     """
     if ranks.size == 1:
         yield ranks
@@ -160,15 +180,13 @@ def joined(ranks: Ranks, device: torch.device, address: str | None = None) -> It
             init_method=address or "env://",
             rank=ranks.rank,
             world_size=ranks.size,
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
         )
     except (RuntimeError, ValueError) as error:
         first_line = str(error).strip().splitlines()[0]
-        raise UserError(
+        raise NotConnected(
             f"the {ranks.size} processes of a cell do not find each other"
             f"{f' at {address}' if address else ''}: {first_line}"
         ) from error
-    try:
-        yield ranks
-    finally:
-        distributed.destroy_process_group()
+    yield ranks
+    distributed.destroy_process_group()

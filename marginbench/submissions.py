@@ -244,13 +244,9 @@ class Submission:
         folder = self.path / "cancelled"
         return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
 
-    def output(self, job: str, tasks: int = 1) -> list[Path]:
-        """The files with the output of a job's first tasks: of each its output, then its errors."""
-        return [
-            self.jobs_folder / f"{job}_{task}_log.{end}"
-            for task in range(tasks)
-            for end in ("out", "err")
-        ]
+    def output(self, job: str) -> list[Path]:
+        """The files with a job's output, and with its errors."""
+        return [self.jobs_folder / f"{job}_0_log.{end}" for end in ("out", "err")]
 
     def _write(self, array: Array) -> None:
         content = {"jobs": array.jobs, "ids": array.ids, "owner": array.owner}

@@ -18,3 +18,9 @@ def torchrun_processes() -> int:
 def torchrun_rank() -> int:
     """This process's rank; 0 without torchrun."""
     return int(os.environ["RANK"]) if started_by_torchrun() else 0
+
+
+def torchrun_local() -> tuple[int, int]:
+    """This process's rank among those of its machine, and how many these are."""
+    rank = int(os.environ.get("LOCAL_RANK") or 0)
+    return rank, int(os.environ.get("LOCAL_WORLD_SIZE") or rank + 1)

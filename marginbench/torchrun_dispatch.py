@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -11,11 +10,12 @@ from types import FrameType
 
 import torch
 
+from marginbench.errors import UserError
 from marginbench.lease import Lease
 from marginbench.local_dispatch import Board
-from marginbench.ranks import Ranks, joined, local_device
+from marginbench.ranks import NotConnected, Ranks, joined, local_device
 from marginbench.store import RunFolder
-from marginbench.torchrun import torchrun_processes, torchrun_rank
+from marginbench.torchrun import torchrun_local, torchrun_processes, torchrun_rank
 from marginbench.training import choose_device
 from marginbench.worker import (
     BUSY_STATUS,
@@ -49,11 +49,11 @@ def run_together(orders: list[Order], device: str, show: Callable[[Board], None]
         The board at the end; of use on rank 0.
 
     Raises:
-        UserError: the processes do not find each other.
+        UserError: the processes do not find each other, or there are fewer GPUs than processes.
         RankFailed: a cell failed in the middle of training; the same command goes on.
     """
     ranks = Ranks(torchrun_rank(), torchrun_processes())
-    own = choose_device(local_device(device, int(os.environ.get("LOCAL_RANK") or 0)))
+    own = choose_device(local_device(device, *torchrun_local()))
     board = Board(total=len(orders))
     stop_asked = threading.Event()
 
@@ -80,6 +80,8 @@ def run_together(orders: list[Order], device: str, show: Callable[[Board], None]
                     board.elsewhere.append(folder)
                 elif ranks.leads:
                     board.ended.append((folder, folder.status()))
+    except NotConnected as error:
+        raise UserError(str(error)) from error
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -44,8 +44,8 @@ class Order:
         checkpoint_seconds: see :func:`marginbench.training.train`.
         renew_seconds: how often the lease is renewed and the progress told.
         force: train anew even if there is a result or a checkpoint.
-        rank, ranks: which of how many processes this one is that train the cell together.
-        local_rank: the same, among those of this machine.
+        rank, ranks: which of how many processes of this machine this one is that train the cell
+            together.
         address: "tcp://HOST:PORT" where the ranks meet.
         environment: the project's own variables (where the data is, say) as they are now; the
             server that workers are forked from may have been started under others.
@@ -61,7 +61,6 @@ class Order:
     force: bool = False
     rank: int = 0
     ranks: int = 1
-    local_rank: int = 0
     address: str | None = None
     environment: dict[str, str] = field(default_factory=own_environment)
 
@@ -89,7 +88,9 @@ def work(order: Order) -> int:
         from marginbench.ranks import Ranks, joined, local_device
         from marginbench.training import choose_device
 
-        name = order.device if order.ranks == 1 else local_device(order.device, order.local_rank)
+        name = order.device
+        if order.ranks > 1:
+            name = local_device(name, order.rank, order.ranks)
         device = choose_device(name)
         with joined(Ranks(order.rank, order.ranks), device, order.address) as ranks:
             train_order(order, folder, lease, device, lambda: stop_asked, ranks)

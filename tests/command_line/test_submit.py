@@ -26,7 +26,7 @@ esac
 PROFILES = """
 [profiles.gpu]
 partition = "gpu"
-gpus = 1
+gpus = 4
 cpus = 8
 mem = 32
 hours = 4

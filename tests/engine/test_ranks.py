@@ -243,10 +243,10 @@ def test_the_parts_of_a_batch_are_its_columns():
 
 
 def test_devices_of_ranks(monkeypatch):
-    assert local_device("cpu", 1) == "cpu"
+    assert local_device("cpu", 1, 2) == "cpu"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    assert [local_device("auto", rank) for rank in (0, 3)] == ["cuda:0", "cuda:3"]
-    # submitit shows each process its own GPU only.
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert local_device("cuda", 3) == "cuda:0"
+    assert [local_device("auto", rank, 4) for rank in (0, 3)] == ["cuda:0", "cuda:3"]
+    for rank in range(5):
+        with pytest.raises(UserError, match=r"5 processes on .* need a GPU each, and torch sees 4"):
+            local_device("cuda", rank, 5)
