@@ -13,6 +13,14 @@ class UserError(Exception):
     """
 
 
+def one_line(error: Exception) -> str:
+    """What an error says, in one line: a user's error as it stands, another one with its type."""
+    if isinstance(error, UserError):
+        return str(error)
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
 class DamagedFile(UserError):
     """A file of a run folder that is there but does not read well."""
 

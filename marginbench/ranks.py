@@ -12,25 +12,32 @@ from __future__ import annotations
 import os
 import socket
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from marginbench.errors import UserError
+from marginbench.errors import UserError, one_line
 
 # The others wait while rank 0 evaluates. A dead rank is not waited for: whoever started the ranks
 # ends the others.
 TIMEOUT = timedelta(minutes=30)
 
 
+Value = TypeVar("Value")
+
+
 class NotConnected(Exception):
     """The processes of a cell have not found each other."""
+
+
+class OtherRankFailed(Exception):
+    """What this rank was about to do has failed on another one."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,34 @@ class Ranks:
         values = [None] * self.size
         distributed.all_gather_object(values, value)
         return values
+
+    def all_or_none(self, action: Callable[[], Value]) -> Value:
+        """What the action returns on this rank, once it has succeeded on every rank.
+
+        Args:
+            action: done by every rank, at the same place in the program.
+
+        Raises:
+            Exception: what the action has raised here.
+            UserError: it has raised one on another rank only.
+            OtherRankFailed: it has raised something else on another rank only.
+        """
+        if self.size == 1:
+            return action()
+        own: Exception | None = None
+        try:
+            value = action()
+        except Exception as error:
+            own = error
+        told = self.gather(None if own is None else (isinstance(own, UserError), one_line(own)))
+        if own is not None:
+            raise own
+        for rank, word in enumerate(told):
+            if word is not None:
+                of_the_user, text = word
+                kind = UserError if of_the_user else OtherRankFailed
+                raise kind(f"process {rank} of the cell: {text}")
+        return value
 
     def any_of(self, flag: bool) -> bool:
         """Whether any rank says yes."""

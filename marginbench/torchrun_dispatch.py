@@ -10,11 +10,11 @@ from types import FrameType
 
 import torch
 
-from marginbench.errors import UserError
+from marginbench.errors import UserError, one_line
 from marginbench.lease import Lease
 from marginbench.local_dispatch import Board
 from marginbench.ranks import NotConnected, Ranks, joined, local_device
-from marginbench.store import RunFolder
+from marginbench.store import CellStatus, RunFolder, State
 from marginbench.torchrun import torchrun_local, torchrun_processes, torchrun_rank
 from marginbench.training import choose_device
 from marginbench.worker import (
@@ -30,7 +30,7 @@ from marginbench.worker import (
 SHOW_SECONDS = 0.5
 
 
-class RankFailed(Exception):
+class RankFailed(UserError):
     """A cell failed on this rank in the middle of training: the ranks are no longer in step."""
 
 
@@ -66,20 +66,13 @@ def run_together(orders: list[Order], device: str, show: Callable[[Board], None]
     try:
         with joined(ranks, own), _shown(board, show if ranks.leads else None):
             for order in orders:
-                if ranks.any_of(stop_asked.is_set()):
-                    board.stopping = True
+                board.stopping = board.stopping or ranks.any_of(stop_asked.is_set())
+                if board.stopping:
                     break
                 folder = RunFolder(order.suite_folder, order.cell)
                 board.active = [folder]
-                status = _work_together(order, folder, own, ranks, stop_asked)
+                _work_together(order, folder, own, ranks, stop_asked, board)
                 board.active = []
-                board.stopping = status == STOPPED_STATUS
-                if board.stopping:
-                    break
-                if status == BUSY_STATUS:
-                    board.elsewhere.append(folder)
-                elif ranks.leads:
-                    board.ended.append((folder, folder.status()))
     except NotConnected as error:
         raise UserError(str(error)) from error
     finally:
@@ -89,33 +82,55 @@ def run_together(orders: list[Order], device: str, show: Callable[[Board], None]
 
 
 def _work_together(
-    order: Order, folder: RunFolder, device: torch.device, ranks: Ranks, stop: threading.Event
-) -> int:
-    lease = None
-    ended: int | None = None
-    if ranks.leads:
-        folder.path.mkdir(parents=True, exist_ok=True)
-        lease = Lease.acquire(folder.path, order.renew_seconds)
-        if lease is None:
-            ended = BUSY_STATUS
-        else:
-            if order.force:
-                folder.clear()
-            ended = ended_status(folder)
-    with lease or contextlib.nullcontext():
-        ended = ranks.share(ended)
-        if ended is not None:
-            return ended
-        begun = threading.Event()
+    order: Order,
+    folder: RunFolder,
+    device: torch.device,
+    ranks: Ranks,
+    stop: threading.Event,
+    board: Board,
+) -> None:
+    """Train one cell, and note on the board how it ended."""
+    with contextlib.ExitStack() as held:
+        try:
+            lease, ended = ranks.all_or_none(lambda: _take(order, folder, ranks, held))
+            status = ranks.share(ended)
+            if status is None:
+                log = ranks.all_or_none(lambda: held.enter_context(folder.log.open("a")))
+        except Exception as error:
+            # On every rank alike: a folder that cannot be used costs its cell only.
+            board.ended.append((folder, CellStatus(State.FAILED, one_line(error))))
+            return
+        if status is None:
+            begun = threading.Event()
 
-        def train_it() -> None:
-            train_order(order, folder, lease, device, stop.is_set, ranks, begun.set)
+            def train_it() -> None:
+                train_order(order, folder, lease, device, stop.is_set, ranks, begun.set)
 
-        with folder.log.open("a") as log, contextlib.redirect_stdout(log):
-            status = guarded(folder, lease, train_it)
-        if status == FAILED_STATUS and begun.is_set():
-            raise RankFailed(f"{folder.path.name} failed; see {folder.log}")
-        return status
+            with contextlib.redirect_stdout(log):
+                status = guarded(folder, lease, train_it)
+            if status == FAILED_STATUS and begun.is_set():
+                raise RankFailed(f"{folder.path.name} failed; see {folder.log}")
+    board.stopping = status == STOPPED_STATUS
+    if status == BUSY_STATUS:
+        board.elsewhere.append(folder)
+    elif ranks.leads and not board.stopping:
+        board.ended.append((folder, folder.status()))
+
+
+def _take(
+    order: Order, folder: RunFolder, ranks: Ranks, held: contextlib.ExitStack
+) -> tuple[Lease | None, int | None]:
+    """On rank 0: the lease, and the status to end with where there is nothing to train."""
+    if not ranks.leads:
+        return None, None
+    folder.path.mkdir(parents=True, exist_ok=True)
+    lease = Lease.acquire(folder.path, order.renew_seconds)
+    if lease is None:
+        return None, BUSY_STATUS
+    held.enter_context(lease)
+    if order.force:
+        folder.clear()
+    return lease, ended_status(folder)
 
 
 @contextlib.contextmanager

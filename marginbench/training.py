@@ -73,8 +73,7 @@ def train(
         should_stop: asked after every step; with several ranks, one that says yes stops all.
         ranks: the processes that train the cell together, connected; each of them calls this
             function. None for this one alone.
-        begun: called when nothing was refused, before the first step; what is refused before is
-            refused on every rank.
+        begun: called before the first step; an error before that is raised on every rank.
 
     Returns:
         The result, as written.
@@ -141,28 +140,24 @@ def _start(
 ) -> tuple[Experiment, Progress]:
     """Build everything, from the checkpoint on where there is one.
 
-    The ranks wait for one another here: what one refuses, none begins.
+    The ranks wait for one another here: what fails on one, none begins.
     """
-    refusal: UserError | None = None
-    try:
+
+    def build() -> tuple[Experiment, Progress]:
         experiment = build_experiment(cell, device, ranks)
         progress = load_checkpoint(folder.checkpoint, folder.key, experiment)
         if progress is None:
             progress = Progress(0, loss_sum=torch.zeros((), dtype=torch.float64, device=device))
-    except UserError as error:
-        refusal = error
-    starts = ranks.gather(str(refusal) if refusal else progress.iteration)
-    if refusal is not None:
-        raise refusal
-    for rank, start in enumerate(starts):
-        if start != progress.iteration:
-            raise UserError(
-                f"process {rank} of the cell: {start}"
-                if isinstance(start, str)
-                else f"the processes of the cell begin at different iterations, {starts}: they do "
-                "not see the same run folder"
-            )
-    experiment.connect_ranks()
+        return experiment, progress
+
+    experiment, progress = ranks.all_or_none(build)
+    starts = ranks.gather(progress.iteration)
+    if len(set(starts)) > 1:
+        raise UserError(
+            f"the processes of the cell begin at different iterations, {starts}: they do not see "
+            "the same run folder"
+        )
+    ranks.all_or_none(experiment.connect_ranks)
     return experiment, progress
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from marginbench.cells import Cell
 from marginbench.environment import own_environment
-from marginbench.errors import DamagedFile, UserError
+from marginbench.errors import DamagedFile, UserError, one_line
 from marginbench.lease import Lease
 from marginbench.plugins import load_plugin_file
 from marginbench.store import FINISHED, RunFolder, State
@@ -156,11 +156,14 @@ def train_order(
 
     from marginbench.training import train
 
-    if lease is not None:
-        folder.create()
-        folder.forget_failure()
-    for file in order.plugin_files:
-        load_plugin_file(file)
+    def prepare() -> None:
+        if lease is not None:
+            folder.create()
+            folder.forget_failure()
+        for file in order.plugin_files:
+            load_plugin_file(file)
+
+    ranks.all_or_none(prepare)
     torch.set_num_threads(order.threads)
     train(
         order.cell,
@@ -192,15 +195,10 @@ def guarded(folder: RunFolder, lease: Lease | None, body: Callable[[], None]) ->
     except Exception as error:
         text = traceback.format_exc()
         print(text, flush=True)
-        message = str(error) if isinstance(error, UserError) else _one_line(error)
+        message = one_line(error)
         if isinstance(error, DamagedFile):
             message += "; move or delete it, or use --force, to train this cell from the start"
         if lease is not None:
             folder.write_failure(message, text, final=isinstance(error, UserError))
         return FAILED_STATUS
     return FINISHED_STATUS
-
-
-def _one_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -39,9 +39,13 @@ def on_ranks(function, *arguments):
     ]
     for process in processes:
         process.start()
-    found = dict(results.get(timeout=120) for _ in processes)
-    for process in processes:
-        process.join(30)
+    try:
+        found = dict(results.get(timeout=120) for _ in processes)
+        for process in processes:
+            process.join(30)
+    finally:
+        for process in processes:
+            process.kill()
     for value in found.values():
         if isinstance(value, str) and value.startswith("Traceback"):
             pytest.fail(value)
