@@ -19,6 +19,7 @@ from marginbench.worker import FAILED_STATUS, FINISHED_STATUS, STOPPED_STATUS, O
 from tests.conftest import tiny_cell, train_cell
 
 SIZE = 2
+DEADLINE = 300
 
 
 def free_address():
@@ -40,9 +41,9 @@ def on_ranks(function, *arguments):
     for process in processes:
         process.start()
     try:
-        found = dict(results.get(timeout=120) for _ in processes)
+        found = dict(results.get(timeout=DEADLINE) for _ in processes)
         for process in processes:
-            process.join(30)
+            process.join(DEADLINE)
     finally:
         for process in processes:
             process.kill()
@@ -50,6 +51,14 @@ def on_ranks(function, *arguments):
         if isinstance(value, str) and value.startswith("Traceback"):
             pytest.fail(value)
     return [found[rank] for rank in range(SIZE)]
+
+
+def torchrun_environment(ranks, address):
+    """What torchrun tells its processes, all on one machine."""
+    host, port = address.removeprefix("tcp://").split(":")
+    own = {"RANK": ranks.rank, "WORLD_SIZE": ranks.size, "MASTER_ADDR": host, "MASTER_PORT": port}
+    own |= {"LOCAL_RANK": ranks.rank, "LOCAL_WORLD_SIZE": ranks.size}
+    return {name: str(value) for name, value in own.items()}
 
 
 def _one_rank(function, rank, address, results, arguments):

@@ -9,7 +9,7 @@ from marginbench.errors import UserError
 from marginbench.store import RunFolder, State
 from marginbench.worker import FAILED_STATUS, Order
 from tests.conftest import tiny_cell
-from tests.engine.test_ranks import SIZE, on_ranks
+from tests.engine.test_ranks import SIZE, free_address, on_ranks, torchrun_environment
 from tests.engine.test_ranks import _work as work_on_rank
 
 
@@ -17,9 +17,7 @@ def together(ranks, address, cells, suite_folder, patch):
     """Train cells as one of torchrun's processes; name, state and message of those that ended."""
     from marginbench.torchrun_dispatch import RankFailed, run_together
 
-    host, port = address.removeprefix("tcp://").split(":")
-    os.environ |= {"RANK": str(ranks.rank), "WORLD_SIZE": str(SIZE)}
-    os.environ |= {"MASTER_ADDR": host, "MASTER_PORT": port}
+    os.environ |= torchrun_environment(ranks, address)
     patch(ranks.rank)
     orders = [Order(cell=cell, suite_folder=suite_folder) for cell in cells]
     try:
@@ -120,12 +118,10 @@ def test_processes_that_do_not_find_each_other_may_try_again(tmp_path):
 
 def test_torchruns_processes_that_do_not_find_each_other_are_told_so(tmp_path, monkeypatch):
     from marginbench import ranks as module
-
-    monkeypatch.setattr(module, "TIMEOUT", timedelta(seconds=1))
-    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("MASTER_PORT", "0")
     from marginbench.torchrun_dispatch import run_together
 
+    monkeypatch.setattr(module, "TIMEOUT", timedelta(seconds=1))
+    for name, value in torchrun_environment(module.Ranks(0, SIZE), free_address()).items():
+        monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match="the 2 processes of a cell do not find each other"):
         run_together([Order(cell=tiny_cell(), suite_folder=tmp_path)], "cpu", lambda board: None)
