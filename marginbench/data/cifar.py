@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,12 +13,15 @@ from marginbench.data import ImageData, data_source
 from marginbench.data.array_files import read_array_file
 from marginbench.data.content import public_content
 from marginbench.data.downloads import fetch
+from marginbench.data.pickled_arrays import PickledArray, read_pickle_file
 from marginbench.data.places import data_root
 from marginbench.data.splits import ImageSets, Validation, choose_images
 from marginbench.errors import UserError
 from marginbench.parameters import PositiveInteger
 
 ClassNumber = Annotated[int, Field(ge=0)]
+
+LONGEST_NAME = 200
 
 CIFAR10_TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
 
@@ -128,12 +130,13 @@ def _sets(
         folder = fetch(owner, dataset, root, folder_name, files, instead=npz)
         train = _read_batches(owner, folder, train_files, labels_field)
         test = _read_batches(owner, folder, test_files, labels_field)
-        names = _read_pickle(owner, folder / names_file).get(names_field)
-        if not isinstance(names, list) or len(names) != classes:
-            raise UserError(
-                f"{owner}: {str(folder / names_file)!r} has no list of {classes} {names_field}"
-            )
-        sets = ImageSets(*train, *test, tuple(_text(name) for name in names))
+        names = _class_names(
+            f"{owner}: {str(folder / names_file)!r}",
+            names_field,
+            _read_fields(owner, folder / names_file).get(names_field),
+            classes,
+        )
+        sets = ImageSets(*train, *test, names)
     return _in_own_order(sets)
 
 
@@ -158,62 +161,57 @@ def _read_batches(
 ) -> tuple[np.ndarray, np.ndarray]:
     images, labels = [], []
     for name in files:
-        batch = _read_pickle(owner, folder / name)
+        batch = _read_fields(owner, folder / name)
         data, numbers = batch.get("data"), batch.get(labels_field)
-        if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (3072,):
+        if type(data) is not PickledArray or data.shape[1:] != (3072,):
             raise UserError(
                 f"{owner}: {str(folder / name)!r} is damaged: 'data' must be bytes (N, 3072)"
             )
-        if not isinstance(numbers, list) or not all(type(n) is int for n in numbers):
+        if type(numbers) is not list or not all(type(n) is int for n in numbers):
             raise UserError(
                 f"{owner}: {str(folder / name)!r} is damaged: {labels_field!r} must be a list "
                 "of integers"
             )
-        if len(numbers) != len(data):
+        if len(numbers) != data.shape[0]:
             raise UserError(
-                f"{owner}: {str(folder / name)!r} is damaged: {len(data)} images and "
+                f"{owner}: {str(folder / name)!r} is damaged: {data.shape[0]} images and "
                 f"{len(numbers)} labels"
             )
-        images.append(data.reshape(-1, 3, 32, 32))
+        images.append(data.values().reshape(-1, 3, 32, 32))
         labels.append(np.array(numbers, dtype=np.int64))
     return np.concatenate(images), np.concatenate(labels)
 
 
-class _PlainUnpickler(pickle.Unpickler):
-    """Admits numpy arrays and plain values only: a pickle could run code otherwise."""
-
-    ADMITTED = frozenset(
-        {
-            ("numpy.core.multiarray", "_reconstruct"),
-            ("numpy._core.multiarray", "_reconstruct"),
-            ("numpy.core.numeric", "_frombuffer"),
-            ("numpy._core.numeric", "_frombuffer"),
-            ("numpy", "ndarray"),
-            ("numpy", "dtype"),
-            ("_codecs", "encode"),
-        }
-    )
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self.ADMITTED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-        return super().find_class(module, name)
-
-
-def _read_pickle(owner: str, path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as file:
-            # The published files were written by Python 2.
-            value = _PlainUnpickler(file, encoding="latin1").load()
-    except FileNotFoundError:
-        raise UserError(f"{owner}: {str(path)!r} does not exist") from None
-    except Exception as error:
-        # A damaged pickle raises nearly anything.
-        raise UserError(f"{owner}: {str(path)!r} is damaged: {error}") from error
-    if not isinstance(value, dict):
+def _read_fields(owner: str, path: Path) -> dict[str, Any]:
+    """The entries of a dictionary, by their names."""
+    value = read_pickle_file(owner, path)
+    if type(value) is not dict:
         raise UserError(f"{owner}: {str(path)!r} is damaged: it holds no dictionary")
-    return {_text(key): item for key, item in value.items()}
+    # The published files were written by Python 2, whose texts are bytes.
+    return {
+        key.decode("latin1") if isinstance(key, bytes) else str(key): item
+        for key, item in value.items()
+    }
 
 
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+def _class_names(where: str, field: str, values: Any, classes: int) -> tuple[str, ...]:
+    if type(values) is not list or len(values) != classes:
+        raise UserError(f"{where} has no list of {classes} {field}")
+    names = [_name(value) for value in values]
+    if None in names:
+        raise UserError(
+            f"{where} is damaged: entry {names.index(None)} of {field!r} is not allowed; allowed: "
+            f"UTF-8 text of up to {LONGEST_NAME} bytes"
+        )
+    return tuple(names)
+
+
+def _name(value: Any) -> str | None:
+    """A class's name, or None for what is none."""
+    try:
+        # A text may hold halves of characters, which no file can be written with.
+        content = value.encode() if type(value) is str else value
+        short = type(content) is bytes and len(content) <= LONGEST_NAME
+        return content.decode() if short else None
+    except UnicodeError:
+        return None

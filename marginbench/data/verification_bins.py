@@ -15,8 +15,8 @@ import torch
 from marginbench.data import VerificationPairs
 from marginbench.data.content import check_content
 from marginbench.data.mapped import in_blocks, mapped_array
+from marginbench.data.pickled_arrays import PickledArray, read_pickle_file
 from marginbench.data.pictures import Colour, decode_picture
-from marginbench.data.plain_pickle import ALLOWED, RefusedPickle, read_plain_pickle
 from marginbench.errors import UserError
 
 FOLDS = 10
@@ -49,14 +49,7 @@ def read_bin(owner: str, path: Path) -> EncodedPairs:
         UserError: it cannot be read, is refused or damaged, or does not hold two such lists.
     """
     place = f"{owner}: {str(path)!r}"
-    try:
-        value = read_plain_pickle(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{place} cannot be read: {error.strerror}") from None
-    except RefusedPickle as error:
-        raise UserError(
-            f"{place} is refused: it holds {error}; allowed: {ALLOWED}; nothing of it was run"
-        ) from None
+    value = read_pickle_file(owner, path)
     wanted = "allowed: two lists, of encoded images (two a pair) and of booleans (one a pair)"
     if type(value) not in (list, tuple) or len(value) != 2:
         raise UserError(f"{place} is no verification set; {wanted}")
@@ -65,11 +58,17 @@ def read_bin(owner: str, path: Path) -> EncodedPairs:
         raise UserError(f"{place} is no verification set; {wanted}")
     if len(images) > MOST_IMAGES:
         raise UserError(f"{place} names {len(images)} images; allowed: up to {MOST_IMAGES}")
-    strange = next((k for k, image in enumerate(images) if type(image) is not bytes), None)
-    if strange is not None:
-        raise UserError(
-            f"{place}: image {strange} is of type {type(images[strange]).__name__}; {wanted}"
-        )
+    encoded = []
+    for number, image in enumerate(images):
+        if type(image) is PickledArray and image.shape in ((image.size,), (image.size, 1)):
+            # OpenCV's encoded images used to be (N, 1).
+            image = image.content
+        if type(image) is not bytes:
+            kind = type(image).__name__
+            if type(image) is PickledArray:
+                kind = f"array of the shape {image.shape}"
+            raise UserError(f"{place}: image {number} is of type {kind}; {wanted}")
+        encoded.append(image)
     strange = next((k for k, value in enumerate(same) if type(value) is not bool), None)
     if strange is not None:
         raise UserError(
@@ -79,7 +78,7 @@ def read_bin(owner: str, path: Path) -> EncodedPairs:
         raise UserError(f"{place} has {len(images)} images and {len(same)} pairs; {wanted}")
     if len(same) < FOLDS:
         raise UserError(f"{place} has {len(same)} pairs; allowed: {FOLDS} or more, one a fold")
-    return EncodedPairs(list(images), list(same))
+    return EncodedPairs(encoded, list(same))
 
 
 def verification_bin(

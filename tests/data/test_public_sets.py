@@ -9,6 +9,7 @@ import torch
 from marginbench.data import load_data
 from marginbench.data.downloads import fetch
 from marginbench.errors import UserError
+from tests.data.pickle_files import BOMBS, python_2_array, python_2_text
 
 
 @pytest.mark.parametrize(
@@ -141,7 +142,7 @@ def test_a_pickle_that_would_run_code_is_refused(write_cifar100, tmp_path):
 
     folder = write_cifar100()
     (folder / "train").write_bytes(pickle.dumps({"data": Attack()}))
-    with pytest.raises(UserError, match="train' is damaged: it asks for"):
+    with pytest.raises(UserError, match="train' is refused: it holds the call of "):
         load_data("cifar100", {})
     assert not (tmp_path / "broken-in").exists()
 
@@ -149,7 +150,13 @@ def test_a_pickle_that_would_run_code_is_refused(write_cifar100, tmp_path):
 @pytest.mark.parametrize(
     ("batch", "words"),
     [
-        ({"data": np.zeros((2, 3072)), "fine_labels": [0, 1]}, "must be bytes"),
+        ({"data": np.zeros((2, 3072)), "fine_labels": [0, 1]}, "holds an array of 'f8'"),
+        ({"data": np.zeros((2, 99), np.uint8), "fine_labels": [0, 1]}, "must be bytes"),
+        ({"data": bytes(6144), "fine_labels": [0, 1]}, "must be bytes"),
+        (
+            {"data": np.zeros((1, 3072), np.uint8), "fine_labels": [2**70]},
+            "a whole number of more than 64 bits",
+        ),
         ({"data": np.zeros((2, 3072), np.uint8), "fine_labels": [0]}, "2 images and 1 labels"),
         ({"data": np.zeros((2, 3072), np.uint8), "fine_labels": ["0", "1"]}, "list of integers"),
         ([], "no dictionary"),
@@ -167,5 +174,73 @@ def test_a_truncated_pickle_is_refused(write_cifar100):
     folder = write_cifar100()
     path = folder / "train"
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(UserError, match="is damaged"):
+    with pytest.raises(UserError, match="train' is refused: it holds a damaged instruction"):
+        load_data("cifar100", {})
+
+
+def python_2_labels(numbers):
+    return b"](" + b"".join(b"K" + bytes([number]) for number in numbers) + b"e"
+
+
+@pytest.mark.parametrize("by_columns", [False, True])
+def test_cifar_is_read_as_python_2_wrote_it(root, write_cifar100, cifar_arrays, by_columns):
+    """The instructions of the published files: short texts, memo, an array of numpy 1."""
+    folder = write_cifar100()
+    expected = load_data("cifar100", {})
+    x_train, y_train, *_ = cifar_arrays
+    data = x_train.transpose(0, 3, 1, 2).reshape(500, 3072)
+    text = python_2_text
+    names = b"".join(text(b"image_%d.png" % k) + b"q" + bytes([k % 9]) for k in range(500))
+    content = (
+        b"\x80\x02}q\x01("
+        + (text(b"filenames") + b"q\x02](" + names + b"e")
+        + (text(b"batch_label") + text(b"training batch 1 of 1"))
+        + (text(b"fine_labels") + python_2_labels(y_train))
+        + (text(b"coarse_labels") + python_2_labels(y_train // 5))
+        + (text(b"data") + python_2_array(np.asfortranarray(data) if by_columns else data))
+        + b"u."
+    )
+    assert np.array_equal(pickle.loads(content, encoding="latin1")["data"], data)
+    (folder / "train").write_bytes(content)
+    classes = b"".join(text(b"class %d" % k) for k in range(100))
+    (folder / "meta").write_bytes(
+        b"\x80\x02}" + text(b"fine_label_names") + b"](" + classes + b"es."
+    )
+    found = load_data("cifar100", {})
+    assert torch.equal(found.train_images, expected.train_images)
+    assert torch.equal(found.train_labels, expected.train_labels)
+    assert found.class_names == expected.class_names
+
+
+def test_a_made_up_type_reads_no_addresses(write_cifar100):
+    """numpy would take bytes for the address of an object, and the process would crash."""
+    folder = write_cifar100()
+    made_up = (
+        b"\x80\x02}(X\x04\x00\x00\x00datacnumpy.core.multiarray\n_reconstruct\n"
+        b"cnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01K\x01\x85"
+        b"cnumpy\ndtype\nU\x02V8K\x00K\x01\x87R(K\x03U\x01|N"
+        b"U\x01f\x85}U\x01fcnumpy\ndtype\nU\x02O8K\x00K\x01\x87RK\x00\x86sK\x08K\x01K\x00tb"
+        b"\x89U\x08AAAAAAAAtbu."
+    )
+    (folder / "test").write_bytes(made_up)
+    with pytest.raises(UserError, match="test' is refused: it holds an array of 'V8'"):
+        load_data("cifar100", {})
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_bomb_in_cifar_costs_neither_time_nor_memory(write_cifar100, bomb):
+    folder = write_cifar100()
+    (folder / "meta").write_bytes(BOMBS[bomb])
+    with pytest.raises(UserError, match=r"meta' (is refused|is damaged|has no list)"):
+        load_data("cifar100", {})
+
+
+@pytest.mark.parametrize(
+    "name", [b"caf\xe9", "\ud800", 7, None, ["class"], "x" * 201, np.zeros(2, np.uint8)]
+)
+def test_class_names_that_are_no_text_are_refused(write_cifar100, name):
+    folder = write_cifar100()
+    names = [f"class {k}" for k in range(99)] + [name]
+    (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": names}))
+    with pytest.raises(UserError, match="entry 99 of 'fine_label_names' is not allowed; allowed:"):
         load_data("cifar100", {})

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import pickle
-import struct
 import time
 import tracemalloc
 
@@ -11,10 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from marginbench.data import plain_pickle
 from marginbench.data.content import content_key
-from marginbench.data.plain_pickle import RefusedPickle, read_plain_pickle
+from marginbench.data.pickle_stand_ins import RefusedPickle
+from marginbench.data.pickled_arrays import read_pickled_arrays
 from marginbench.data.verification_bins import read_bin, verification_bin
 from marginbench.errors import UserError
+from tests.data.pickle_files import BOMBS, python_2_array, python_2_text
 
 LOOK = {"size": 8, "colour": "rgb", "crop": None}
 
@@ -55,26 +57,11 @@ def test_names_of_numpy_1_are_read_too(tmp_path):
     assert read_bin("owner", path).images == encoded()
 
 
-def python_2_bytes(content):
-    """A ``str`` as Python 2 pickles it in protocol 2."""
-    if len(content) < 256:
-        return b"U" + bytes([len(content)]) + content
-    return b"T" + struct.pack("<i", len(content)) + content
+def python_2_row(content):
+    return python_2_array(np.frombuffer(content, dtype=np.uint8))
 
 
-def python_2_array(content):
-    """An array of uint8 as numpy pickled it under Python 2."""
-    return (
-        b"cnumpy.core.multiarray\n_reconstruct\n"
-        b"cnumpy\nndarray\nK\x00\x85U\x01b\x87R"
-        b"(K\x01M" + struct.pack("<H", len(content)) + b"\x85"
-        b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R"
-        b"(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
-        b"\x89" + python_2_bytes(content) + b"tb"
-    )
-
-
-@pytest.mark.parametrize("write", [python_2_bytes, python_2_array])
+@pytest.mark.parametrize("write", [python_2_text, python_2_row])
 @pytest.mark.parametrize("kind", ["PNG", "BMP"])
 def test_what_python_2_wrote_is_read(tmp_path, write, kind):
     images = encoded(kind=kind)
@@ -82,7 +69,7 @@ def test_what_python_2_wrote_is_read(tmp_path, write, kind):
     body = b"(]q\x01(" + b"".join(map(write, images)) + b"e]q\x02(" + answers + b"etq\x03."
     path = tmp_path / "cfp_fp.bin"
     path.write_bytes(b"\x80\x02" + body)
-    if write is python_2_array:
+    if write is python_2_row:
         expected = pickle.loads(path.read_bytes(), encoding="latin1")
         assert [bytes(image) for image in expected[0]] == images
     else:
@@ -159,7 +146,11 @@ ATTACKS = {
     "new object": (b"cnumpy\nndarray\n)\x81.", "the instruction NEWOBJ"),
     "extension": (b"\x80\x02\x82\x01.", "the instruction EXT1"),
     "persistent": (b"Pevil\n.", "the instruction PERSID"),
-    "dictionary": (b"\x80\x02}.", "the instruction EMPTY_DICT"),
+    "set": (b"\x80\x04\x8f.", "the instruction EMPTY_SET"),
+    "a name on two lines": (stack_global_call(b"a\nb", b"\x1b[31m"), r"the call of a\nb.\x1b[31m"),
+    "a number as key": (b"\x80\x02}N]s.", "a key that is no short text or whole number"),
+    "a long key": (b"\x80\x02}X\x00\x01\x00\x00" + b"k" * 256 + b"]s.", "a key that is no short"),
+    "entry of a list": (b"\x80\x02]K\x01K\x02s.", "an entry set in what is no dictionary"),
     "call of a list": (b"\x80\x02])R.", "a call of what is no function"),
     "call of a type": (b"\x80\x02cnumpy\nndarray\n)R.", "a call of what is no function"),
     "call with a list": (b"\x80\x02cnumpy\ndtype\n]R.", "a call of what is no function"),
@@ -180,7 +171,7 @@ def test_a_malicious_pickle_is_refused_and_runs_nothing(tmp_path, monkeypatch, a
     monkeypatch.setattr("builtins.__import__", None)
     try:
         with pytest.raises(RefusedPickle) as refusal:
-            read_plain_pickle(content)
+            read_pickled_arrays(content)
     finally:
         monkeypatch.undo()
     assert words in str(refusal.value)
@@ -224,7 +215,7 @@ def test_code_that_a_real_unpickler_would_run_is_not_run(tmp_path, protocol):
         (np.array([1.5, 2]), "an array of 'f8'"),
         (np.zeros(3, dtype=[("a", "u1"), ("b", "u1")]), "an array of 'V2'"),
         (np.array([None]), "an array of 'O8'"),
-        (np.zeros((2, 3), dtype=np.uint8), "6 bytes that claims another shape"),
+        (np.zeros((1, 1, 1, 1, 1), dtype=np.uint8), "1 bytes that claims another shape"),
         (np.zeros(3, dtype=np.int8), "an array of 'i1'"),
         (np.uint8(3), "the call of numpy"),
         (np.True_, "the call of numpy"),
@@ -233,63 +224,20 @@ def test_code_that_a_real_unpickler_would_run_is_not_run(tmp_path, protocol):
 @pytest.mark.parametrize("protocol", [2, 5])
 def test_other_arrays_are_refused(array, words, protocol):
     with pytest.raises(RefusedPickle, match=r"array|numpy") as refusal:
-        read_plain_pickle(pickle.dumps([array], protocol=protocol))
+        read_pickled_arrays(pickle.dumps([array], protocol=protocol))
     # Arrays that hold objects are pickled by way of a list of them in every protocol.
     assert words in str(refusal.value)
 
 
 def test_an_array_that_claims_more_than_it_has_is_refused():
-    content = python_2_array(b"abc")
-    claim = content.replace(b"M\x03\x00\x85", b"J\xff\xff\xff\x7f\x85")
+    content = python_2_row(b"abc")
+    claim = content.replace(b"J\x03\x00\x00\x00t", b"J\xff\xff\xff\x7ft")
     assert claim != content
     with pytest.raises(RefusedPickle, match="3 bytes that claims another shape"):
-        read_plain_pickle(b"\x80\x02" + claim + b".")
+        read_pickled_arrays(b"\x80\x02" + claim + b".")
     with_fields = content.replace(b"U\x01|NNN", b"U\x01|NU\x01aN")
     with pytest.raises(RefusedPickle, match="other than plain bytes"):
-        read_plain_pickle(b"\x80\x02" + with_fields + b".")
-
-
-def doubling(levels, pack):
-    """A list (or tuple) of twice the last one, again and again: two to the power of levels."""
-    content = b"\x80\x04]\x94"
-    for level in range(levels):
-        get = b"h" + bytes([level])
-        content += b"](" + get * 2 + b"e" if pack is list else b"(" + get * 2 + b"t"
-        content += b"\x94"
-    return content
-
-
-BOMBS = {
-    "bytes of 8 exabytes": b"\x80\x04\x8e" + struct.pack("<Q", 2**63 - 1) + b"x.",
-    "bytes of 2 exabytes": b"\x80\x04\x8e" + struct.pack("<Q", 2**61) + b"x.",
-    "bytes of 4 gigabytes": b"\x80\x03B" + struct.pack("<I", 2**32 - 1) + b"x.",
-    "text of 4 gigabytes": b"\x80\x02X" + struct.pack("<I", 2**32 - 1) + b"x.",
-    "text of Python 2 of 2 gigabytes": b"\x80\x02T" + struct.pack("<i", 2**31 - 1) + b"x.",
-    "text of negative length": b"\x80\x02T" + struct.pack("<i", -5) + b"x.",
-    "array of 2 exabytes": b"\x80\x05\x96" + struct.pack("<Q", 2**61) + b"x.",
-    "frame": b"\x80\x04\x95" + struct.pack("<Q", 2**62) + b"].",
-    "integer of 2 gigabytes": b"\x80\x02\x8b" + struct.pack("<i", 2**31 - 1) + b"x.",
-    "long integer": b"\x80\x02\x8a\xff" + b"\x7f" * 255 + b".",
-    "decimal of 100,000 digits": b"I" + b"9" * 100_000 + b"\n.",
-    "long decimal of 100,000 digits": b"L" + b"9" * 100_000 + b"L\n.",
-    "bytes as if they were many": b"c__builtin__\nbytes\nJ\xff\xff\xff\x7f\x85R.",
-    "dtype of 2 gigabytes": b"cnumpy\ndtype\nX\x0b\x00\x00\x00V2000000000K\x00K\x01\x87R.",
-    "doubled lists": doubling(200, list) + b".",
-    "doubled tuples": doubling(200, tuple) + b".",
-    "doubled tuples as shape": b"\x80\x04cnumpy.core.numeric\n_frombuffer\n(C\x01a"
-    b"cnumpy\ndtype\nX\x02\x00\x00\x00u1K\x00K\x01\x87R"
-    + doubling(200, tuple)[2:]
-    + b"X\x01\x00\x00\x00CtR.",
-    "duplicates": b"\x80\x02]22222.",
-    "no end": b"\x80\x02](",
-    "no beginning": b"",
-    "no pickle": b"\xff\xd8\xff\xe0 a picture",
-    "marks only": b"\x80\x02(((((.",
-    "empty stack": b"\x80\x02a.",
-    "list below the mark": b"\x80\x02K\x01(K\x02e.",
-    "unknown memo": b"\x80\x02h\x05.",
-    "too much left": b"\x80\x02]].",
-}
+        read_pickled_arrays(b"\x80\x02" + with_fields + b".")
 
 
 @pytest.mark.parametrize("bomb", BOMBS)
@@ -307,6 +255,24 @@ def test_a_bomb_costs_neither_time_nor_memory(tmp_path, bomb):
     assert peak < 5_000_000
     assert time.process_time() - start < 5
     assert len(str(refusal.value)) < 1000
+
+
+def test_the_number_of_instructions_is_limited(tmp_path, monkeypatch):
+    path = tmp_path / "lfw.bin"
+    path.write_bytes(pickle.dumps((encoded(), SAME)))
+    assert len(read_bin("owner", path).images) == 24
+    monkeypatch.setattr(plain_pickle, "MOST_INSTRUCTIONS", 30)
+    with pytest.raises(UserError, match="is refused: it holds more than 30 instructions"):
+        read_bin("owner", path)
+
+
+def test_one_array_named_again_and_again_is_one_in_memory(tmp_path):
+    image = np.frombuffer(encoded(1)[0], dtype=np.uint8)
+    path = tmp_path / "lfw.bin"
+    path.write_bytes(pickle.dumps(([image] * 24, SAME)))
+    images = read_bin("owner", path).images
+    assert images[0] == image.tobytes()
+    assert all(other is images[0] for other in images)
 
 
 def test_one_image_named_again_and_again_is_refused(tmp_path):
@@ -328,6 +294,8 @@ def test_one_image_named_again_and_again_is_refused(tmp_path):
         ((encoded(), [1] * 12), "answer 0 is of type int"),
         ((["x"] * 24, SAME), "image 0 is of type str"),
         (([*encoded()[:-1], []], SAME), "image 23 is of type list"),
+        (([np.zeros((2, 3), np.uint8)], SAME), r"image 0 is of type array of the shape \(2, 3\)"),
+        ({"images": encoded(), "same": SAME}, "is no verification set"),
         ((encoded()[:18], SAME[:9]), "has 9 pairs; allowed: 10 or more"),
     ],
 )
