@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -33,7 +33,7 @@ class PickledArray(StandIn):
 
     content: bytes | None = None
     shape: tuple[int, ...] = (0,)
-    order: str = "C"
+    order: Literal["C", "F"] = "C"
 
     def is_value(self) -> bool:
         return self.content is not None
@@ -42,7 +42,7 @@ class PickledArray(StandIn):
         if self.content is not None or type(state) is not tuple or len(state) != 5:
             raise RefusedPickle("a state set on what has none")
         _, shape, kind, by_columns, content = state
-        self.fill(content, kind, shape, "F" if by_columns is True or by_columns == 1 else "C")
+        self.fill(content, kind, shape, "F" if by_columns == 1 else "C")
 
     def fill(self, content: Any, kind: Any, shape: Any, order: Any) -> None:
         """Set everything.
@@ -70,7 +70,7 @@ class PickledArray(StandIn):
     def values(self) -> np.ndarray:
         """The array, uint8, read-only; its memory is that of the content."""
         flat = np.frombuffer(self.content or b"", dtype=np.uint8)
-        return flat.reshape(self.shape, order="F" if self.order == "F" else "C")
+        return flat.reshape(self.shape, order=self.order)
 
 
 class _ByteType(StandIn):

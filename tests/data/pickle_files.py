@@ -57,7 +57,7 @@ BOMBS = {
     b"cnumpy\ndtype\nX\x02\x00\x00\x00u1K\x00K\x01\x87R"
     + doubling(200, tuple)[2:]
     + b"X\x01\x00\x00\x00CtR.",
-    "doubled tuples as key": b"\x80\x04}" + doubling(200, tuple)[2:] + b"Ns.",
+    "doubled tuples as key": doubling(200, tuple).replace(b"]", b")", 1) + b"}h\xc8Ns.",
     "one text encoded again and again": b"\x80\x04c_codecs\nencode\n\x94X\x00\x00\x01\x00"
     + b"x" * 2**16
     + b"\x94\x8c\x06latin1\x94]("
