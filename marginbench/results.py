@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from marginbench.array_archives import array_names, damage_named, read_arrays
 from marginbench.cells import Cell
 from marginbench.run_files import read_history_file
 from marginbench.store import FINISHED, RunFolder, State
@@ -102,15 +103,25 @@ def history(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def evaluation(folder: Path) -> dict[str, np.ndarray]:
-    """The arrays of a finished cell's final evaluation; see marginbench.evaluation."""
-    with np.load(folder / "evaluation.npz", allow_pickle=False) as arrays:
-        return dict(arrays)
+    """The arrays of a finished cell's final evaluation; see marginbench.evaluation.
+
+    Raises:
+        DamagedFile: the file does not read well.
+    """
+    path = folder / "evaluation.npz"
+    with damage_named(path):
+        return read_arrays(path, array_names(path))
 
 
 def is_in_evaluation(folder: Path, name: str) -> bool:
-    """Whether a finished cell's evaluation has that array, without reading any."""
-    with np.load(folder / "evaluation.npz", allow_pickle=False) as arrays:
-        return name in arrays.files
+    """Whether a finished cell's evaluation has that array, without reading any.
+
+    Raises:
+        DamagedFile: the file does not read well.
+    """
+    path = folder / "evaluation.npz"
+    with damage_named(path):
+        return name in array_names(path)
 
 
 def row_labels(cells: list[Cell]) -> list[str]:

@@ -8,13 +8,12 @@ output; ``result.json``, written last: a cell is done if and only if it is there
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from marginbench.array_archives import check_arrays, damage_named
 from marginbench.atomic_files import write_text_atomically
 from marginbench.cells import Cell, cell_from_json
 from marginbench.errors import DamagedFile, UserError
@@ -230,15 +229,8 @@ class RunFolder:
         Raises:
             DamagedFile: it is not.
         """
-        try:
-            with zipfile.ZipFile(self.evaluation) as archive:
-                broken = archive.testzip()
-        except FileNotFoundError:
-            raise DamagedFile(self.evaluation, "it is missing") from None
-        except (zipfile.BadZipFile, ValueError, EOFError, zlib.error) as error:
-            raise DamagedFile(self.evaluation, f"it cannot be read ({error})") from None
-        if broken is not None:
-            raise DamagedFile(self.evaluation, f"its part {broken!r} fails its checksum")
+        with damage_named(self.evaluation):
+            check_arrays(self.evaluation)
 
     def write_environment(self, environment: dict[str, Any]) -> None:
         """environment.json: what may differ between two runs of the same cell."""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
+import math
 from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 
+from marginbench.array_archives import (
+    ArrayHeader,
+    DamagedArchive,
+    array_headers,
+    array_names,
+    read_arrays,
+)
 from marginbench.data.splits import ImageSets
 from marginbench.errors import UserError
 
@@ -16,6 +22,7 @@ LAYOUTS = (
     ("x_train", "y_train", "x_test", "y_test"),
     ("train_images", "train_labels", "test_images", "test_labels"),
 )
+SPLITS = ("training", "test")
 
 
 def read_array_file(owner: str, path: Path) -> ImageSets:
@@ -32,11 +39,7 @@ def read_array_file(owner: str, path: Path) -> ImageSets:
     Raises:
         UserError: no such file, or it is damaged or laid out otherwise.
     """
-    arrays, names = _load(owner, path, LAYOUTS)
-    train_images, train_labels, test_images, test_labels = arrays
-    if names is None:
-        classes = int(max(train_labels.max(initial=0), test_labels.max(initial=0))) + 1
-        names = tuple(str(number) for number in range(classes))
+    ((train_images, train_labels), (test_images, test_labels)), names = _load(owner, path, LAYOUTS)
     return ImageSets(train_images, train_labels, test_images, test_labels, names)
 
 
@@ -52,12 +55,10 @@ def read_training_arrays(owner: str, path: Path) -> tuple[np.ndarray, np.ndarray
     Raises:
         UserError: see :func:`read_array_file`; or labels that are not of N images of the classes.
     """
-    (images, labels), names = _load(owner, path, [layout[:2] for layout in LAYOUTS])
+    ((images, labels),), names = _load(owner, path, [layout[:2] for layout in LAYOUTS])
     where = f"{owner}: {str(path)!r}"
-    if len(images) != len(labels) or not len(images):
-        raise UserError(f"{where} has {len(images)} training images and {len(labels)} labels")
-    if names is None:
-        names = tuple(str(number) for number in range(int(labels.max()) + 1))
+    if not len(images):
+        raise UserError(f"{where} has no training image")
     if labels.min() < 0 or labels.max() >= len(names):
         raise UserError(
             f"{where} has labels from {labels.min()} to {labels.max()}; "
@@ -68,53 +69,77 @@ def read_training_arrays(owner: str, path: Path) -> tuple[np.ndarray, np.ndarray
 
 def _load(
     owner: str, path: Path, layouts: Collection[tuple[str, ...]]
-) -> tuple[list[np.ndarray], tuple[str, ...] | None]:
-    """Images and labels by turns, of the first layout that is there, and the classes' names."""
-    allowed = " or ".join(", ".join(layout) for layout in layouts)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            layout = next((names for names in layouts if set(names) <= set(file.files)), None)
-            if layout is None:
-                raise UserError(
-                    f"{owner}: {str(path)!r} holds {', '.join(file.files) or 'nothing'}; "
-                    f"allowed: {allowed}"
-                )
-            arrays = {name: file[name] for name in layout}
-            names = file["classes"] if "classes" in file.files else None
-    except FileNotFoundError:
-        raise UserError(f"{owner}: {str(path)!r} does not exist") from None
-    except ValueError as error:
-        refused = "pickle" in str(error).lower() or "object" in str(error).lower()
-        reason = "arrays of objects are not allowed" if refused else str(error)
-        raise UserError(f"{owner}: {str(path)!r} cannot be read: {reason}") from error
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, KeyError, AttributeError) as error:
-        raise UserError(f"{owner}: {str(path)!r} is damaged or no npz file: {error}") from error
+) -> tuple[list[tuple[np.ndarray, np.ndarray]], tuple[str, ...]]:
+    """Images and labels of each split of the first layout that is there, and the classes' names.
+
+    Types, shapes and sizes are checked before anything is read.
+    """
     where = f"{owner}: {str(path)!r}"
-    checked = [
-        _images(where, name, arrays[name])
-        if position % 2 == 0
-        else _labels(where, name, arrays[name])
-        for position, name in enumerate(layout)
+    try:
+        held = array_names(path)
+        layout = next((names for names in layouts if set(names) <= set(held)), None)
+        if layout is None:
+            allowed = " or ".join(", ".join(names) for names in layouts)
+            raise UserError(f"{where} holds {', '.join(held) or 'nothing'}; allowed: {allowed}")
+        wanted = [*layout, *(["classes"] if "classes" in held else [])]
+        headers = array_headers(path, wanted)
+        for split, images, labels in zip(SPLITS, layout[::2], layout[1::2], strict=False):
+            _check_images(f"{where}: {images}", headers[images])
+            _check_labels(f"{where}: {labels}", headers[labels])
+            if headers[images].shape[0] != headers[labels].shape[0]:
+                raise UserError(
+                    f"{where} has {headers[images].shape[0]} {split} images and "
+                    f"{headers[labels].shape[0]} labels"
+                )
+        named = headers.get("classes")
+        if named is not None and named.size < math.prod(named.shape):
+            raise UserError(f"{where}: classes is {named.dtype} {named.shape}: names without text")
+        arrays = read_arrays(path, wanted)
+    except FileNotFoundError:
+        raise UserError(f"{where} does not exist") from None
+    except OSError as error:
+        raise UserError(f"{where} cannot be read: {error.strerror}") from None
+    except DamagedArchive as error:
+        raise UserError(f"{where} cannot be read: {error}") from None
+    pairs = [
+        (_as_channels(arrays[images]), arrays[labels].ravel().astype(np.int64))
+        for images, labels in zip(layout[::2], layout[1::2], strict=True)
     ]
-    return checked, None if names is None else tuple(str(name) for name in names.ravel())
-
-
-def _images(where: str, name: str, array: np.ndarray) -> np.ndarray:
-    grey = array.ndim == 3
-    if array.dtype != np.uint8 or not (grey or (array.ndim == 4 and array.shape[3] in (1, 3))):
+    if named is not None:
+        return pairs, tuple(str(name) for name in arrays["classes"].ravel())
+    # A class without images is refused later: more of them than images need no names.
+    classes = max(int(labels.max(initial=-1)) for _, labels in pairs) + 1
+    images = sum(len(labels) for _, labels in pairs)
+    if classes > images:
         raise UserError(
-            f"{where}: {name} is {array.dtype} {array.shape}; allowed: uint8 (N, H, W), "
-            "(N, H, W, 1) or (N, H, W, 3)"
+            f"{where} has the label {classes - 1} among {images} images; allowed: "
+            f"0 to {images - 1}, as every class needs an image"
         )
-    if 0 in array.shape[1:]:
-        raise UserError(f"{where}: {name} is {array.shape}: images without pixels")
-    return array[:, None] if grey else np.ascontiguousarray(array.transpose(0, 3, 1, 2))
+    return pairs, tuple(map(str, range(classes)))
 
 
-def _labels(where: str, name: str, array: np.ndarray) -> np.ndarray:
-    is_column = array.ndim == 2 and array.shape[1] == 1
-    if array.dtype.kind not in "iu" or not (array.ndim == 1 or is_column):
+def _check_images(place: str, header: ArrayHeader) -> None:
+    shape = header.shape
+    is_grey = len(shape) == 3 or shape[3:] == (1,)
+    if header.dtype != np.uint8 or not (is_grey or shape[3:] == (3,)):
         raise UserError(
-            f"{where}: {name} is {array.dtype} {array.shape}; allowed: whole numbers (N,) or (N, 1)"
+            f"{place} is {header.dtype} {shape}; allowed: uint8 (N, H, W), (N, H, W, 1) or "
+            "(N, H, W, 3)"
         )
-    return array.ravel().astype(np.int64)
+    if 0 in shape[1:]:
+        raise UserError(f"{place} is {shape}: images without pixels")
+
+
+def _check_labels(place: str, header: ArrayHeader) -> None:
+    is_column = len(header.shape) == 2 and header.shape[1] == 1
+    if header.dtype.kind not in "iu" or not (len(header.shape) == 1 or is_column):
+        raise UserError(
+            f"{place} is {header.dtype} {header.shape}; allowed: whole numbers (N,) or (N, 1)"
+        )
+
+
+def _as_channels(images: np.ndarray) -> np.ndarray:
+    """(N, H, W) or (N, H, W, C) as (N, C, H, W)."""
+    if images.ndim == 3:
+        return images[:, None]
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2))

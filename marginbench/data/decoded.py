@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import PIL
 
+from marginbench.array_archives import DamagedArchive, read_arrays
 from marginbench.atomic_files import write_atomically
 from marginbench.data.places import cache_folder
 from marginbench.data.splits import ImageSets
@@ -46,10 +46,10 @@ def decoded_once(what: dict[str, Any], decode: Callable[[], ImageSets]) -> Image
         decode: makes them.
     """
     path = decoded_file({"format": FORMAT, **what}, ".npz")
-    unreadable = contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
-    with unreadable, np.load(path, allow_pickle=False) as file:
-        names = tuple(str(name) for name in file["class_names"])
-        return ImageSets(*(file[name] for name in ARRAYS), names)
+    with contextlib.suppress(OSError, DamagedArchive):
+        arrays = read_arrays(path, (*ARRAYS, "class_names"))
+        names = tuple(str(name) for name in arrays.pop("class_names"))
+        return ImageSets(**arrays, class_names=names)
     sets = decode()
     arrays = {name: getattr(sets, name) for name in ARRAYS}
     arrays["class_names"] = np.array(sets.class_names)

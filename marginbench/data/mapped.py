@@ -75,8 +75,9 @@ def in_blocks(items: Sequence[Item], decode: Callable[[Item], np.ndarray]) -> It
 
 
 def _open(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray | None:
-    with contextlib.suppress(OSError, ValueError, EOFError):
-        array = np.load(path, mmap_mode="c", allow_pickle=False)
+    # A damaged header makes numpy's parser raise nearly anything.
+    with contextlib.suppress(Exception):
+        array = np.lib.format.open_memmap(path, mode="c")
         if array.shape == shape and array.dtype == dtype:
             return array.view(np.ndarray)
     return None

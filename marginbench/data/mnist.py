@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import math
 import struct
 import zlib
 from pathlib import Path
 
 import numpy as np
 
+from marginbench.array_archives import MOST_UNPACKED, DamagedArchive, check_memory
 from marginbench.data import ImageData, data_source
 from marginbench.data.content import public_content
 from marginbench.data.downloads import fetch
@@ -86,13 +88,7 @@ def _content(owner: str, dataset: str, class_names: tuple[str, ...]) -> str:
 
 def _read_sets(owner: str, dataset: str, class_names: tuple[str, ...]) -> ImageSets:
     folder = fetch(owner, dataset, data_root(), f"{dataset}/raw", FILES)
-    arrays = [read_idx(owner, folder / name) for name in FILES]
-    for name, array in zip(FILES, arrays, strict=True):
-        expected = 3 if "idx3" in name else 1
-        if array.ndim != expected:
-            raise UserError(
-                f"{owner}: {str(folder / name)!r} has {array.ndim} dimensions; allowed: {expected}"
-            )
+    arrays = [read_idx(owner, folder / name, 3 if "idx3" in name else 1) for name in FILES]
     train_images, train_labels, test_images, test_labels = arrays
     return ImageSets(
         train_images=train_images[:, None],
@@ -103,34 +99,50 @@ def _read_sets(owner: str, dataset: str, class_names: tuple[str, ...]) -> ImageS
     )
 
 
-def read_idx(owner: str, path: Path) -> np.ndarray:
+def read_idx(owner: str, path: Path, dimensions: int) -> np.ndarray:
     """An array of bytes from an idx file, gzipped (``.gz`` added to its name) or not.
 
     Args:
         owner: for messages.
         path: without the ``.gz``.
+        dimensions: that the array must have.
 
     Raises:
         UserError: there is no such file, or it is damaged.
     """
-    zipped = path.with_name(path.name + ".gz")
+    is_zipped = not path.exists()
+    place = path.with_name(path.name + ".gz") if is_zipped else path
+    where = f"{owner}: {str(path)!r}"
     try:
-        content = path.read_bytes() if path.exists() else gzip.decompress(zipped.read_bytes())
+        size = place.stat().st_size * (MOST_UNPACKED if is_zipped else 1)
+        with gzip.open(place) if is_zipped else place.open("rb") as file:
+            # idx: two zero bytes, the type (8: unsigned byte), the number of dimensions, then
+            # each dimension as a big-endian 32-bit integer, then the data.
+            start = file.read(4)
+            if len(start) < 4 or start[:3] != b"\0\0\x08":
+                raise UserError(f"{where} is damaged: it is no idx file of bytes")
+            if start[3] != dimensions:
+                raise UserError(f"{where} has {start[3]} dimensions; allowed: {dimensions}")
+            lengths = file.read(4 * dimensions)
+            if len(lengths) < 4 * dimensions:
+                raise UserError(f"{where} is damaged: it is no idx file of bytes")
+            shape = struct.unpack(f">{dimensions}I", lengths)
+            expected = math.prod(shape)
+            if expected > size:
+                raise UserError(
+                    f"{where} is damaged: its header tells of {expected:,} bytes of data, more "
+                    "than the file can hold"
+                )
+            check_memory(expected)
+            content = file.read(expected)
+            rest = file.read(1)
     except FileNotFoundError:
-        raise UserError(f"{owner}: {str(path)!r} does not exist, nor does it with '.gz'") from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{owner}: {str(path)!r} cannot be read: {error}") from error
-    # idx: two zero bytes, the type (8: unsigned byte), the number of dimensions, then each
-    # dimension as a big-endian 32-bit integer, then the data.
-    if len(content) < 4 or content[:3] != b"\0\0\x08" or len(content) < 4 + 4 * content[3]:
-        raise UserError(f"{owner}: {str(path)!r} is damaged: it is no idx file of bytes")
-    dimensions = content[3]
-    shape = struct.unpack(f">{dimensions}I", content[4 : 4 + 4 * dimensions])
-    data = np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * dimensions)
-    expected = int(np.prod(shape, dtype=np.int64))
-    if len(data) != expected:
+        raise UserError(f"{where} does not exist, nor does it with '.gz'") from None
+    except (OSError, EOFError, zlib.error, DamagedArchive) as error:
+        raise UserError(f"{where} cannot be read: {error}") from error
+    if rest or len(content) < expected:
+        found = f"more than {expected:,}" if rest else f"{len(content):,}"
         raise UserError(
-            f"{owner}: {str(path)!r} is damaged: {len(data):,} bytes of data, and its header "
-            f"tells of {expected:,}"
+            f"{where} is damaged: {found} bytes of data, and its header tells of {expected:,}"
         )
-    return data.reshape(shape)
+    return np.frombuffer(content, dtype=np.uint8).reshape(shape)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from marginbench.array_archives import DamagedArchive, check_memory
 from marginbench.data.pickle_stand_ins import Function, RefusedPickle, StandIn, as_text
 from marginbench.data.plain_pickle import read_plain_pickle
 from marginbench.errors import UserError
@@ -98,9 +99,12 @@ def read_pickle_file(owner: str, path: Path) -> Any:
     """
     place = f"{owner}: {str(path)!r}"
     try:
+        check_memory(path.stat().st_size)
         return read_pickled_arrays(path.read_bytes())
     except OSError as error:
         raise UserError(f"{place} cannot be read: {error.strerror}") from None
+    except DamagedArchive as error:
+        raise UserError(f"{place} cannot be read: {error}") from None
     except RefusedPickle as error:
         raise UserError(
             f"{place} is refused: it holds {error}; allowed: {ALLOWED}; nothing of it was run"

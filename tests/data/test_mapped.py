@@ -43,7 +43,15 @@ def test_it_is_made_once_and_writing_to_it_changes_no_file(decoded):
 
 
 @pytest.mark.parametrize(
-    "damage", [lambda b: b[:100], lambda b: b[:-1], lambda b: b"", lambda b: b[5:]]
+    "damage",
+    [
+        lambda b: b[:100],
+        lambda b: b[:-1],
+        lambda b: b"",
+        lambda b: b[5:],
+        lambda b: b"PK\x05\x06" + bytes(18),
+        lambda b: b.replace(b"{'descr'", b"({[<[[[["),
+    ],
 )
 def test_a_damaged_file_is_made_again(decoded, damage):
     maker = Maker()

@@ -1,6 +1,9 @@
 """MNIST, Fashion-MNIST and CIFAR from small files in the published formats."""
 
+import gzip
 import pickle
+import tracemalloc
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -33,6 +36,14 @@ def test_idx_files_are_read(write_mnist, name, dataset, zipped):
         (lambda content: content[:-5], ["train-images-idx3-ubyte", "78,395 bytes", "78,400"]),
         (lambda content: b"\0\0\x0d" + content[3:], ["is no idx file"]),
         (lambda content: b"", ["is no idx file"]),
+        (lambda content: content[:14], ["is no idx file"]),
+        (lambda content: content + b"x", ["more than 78,400 bytes"]),
+        (
+            lambda content: content[:4] + b"\x80\0\0\0" * 3 + content[16:],
+            ["than the file can hold"],
+        ),
+        (lambda content: content[:4] + b"\xff" * 12, ["more than the file can hold"]),
+        (lambda content: b"\0\0\x08\xff" + bytes(4 * 255), ["has 255 dimensions; allowed: 3"]),
         (lambda content: b"\0\0\x08\x01" + (100).to_bytes(4, "big") + content[:100], ["1 dim"]),
     ],
 )
@@ -44,6 +55,34 @@ def test_damaged_idx_files_are_refused(write_mnist, damage, words):
         load_data("mnist", {})
     for word in [str(path), *words]:
         assert word in str(refusal.value)
+
+
+def test_a_zipped_idx_file_is_unpacked_as_far_as_its_header_tells(write_mnist):
+    folder, _ = write_mnist(zipped=True)
+    path = folder / "train-images-idx3-ubyte.gz"
+    content = gzip.decompress(path.read_bytes())
+    path.write_bytes(gzip.compress(content + bytes(50_000_000)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match="more than 78,400 bytes of data, and its header tells"):
+            load_data("mnist", {})
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 5_000_000
+    path.write_bytes(gzip.compress(content)[:-9])
+    with pytest.raises(UserError, match="ubyte' cannot be read"):
+        load_data("mnist", {})
+
+
+def test_files_larger_than_memory_are_refused(write_mnist, write_cifar100, monkeypatch):
+    write_mnist()
+    write_cifar100()
+    machine = SimpleNamespace(total=70_000)
+    monkeypatch.setattr("marginbench.array_archives.psutil.virtual_memory", lambda: machine)
+    for name in ("mnist", "cifar100"):
+        with pytest.raises(UserError, match=r"cannot be read: it holds .* bytes, and this machine"):
+            load_data(name, {})
 
 
 def test_labels_out_of_range_are_refused(write_mnist):

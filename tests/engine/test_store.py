@@ -1,11 +1,14 @@
 """Run folders: the state is what the files say, and damage is a state that names its file."""
 
 import json
+import zipfile
 
+import numpy as np
 import pytest
 
 from marginbench.atomic_files import write_atomically
 from marginbench.errors import DamagedFile
+from marginbench.results import evaluation
 from marginbench.store import RunFolder, State
 from tests.conftest import tiny_cell, train_cell
 
@@ -45,6 +48,30 @@ def test_damage_is_a_state_and_names_the_file(done, name, content):
     status = done.status()
     assert status.state == State.DAMAGED
     assert str(path) in status.message
+
+
+EVALUATIONS = {
+    "an array that is no archive": lambda file: np.save(file, np.zeros(3)),
+    "objects": lambda file: np.savez(file, class_cosine=np.array([None])),
+    "another way to pack": lambda file: _write_part(file, zipfile.ZIP_BZIP2),
+    "no array": lambda file: _write_part(file, zipfile.ZIP_DEFLATED),
+}
+
+
+def _write_part(file, compression):
+    with zipfile.ZipFile(file, "w", compression) as archive:
+        archive.writestr("class_cosine.npy", b"no array")
+
+
+@pytest.mark.parametrize("damage", EVALUATIONS)
+def test_a_damaged_evaluation_is_a_state_and_named_by_who_reads_it(done, damage):
+    with done.evaluation.open("wb") as file:
+        EVALUATIONS[damage](file)
+    status = done.status()
+    assert status.state == State.DAMAGED
+    assert f"{done.evaluation} is damaged: " in status.message
+    with pytest.raises(DamagedFile, match=r"evaluation\.npz is damaged: "):
+        evaluation(done.path)
 
 
 @pytest.mark.parametrize("name", ["cell.json", "history.jsonl", "evaluation.npz"])
