@@ -71,12 +71,14 @@ def damage_named(path: Path) -> Iterator[None]:
     """A block that reads an archive of a run folder.
 
     Raises:
-        DamagedFile: it is missing or a DamagedArchive.
+        DamagedFile: it is missing, cannot be read or is a DamagedArchive.
     """
     try:
         yield
     except FileNotFoundError:
         raise DamagedFile(path, "it is missing") from None
+    except OSError as error:
+        raise DamagedFile(path, f"it cannot be read ({error.strerror or error})") from None
     except DamagedArchive as error:
         raise DamagedFile(path, str(error)) from None
 

@@ -72,6 +72,13 @@ class Schedule(_Value):
     plateau_threshold: Fraction = 0.01
     augmentation: Literal["none", "crop-flip"] = "none"
 
+    def evaluation_iterations(self) -> set[int]:
+        """The iterations after which errors are recorded."""
+        return {
+            round(self.iterations * number / self.evaluations)
+            for number in range(1, self.evaluations + 1)
+        }
+
 
 class Verification(_Value):
     """How features become the scores of verification pairs.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,8 @@ from typing import Any
 import torch
 
 from marginbench.atomic_files import write_atomically
+from marginbench.checkpoint_checks import UnfitCheckpoint, check_state, first_not_finite
+from marginbench.checkpoint_files import read_checkpoint_file
 from marginbench.errors import DamagedFile
 from marginbench.experiment import Experiment
 
@@ -33,7 +33,13 @@ class Progress:
 
 
 def save_checkpoint(path: Path, key: str, experiment: Experiment, progress: Progress) -> None:
-    """Write the model, the optimiser, torch's generators and the progress, whole or not at all."""
+    """Write the model, the optimiser, torch's generators and the progress, whole or not at all.
+
+    Weights that are not finite are not written: a run that goes on from the checkpoint before
+    diverges in the same way.
+    """
+    if first_not_finite(experiment) is not None:
+        return
     state = {
         "key": key,
         "backbone": experiment.backbone.state_dict(),
@@ -61,28 +67,29 @@ def load_checkpoint(path: Path, key: str, experiment: Experiment) -> Progress | 
     """
     if not path.exists():
         return None
+    state = read_checkpoint_file(path)
+    optimiser = experiment.optimiser
     try:
-        with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()
-        if broken is not None:
-            raise DamagedFile(path, f"its part {broken!r} fails its checksum")
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        if state["key"] != key:
-            raise DamagedFile(path, f"it belongs to the cell {state['key']!r}")
+        check_state(state, key, experiment)
         experiment.backbone.load_state_dict(state["backbone"])
         experiment.head.load_state_dict(state["head"])
-        experiment.optimiser.load_state_dict(state["optimiser"])
+        # The settings are the cell's, whatever the file says of them.
+        optimiser.load_state_dict(
+            {
+                "state": state["optimiser"]["state"],
+                "param_groups": optimiser.state_dict()["param_groups"],
+            }
+        )
         torch.set_rng_state(state["cpu_generator"])
         if experiment.device.type == "cuda" and state["cuda_generator"] is not None:
             torch.cuda.set_rng_state(state["cuda_generator"], experiment.device)
-        return Progress(
-            state["iteration"],
-            state["history"],
-            state["loss_sum"].to(experiment.device),
-            state["loss_count"],
-        )
-    except (zipfile.BadZipFile, pickle.UnpicklingError, EOFError) as error:
-        raise DamagedFile(path, f"it cannot be read ({error})") from None
+    except UnfitCheckpoint as error:
+        raise DamagedFile(path, str(error)) from None
     except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else "no detail"
-        raise DamagedFile(path, f"it does not fit this cell ({first_line})") from None
+        raise DamagedFile(path, f"it does not fit this cell ({type(error).__name__})") from None
+    return Progress(
+        state["iteration"],
+        state["history"],
+        state["loss_sum"].to(experiment.device),
+        state["loss_count"],
+    )

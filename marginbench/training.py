@@ -92,7 +92,7 @@ def train(
     resumed_at = progress.iteration
     print(f"training from iteration {resumed_at} of {cell.schedule.iterations}", flush=True)
     schedule = cell.schedule
-    looks = _evaluation_iterations(schedule.iterations, schedule.evaluations)
+    looks = schedule.evaluation_iterations()
 
     def save() -> None:
         if lease is not None:
@@ -237,10 +237,6 @@ def _finish(
     )
     folder.write_result(result)
     return result
-
-
-def _evaluation_iterations(iterations: int, evaluations: int) -> set[int]:
-    return {round(iterations * i / evaluations) for i in range(1, evaluations + 1)}
 
 
 def _make_deterministic(device: torch.device) -> None:
