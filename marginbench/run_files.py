@@ -64,8 +64,15 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def as_json(value: dict[str, Any], indent: int | None = None) -> str:
     """JSON, one value a line or indented; NaN and infinity, which JSON lacks, as null."""
-    finite = {
-        name: None if isinstance(item, float) and not math.isfinite(item) else item
-        for name, item in value.items()
-    }
-    return json.dumps(finite, indent=indent, allow_nan=False) + "\n"
+    return json.dumps(_finite(value), indent=indent, allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """The value with None in place of NaN and infinity, however deep they lie."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value

@@ -1,6 +1,7 @@
 """Run folders: the state is what the files say, and damage is a state that names its file."""
 
 import json
+import math
 import zipfile
 
 import numpy as np
@@ -124,3 +125,15 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
         write_atomically(path, fail)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_not_finite_becomes_null_however_deep_it_lies(done):
+    entry = {"accuracy": math.nan, "by_dimension": [(1, 0.5), (2, math.inf)], "pairs": 3}
+    done.write_result(
+        done.read_result() | {"verification": [entry], "verification_accuracy": -math.inf}
+    )
+    result = done.read_result()
+    assert result["verification"] == [
+        {"accuracy": None, "by_dimension": [[1, 0.5], [2, None]], "pairs": 3}
+    ]
+    assert result["verification_accuracy"] is None
