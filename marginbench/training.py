@@ -242,10 +242,15 @@ def _finish(
 def _make_deterministic(device: torch.device) -> None:
     """Same cell, same result: to the bit on the CPU; on CUDA as far as cuDNN goes.
 
+    Float32 is float32: by default, newer GPUs would convolve in TF32, with a mantissa of 10 bits.
     One CPU thread does everything in order anyway, and the switch takes a second to load.
     """
     if device.type == "cpu" and torch.get_num_threads() == 1:
         return
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    # Without a workspace of its own for each stream, cuBLAS does not repeat itself.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
     torch.use_deterministic_algorithms(True, warn_only=True)

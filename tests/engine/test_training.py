@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import os
 
 import numpy as np
 import pytest
@@ -228,6 +229,25 @@ def test_the_mean_image_is_that_of_the_training_set():
     experiment = build_experiment(tiny_cell(), CPU)
     expected = experiment.data.train_images.double().mean(dim=0) / 255
     assert torch.allclose(experiment.mean_image.double(), expected, atol=1e-7)
+
+
+def test_float32_on_cuda_is_float32_and_cublas_repeats_itself(monkeypatch):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    switches = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [switch.allow_tf32 for switch in switches]
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    try:
+        for switch in switches:
+            switch.allow_tf32 = True
+        # These are settings only: they need no GPU.
+        training._make_deterministic(torch.device("cuda"))
+        assert [switch.allow_tf32 for switch in switches] == [False, False]
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(deterministic)
+        for switch, value in zip(switches, before, strict=True):
+            switch.allow_tf32 = value
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
