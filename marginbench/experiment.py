@@ -82,27 +82,35 @@ class Experiment:
         with self._precision():
             return self.backbone(self._inputs(images))
 
-    def training_loss(self, batch: Tensor, own: Tensor, codes: Tensor | None) -> Tensor:
+    def training_features(self, own: Tensor, codes: Tensor | None) -> Tensor:
+        """The features of a whole batch, the same on every rank.
+
+        Args:
+            own: (B / ranks,), indices of training images: this rank's part of the batch.
+            codes: (B / ranks,), their augmentation, or None.
+
+        Returns:
+            (B, D), every rank's part.
+        """
+        if self.crop_flip is not None and codes is not None:
+            inputs = self.crop_flip(own, codes)
+        else:
+            inputs = self._inputs(self.train_images[own])
+        with self._precision():
+            features = self._training_backbone(inputs)
+        return self.ranks.all_features(features)
+
+    def training_loss(self, features: Tensor, batch: Tensor) -> Tensor:
         """The loss of a whole batch.
 
         Args:
+            features: (B, D), of :meth:`training_features`.
             batch: (B,), indices of training images.
-            own: (B / ranks,), this rank's part of them.
-            codes: (B / ranks,), their augmentation, or None.
 
         Returns:
             A scalar, the same on every rank.
         """
-        features = self.ranks.all_features(self._training_features(own, codes))
         return self._training_head(features, self.train_labels.index_select(0, batch))
-
-    def _training_features(self, batch: Tensor, codes: Tensor | None) -> Tensor:
-        if self.crop_flip is not None and codes is not None:
-            inputs = self.crop_flip(batch, codes)
-        else:
-            inputs = self._inputs(self.train_images[batch])
-        with self._precision():
-            return self._training_backbone(inputs)
 
     def _inputs(self, images: Tensor) -> Tensor:
         inputs = images.float().div_(255).sub_(self.mean_image)

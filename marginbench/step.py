@@ -9,6 +9,7 @@ import torch
 
 from marginbench.checkpoints import Progress
 from marginbench.experiment import Experiment, learning_rate, plateau_cuts
+from marginbench.seeds import seed_draws
 
 WARM_UP_STEPS = 11
 GRAPH_VARIABLE = "MARGINBENCH_CUDA_GRAPH"
@@ -21,6 +22,10 @@ class TrainingStep:
     learning rates. So on CUDA the step is captured once as a graph and then replayed, the same
     kernels in the same order without the cost of launching them. A head that cannot be captured
     is trained without; ``MARGINBENCH_CUDA_GRAPH=0`` switches capture off.
+
+    What backbone and head draw while training, dropout say, comes from a seed of its own for each
+    step, derived from the cell's seed, the iteration and the rank: a resumed run draws what an
+    undisturbed one does.
 
     Args:
         experiment: backbone and head in training mode whenever the step is taken.
@@ -61,6 +66,8 @@ class TrainingStep:
         """One step."""
         if self._graph is None and self._may_capture and self._steps == WARM_UP_STEPS:
             self._capture()
+        # After capture, which draws too. A graph that is replayed reads the seed anew.
+        self._seed_draws(self.experiment.ranks.rank)
         if self._graph is not None:
             self._graph.replay()
         elif self._may_capture:
@@ -88,11 +95,19 @@ class TrainingStep:
         own = batch
         if experiment.ranks.size > 1:
             own = experiment.own_batches.index_select(0, self._position)[0]
-        loss = experiment.training_loss(batch, own, codes)
+        features = experiment.training_features(own, codes)
+        if experiment.ranks.size > 1:
+            # Each rank drops out units of its own images; the head is the same on all of them.
+            self._seed_draws("all")
+        loss = experiment.training_loss(features, batch)
         loss.backward()
         experiment.optimiser.step()
         self.progress.loss_sum.add_(loss.detach().double())
         self._position.add_(1)
+
+    def _seed_draws(self, rank: int | str) -> None:
+        source = f"dropout/{self.progress.iteration}/{rank}"
+        seed_draws(self.experiment.cell.seed, source, self.experiment.device)
 
     def _capture(self) -> None:
         """Record the step without running it."""
@@ -106,6 +121,7 @@ class TrainingStep:
         except RuntimeError as error:
             self._may_capture = False
             torch.cuda.synchronize(device)
+            _leave_capture_mode(device)
             self.experiment.optimiser.zero_grad(set_to_none=True)
             first_line = str(error).strip().splitlines()[0]
             warnings.warn(
@@ -115,3 +131,14 @@ class TrainingStep:
             )
         else:
             self._graph = graph
+
+
+def _leave_capture_mode(device: torch.device) -> None:
+    """Let the device's generator draw again after a capture that failed.
+
+    In torch 2.4, say, its state stays in capture mode, where dropout outside a graph raises
+    "Offset increment outside graph capture encountered unexpectedly"; a copy's does not.
+    """
+    with torch.cuda.device(device):
+        generator = torch.cuda.default_generators[torch.cuda.current_device()]
+    generator.graphsafe_set_state(generator.clone_state())

@@ -11,8 +11,12 @@ import torch
 from torch import nn
 
 from marginbench.cells import Component, Schedule, make_cell, resolve_cell
+from marginbench.checkpoints import Progress
 from marginbench.errors import UserError
+from marginbench.experiment import build_experiment
+from marginbench.plugins import load_plugin_file
 from marginbench.ranks import Ranks, joined, local_device
+from marginbench.step import TrainingStep
 from marginbench.store import RunFolder
 from marginbench.synchronised_normalisation import synchronise_normalisation
 from marginbench.worker import FAILED_STATUS, FINISHED_STATUS, STOPPED_STATUS, Order, work
@@ -157,6 +161,77 @@ def test_a_stop_asked_of_one_rank_stops_all_and_the_run_ends_as_if_undisturbed(t
     first, second = (RunFolder(tmp_path / name, cell) for name in "ab")
     for name in ("history.jsonl", "result.json"):
         assert (first.path / name).read_bytes() == (second.path / name).read_bytes()
+
+
+DRAWING = """
+import torch
+from torch import nn
+
+from marginbench.backbones import Backbone, register_backbone
+from marginbench.heads import Head, classifier_weight, register_head
+
+drawn = {"backbone": [], "head": []}
+
+
+class Drawing(Backbone):
+    def __init__(self, pixels):
+        super().__init__()
+        self.out_features = 2
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(pixels, 2))
+
+    def forward(self, images):
+        drawn["backbone"].append(torch.rand(()).item())
+        return self.layers(images)
+
+
+@register_backbone("drawing")
+def drawing(image_shape):
+    return Drawing(image_shape[0] * image_shape[1] * image_shape[2])
+
+
+@register_head("drawing")
+class DrawingHead(Head):
+    def __init__(self, in_features, num_classes):
+        super().__init__(in_features, num_classes)
+        self.weight = classifier_weight(num_classes, in_features)
+
+    def loss(self, features, labels):
+        drawn["head"].append(torch.rand(()).item())
+        return nn.functional.cross_entropy(self.scores(features), labels)
+
+    def scores(self, features):
+        return features @ self.weight.T
+"""
+
+
+def _drawn(ranks, address, plugin):
+    drawn = load_plugin_file(plugin).drawn
+    cell = resolve_cell(
+        make_cell(
+            data=Component(name="digits"),
+            backbone=Component(name="drawing"),
+            head=Component(name="drawing"),
+            schedule=Schedule(iterations=3, batch_size=16, evaluations=1),
+        )
+    )
+    device = torch.device("cpu")
+    torch.manual_seed(ranks.rank)
+    with joined(ranks, device, address):
+        experiment = build_experiment(cell, device, ranks)
+        experiment.connect_ranks()
+        step = TrainingStep(experiment, Progress(0))
+        for _ in range(3):
+            step()
+    return drawn
+
+
+def test_ranks_draw_for_their_own_images_and_alike_in_the_head(tmp_path):
+    plugin = tmp_path / "drawing.py"
+    plugin.write_text(DRAWING)
+    first, second = on_ranks(_drawn, plugin)
+    assert first["head"] == second["head"]
+    assert not set(first["backbone"]) & set(second["backbone"])
+    assert len({*first["backbone"], *second["backbone"], *first["head"]}) == 9
 
 
 def test_what_cannot_be_is_refused_on_all_ranks(tmp_path):
