@@ -14,7 +14,7 @@ from marginbench.experiment import Experiment
 from marginbench.run_files import HISTORY_FIELDS
 
 FIELDS = {
-    *("key", "backbone", "head", "optimiser", "cpu_generator", "cuda_generator"),
+    *("key", "backbone", "head", "optimiser"),
     *("iteration", "history", "loss_sum", "loss_count"),
 }
 
@@ -45,10 +45,6 @@ def check_state(state: dict[str, Any], key: str, experiment: Experiment) -> None
     for name, model in _models(experiment):
         _check_model(name, state[name], model)
     _check_momentum(state["optimiser"], experiment)
-    _check_tensor("cpu_generator", state["cpu_generator"], torch.get_rng_state())
-    if experiment.device.type == "cuda" and state["cuda_generator"] is not None:
-        own = torch.cuda.get_rng_state(experiment.device)
-        _check_tensor("cuda_generator", state["cuda_generator"], own)
     _check_progress(state, experiment)
 
 

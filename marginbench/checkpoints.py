@@ -33,7 +33,7 @@ class Progress:
 
 
 def save_checkpoint(path: Path, key: str, experiment: Experiment, progress: Progress) -> None:
-    """Write the model, the optimiser, torch's generators and the progress, whole or not at all.
+    """Write the model, the optimiser and the progress, whole or not at all.
 
     Weights that are not finite are not written: a run that goes on from the checkpoint before
     diverges in the same way.
@@ -45,12 +45,6 @@ def save_checkpoint(path: Path, key: str, experiment: Experiment, progress: Prog
         "backbone": experiment.backbone.state_dict(),
         "head": experiment.head.state_dict(),
         "optimiser": experiment.optimiser.state_dict(),
-        "cpu_generator": torch.get_rng_state(),
-        "cuda_generator": (
-            torch.cuda.get_rng_state(experiment.device)
-            if experiment.device.type == "cuda"
-            else None
-        ),
         "iteration": progress.iteration,
         "history": progress.history,
         "loss_sum": progress.loss_sum,
@@ -60,7 +54,7 @@ def save_checkpoint(path: Path, key: str, experiment: Experiment, progress: Prog
 
 
 def load_checkpoint(path: Path, key: str, experiment: Experiment) -> Progress | None:
-    """Put model, optimiser and generators where the checkpoint has them; None without one.
+    """Put model and optimiser where the checkpoint has them; None without one.
 
     Raises:
         DamagedFile: the file does not read well, or belongs to another cell.
@@ -80,9 +74,6 @@ def load_checkpoint(path: Path, key: str, experiment: Experiment) -> Progress | 
                 "param_groups": optimiser.state_dict()["param_groups"],
             }
         )
-        torch.set_rng_state(state["cpu_generator"])
-        if experiment.device.type == "cuda" and state["cuda_generator"] is not None:
-            torch.cuda.set_rng_state(state["cuda_generator"], experiment.device)
     except UnfitCheckpoint as error:
         raise DamagedFile(path, str(error)) from None
     except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
