@@ -42,6 +42,7 @@ def save_checkpoint(path: Path, key: str, experiment: Experiment, progress: Prog
         return
     state = {
         "key": key,
+        "code": experiment.code.digest,
         "backbone": experiment.backbone.state_dict(),
         "head": experiment.head.state_dict(),
         "optimiser": experiment.optimiser.state_dict(),
@@ -56,6 +57,8 @@ def save_checkpoint(path: Path, key: str, experiment: Experiment, progress: Prog
 def load_checkpoint(path: Path, key: str, experiment: Experiment) -> Progress | None:
     """Put model and optimiser where the checkpoint has them; None without one.
 
+    A checkpoint that other code made is none: half a run by each is the run of neither.
+
     Raises:
         DamagedFile: the file does not read well, or belongs to another cell.
     """
@@ -64,6 +67,9 @@ def load_checkpoint(path: Path, key: str, experiment: Experiment) -> Progress | 
     state = read_checkpoint_file(path)
     optimiser = experiment.optimiser
     try:
+        if state.get("key") == key and state.get("code") != experiment.code.digest:
+            print(f"{path} was made by other code; training starts anew", flush=True)
+            return None
         check_state(state, key, experiment)
         experiment.backbone.load_state_dict(state["backbone"])
         experiment.head.load_state_dict(state["head"])

@@ -141,6 +141,13 @@ def _which_cells(command: Callable[..., Any], *size_names: str) -> Callable[...,
     return command
 
 
+retrain_stale = click.option(
+    "--retrain-stale",
+    is_flag=True,
+    help="Train finished cells anew whose results were made by other code; `status` counts them.",
+)
+
+
 @main.command(epilog="Example: marginbench suites --plugin my_suite.py")
 @_plugin_option
 def suites(plugins: tuple[str, ...]) -> None:
@@ -233,6 +240,7 @@ def check_head(target: str, plugins: tuple[str, ...], device: str) -> None:
 @click.option("--dry-run", is_flag=True, help="Show what would be run, and run nothing.")
 @click.option("--no-report", is_flag=True, help="Train only; write no report.")
 @click.option("--force", is_flag=True, help="Run finished and damaged cells again, from the start.")
+@retrain_stale
 def run(**options: Any) -> None:
     """Run the cells of SUITE that are not done, here, then write the report.
 
@@ -269,6 +277,7 @@ def report(**options: Any) -> None:
 @_suite_options_of_submit
 @cluster_options
 @click.option("--retry-failed", is_flag=True, help="Submit the failed cells again too.")
+@retrain_stale
 @click.option("--dry-run", is_flag=True, help="Show the cells and the sbatch script; submit none.")
 def submit(**options: Any) -> None:
     """Hand the cells of SUITE that are neither done nor in the queue to a SLURM cluster.
@@ -294,7 +303,9 @@ def submit(**options: Any) -> None:
 
     _load_lightly(options.pop("plugins"))
     suite = {name: options.pop(name) for name in ("suite", "seeds", "size", "only", "more_heads")}
-    rest = {name: options.pop(name) for name in ("profile", "retry_failed", "dry_run")}
+    rest = {
+        name: options.pop(name) for name in ("profile", "retry_failed", "retrain_stale", "dry_run")
+    }
     sys.exit(submit_suite(runs=Path(options.pop("runs")), given=options, **suite, **rest))
 
 

@@ -15,6 +15,7 @@ from marginbench.backbones import Backbone, build_backbone
 from marginbench.batch_plan import check_pairs, draw_batches
 from marginbench.cells import Cell, Optimiser, Schedule
 from marginbench.data import ImageData, load_data
+from marginbench.deciding_code import DecidingCode, deciding_code
 from marginbench.errors import UserError
 from marginbench.heads import Head, build_head
 from marginbench.ranks import Ranks
@@ -31,6 +32,7 @@ class Experiment:
 
     Attributes:
         cell: resolved.
+        code: that decides the cell's numbers.
         device: where everything lives.
         data: as loaded, on the CPU.
         train_images, test_images: (N, C, H, W), uint8, on the device.
@@ -47,6 +49,7 @@ class Experiment:
     """
 
     cell: Cell
+    code: DecidingCode
     device: torch.device
     data: ImageData
     train_images: Tensor
@@ -159,6 +162,7 @@ def build_experiment(cell: Cell, device: torch.device, ranks: Ranks | None = Non
     own_batches = ranks.own_part(batches)
     return Experiment(
         cell=cell,
+        code=deciding_code(cell),
         device=device,
         data=data,
         train_images=data.train_images.to(device),

@@ -8,6 +8,7 @@ import io
 import re
 import time
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,11 @@ class Report:
 
 
 def write_report(
-    frame: pd.DataFrame, suite: Suite, folder: Path, section_names: list[str] | None = None
+    frame: pd.DataFrame,
+    suite: Suite,
+    folder: Path,
+    section_names: list[str] | None = None,
+    notes: Sequence[str] = (),
 ) -> Report:
     """Make the sections from the results frame, and write page and files.
 
@@ -59,6 +64,7 @@ def write_report(
         suite: whose sections are shown, unless ``section_names`` says otherwise.
         folder: made if need be; its files are replaced.
         section_names: the sections to show; None for the suite's own choice.
+        notes: on the results as a whole, shown first.
 
     Raises:
         UserError: an unknown section, or a folder that cannot be written.
@@ -71,6 +77,7 @@ def write_report(
         shown = [_make_section(section, frame, folder, report) for section in sections]
         page = _template().render(
             suite=suite,
+            notes=notes,
             sections=[section for section in shown if section is not None],
             made=time.strftime("%Y-%m-%d %H:%M"),
             version=marginbench.__version__,

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from marginbench.deciding_code import code_notes
 from marginbench.grids import FULL
 from marginbench.live_display import make_console
 from marginbench.report_state import PrintedTable, fingerprint, forget, remember, still_good
@@ -61,11 +62,12 @@ def show_report(
     """
     folder = suite_run.report_folder
     statuses = [run.status() for run in suite_run.runs]
+    notes = code_notes(zip(suite_run.runs, statuses, strict=True))
     made_from = fingerprint(suite_run, statuses, sections)
     kept = still_good(folder, made_from) if keep else None
     failed: list[tuple[str, str]] = []
     if kept is None:
-        tables, failed = _make_report(suite_run, sections, made_from)
+        tables, failed = _make_report(suite_run, sections, made_from, notes)
     else:
         tables = kept
     for table in tables:
@@ -73,6 +75,8 @@ def show_report(
     damaged = [status.message for status in statuses if status.state == State.DAMAGED]
     for message in damaged:
         console.print(f"[red]damaged[/]: {escape(message)}", highlight=False)
+    for note in notes:
+        console.print(f"[yellow]note[/]: {escape(note)}", highlight=False)
     for name, error in failed:
         console.print(f"[red]section {name} could not be made[/]: {escape(error)}", highlight=False)
     told = "" if kept is None else "; up to date, `marginbench report` makes it anew"
@@ -82,7 +86,7 @@ def show_report(
 
 
 def _make_report(
-    suite_run: SuiteRun, sections: list[str] | None, made_from: str
+    suite_run: SuiteRun, sections: list[str] | None, made_from: str, notes: list[str]
 ) -> tuple[list[PrintedTable], list[tuple[str, str]]]:
     """The comparison tables, and the sections that could not be made, with the reason."""
     from marginbench.report import write_report
@@ -90,7 +94,7 @@ def _make_report(
 
     folder = suite_run.report_folder
     forget(folder)
-    report = write_report(results(suite_run), suite_run.suite, folder, sections)
+    report = write_report(results(suite_run), suite_run.suite, folder, sections, notes)
     shown = [table for table in report.tables if table.name.startswith(PRINTED)]
     if not report.failed_sections:
         remember(folder, made_from, {table.name: table.caption for table in shown})

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from marginbench.atomic_files import no_empty_folders_on_error
+from marginbench.deciding_code import is_stale
 from marginbench.errors import UserError
 from marginbench.grids import FULL
 from marginbench.live_display import LiveDisplay, make_console
@@ -40,6 +41,7 @@ def run_suite(
     dry_run: bool,
     no_report: bool,
     force: bool,
+    retrain_stale: bool,
 ) -> int:
     """Train what is not done, then report.
 
@@ -53,6 +55,7 @@ def run_suite(
     console = make_console(quiet=follows)
     suite_run = open_suite(suite, runs, seeds=seeds, profile=size, only=only, more_heads=more_heads)
     _check_device(device)
+    stale: set[str] = set()
 
     def order(folder: RunFolder) -> Order:
         return Order(
@@ -62,7 +65,7 @@ def run_suite(
             device=device,
             threads=threads,
             checkpoint_seconds=checkpoint_seconds,
-            force=force,
+            force=force or folder.key in stale,
         )
 
     if follows and not dry_run:
@@ -70,7 +73,10 @@ def run_suite(
         _train_together(console, [order(folder) for folder in suite_run.runs], device)
         return 0
     statuses = [folder.status() for folder in suite_run.runs]
-    todo = _to_run(suite_run, statuses, force)
+    if retrain_stale:
+        known = zip(suite_run.runs, statuses, strict=True)
+        stale |= {folder.key for folder, status in known if is_stale(folder, status)}
+    todo = _to_run(suite_run, statuses, force, stale)
     damaged = [] if force else _damaged(suite_run, statuses)
     workers = min(workers or default_workers(device), max(len(todo), 1))
     ready = sum(status.state in FINISHED for status in statuses)
@@ -78,6 +84,7 @@ def run_suite(
         f"{suite_run.suite.name}: {count(len(suite_run.runs), 'cell')}"
         + (f" of {suite_run.of}" if suite_run.of != len(suite_run.runs) else "")
         + f", {ready} finished, {len(todo)} to run"
+        + (f" ({len(stale)} made by other code)" if stale else "")
         + (f", {_how_many_at_a_time(workers)}" if todo else ""),
         highlight=False,
     )
@@ -116,12 +123,14 @@ def run_suite(
     return 1 if failed or damaged else exit_status
 
 
-def _to_run(suite_run: SuiteRun, statuses: list[CellStatus], force: bool) -> list[RunFolder]:
+def _to_run(
+    suite_run: SuiteRun, statuses: list[CellStatus], force: bool, stale: set[str]
+) -> list[RunFolder]:
     keep = (*FINISHED, State.DAMAGED)
     return [
         folder
         for folder, status in zip(suite_run.runs, statuses, strict=True)
-        if force or status.state not in keep
+        if force or folder.key in stale or status.state not in keep
     ]
 
 

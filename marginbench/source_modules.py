@@ -6,10 +6,13 @@ import ast
 import importlib.util
 import pkgutil
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+
+OWN_PACKAGE = __name__.partition(".")[0]
 
 
 class NotStatic(Exception):
@@ -24,11 +27,21 @@ class SourceModule:
         name: its dotted name, or a plug-in file's path.
         tree: its syntax tree.
         package: what its relative imports are relative to; "" for a plug-in file.
+        text: its source.
     """
 
     name: str
     tree: ast.Module
     package: str
+    text: str = field(repr=False)
+
+    @property
+    def file_name(self) -> str:
+        """A name for its file: "marginbench/step.py"; of a plug-in file its own, "my_head.py"."""
+        if not self.package and self.name.endswith(".py"):
+            return Path(self.name).name
+        tail = "/__init__.py" if self.package == self.name else ".py"
+        return self.name.replace(".", "/") + tail
 
     @cached_property
     def imports(self) -> dict[str, tuple[str, str]]:
@@ -64,6 +77,27 @@ class SourceModule:
         """The classes defined at the top."""
         return {node.name: node for node in self.tree.body if isinstance(node, ast.ClassDef)}
 
+    @cached_property
+    def imported(self) -> frozenset[str]:
+        """The modules that it imports, anywhere in its code.
+
+        ``from MODULE import NAME`` counts for the module that NAME comes from, where MODULE, of
+        this project or of the module's own package, has it from another one.
+        """
+        found: set[str] = set()
+        for node in statements(self.tree):
+            if isinstance(node, ast.ImportFrom):
+                source = self._absolute(node)
+                names = [alias.name for alias in node.names]
+                found |= {_origin(source, n) if self.is_near(source) else source for n in names}
+            elif isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+        return frozenset(found)
+
+    def is_near(self, module: str) -> bool:
+        """Whether a module is of this project, or of this module's own package."""
+        return module.partition(".")[0] in (OWN_PACKAGE, self.package.partition(".")[0])
+
     def _absolute(self, node: ast.ImportFrom) -> str:
         if not node.level:
             return node.module or ""
@@ -84,7 +118,7 @@ def source_module(name: str) -> SourceModule:
         raise NotStatic(f"{name} has no Python source")
     is_package = spec.submodule_search_locations is not None
     package = name if is_package else name.rpartition(".")[0]
-    return SourceModule(name, _parse(Path(spec.origin)), package)
+    return SourceModule(name, *_parse(Path(spec.origin), package))
 
 
 @cache
@@ -127,7 +161,7 @@ def plugin_source(file: Path) -> SourceModule:
     Raises:
         NotStatic: it does not read or parse.
     """
-    return SourceModule(str(file), _parse(file), "")
+    return SourceModule(str(file), *_parse(file, ""))
 
 
 def decorated_names(node: ast.ClassDef | ast.FunctionDef, decorator: str) -> list[str]:
@@ -159,12 +193,37 @@ def completes(node: ast.ClassDef | ast.FunctionDef, decorator: str) -> bool:
 
 def uses_name(tree: ast.Module, names: set[str]) -> bool:
     """Whether a decorator at the top has one of these names."""
-    for node in tree.body:
-        for decorator in getattr(node, "decorator_list", []):
-            call = decorator.func if isinstance(decorator, ast.Call) else decorator
-            if _last_name(call) in names:
-                return True
-    return False
+    return any(names & decorator_names(node) for node in tree.body)
+
+
+def decorator_names(node: ast.stmt) -> set[str]:
+    """The last names of a definition's decorators: "suite" of ``@grids.suite("mine")``."""
+    decorators = getattr(node, "decorator_list", [])
+    return {_last_name(d.func if isinstance(d, ast.Call) else d) for d in decorators}
+
+
+def statements(tree: ast.Module) -> Iterator[ast.stmt]:
+    """Every statement, in functions and classes too."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        for child in ast.iter_child_nodes(waiting.pop()):
+            if isinstance(child, ast.stmt):
+                yield child
+            if isinstance(child, (ast.stmt, ast.excepthandler, ast.match_case)):
+                waiting.append(child)
+
+
+def _origin(module: str, name: str) -> str:
+    """The module that ``from module import name`` takes the name from."""
+    try:
+        source = source_module(module)
+        if name in source.imports and source.is_near(source.imports[name][0]):
+            return _origin(*source.imports[name])
+        if source.package == source.name and name not in source.assignments | source.classes:
+            return _find_spec(f"{module}.{name}").name
+    except NotStatic:
+        pass
+    return module
 
 
 def _last_name(node: ast.expr) -> str:
@@ -198,8 +257,10 @@ def _find_below(name: str, locations: list[str]) -> ModuleSpec | None:
     return None
 
 
-def _parse(path: Path) -> ast.Module:
+def _parse(path: Path, package: str) -> tuple[ast.Module, str, str]:
+    """What a :class:`SourceModule` has beside its name."""
     try:
-        return ast.parse(path.read_text(encoding="utf-8"), str(path))
+        text = path.read_text(encoding="utf-8")
+        return ast.parse(text, str(path)), package, text
     except (OSError, SyntaxError, UnicodeDecodeError) as error:
         raise NotStatic(f"{path} does not parse: {error}") from None

@@ -7,6 +7,7 @@ What cannot be read statically is imported instead, so that the answer never dif
 from __future__ import annotations
 
 import ast
+import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -26,6 +27,7 @@ from marginbench.source_modules import (
     completes,
     decorated_names,
     plugin_source,
+    source_module,
     source_modules_in,
     uses_name,
 )
@@ -161,6 +163,45 @@ def check_known(field: str, name: str) -> None:
         return
     if not _has_strangers(field):
         catalog.get(name)
+
+
+def defining_module(field: str, name: str) -> SourceModule:
+    """The module that defines a data source, backbone or head.
+
+    Args:
+        field: "data", "backbone" or "head".
+        name: of the part; there is one of that name.
+
+    Raises:
+        NotStatic: its source is not to be had.
+    """
+    kind = KINDS[field]
+    family, colon, _ = name.partition(":")
+    decorator = f"{kind.decorator}_family" if colon else kind.decorator
+    try:
+        for module in _modules(kind, tuple(plugin_files())):
+            for node in module.tree.body:
+                if not isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+                    continue
+                if family in decorated_names(node, decorator):
+                    return module
+    except NotStatic:
+        pass
+    return _imported_module(field, name)
+
+
+def _imported_module(field: str, name: str) -> SourceModule:
+    from marginbench.backbones import backbone_function
+    from marginbench.data import data_source_function
+    from marginbench.heads import head_class
+
+    find = {"data": data_source_function, "backbone": backbone_function, "head": head_class}
+    definition = find[field](name)
+    module = inspect.getmodule(definition)
+    if module is None or module.__file__ is None:
+        raise NotStatic(f"{name} is defined in no file")
+    path = Path(module.__file__)
+    return plugin_source(path) if path in plugin_files() else source_module(module.__name__)
 
 
 @cache

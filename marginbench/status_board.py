@@ -23,6 +23,7 @@ from marginbench.cell_places import (
     told_left,
 )
 from marginbench.code_version import changes, code_version
+from marginbench.deciding_code import code_notes
 from marginbench.live_display import make_console
 from marginbench.store import CellStatus
 from marginbench.suite_runs import SuiteRun, open_suite
@@ -177,6 +178,7 @@ def _notes(overview: Overview) -> list[str]:
     if overview.trouble:
         notes.append(f"the queue is not known ({overview.trouble}); this is what is on disk")
     notes += told_left(overview) + told_elsewhere(overview)
+    notes += code_notes((cell.folder, cell.status) for cell in overview.cells)
     if not overview.submissions:
         return notes
     last = overview.submissions[-1]

@@ -21,8 +21,10 @@ from marginbench.lease import LeaseState, read_lease
 from marginbench.run_files import as_json, read_history_file, read_json, read_text
 
 RESULT_FIELDS = {"key", "outcome", "reason", "iteration", "train_error", "test_error", "device"}
+ASIDE = "result-of-other-code.json"
 FILES = (
     "result.json",
+    ASIDE,
     "checkpoint.pt",
     "history.jsonl",
     "evaluation.npz",
@@ -199,6 +201,15 @@ class RunFolder:
         """result.json, last of all files, and the end of any earlier failure."""
         write_text_atomically(self.path / "result.json", as_json(result, indent=2))
         self.forget_failure()
+
+    def set_result_aside(self) -> None:
+        """Let the cell count as not finished; its checkpoint stays."""
+        (self.path / "result.json").replace(self.path / ASIDE)
+
+    def put_result_back(self) -> None:
+        """Undo :meth:`set_result_aside`, unless there is a new result."""
+        if (self.path / ASIDE).exists() and not (self.path / "result.json").exists():
+            (self.path / ASIDE).replace(self.path / "result.json")
 
     def read_history(self) -> list[dict[str, Any]]:
         """:func:`read_history_file` of this folder."""

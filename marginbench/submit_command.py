@@ -16,6 +16,7 @@ from marginbench.array_plan import plan_arrays
 from marginbench.cell_places import Overview, Place, look, told_elsewhere, told_left
 from marginbench.cluster_settings import ClusterSettings, make_settings, read_profile
 from marginbench.code_version import changes, code_version
+from marginbench.deciding_code import is_stale
 from marginbench.errors import UserError
 from marginbench.handing_over import batches, check_local, hand_over, start_here
 from marginbench.lease import Lease, read_lease
@@ -42,6 +43,7 @@ def submit_suite(
     profile: str | None,
     given: dict[str, Any],
     retry_failed: bool,
+    retrain_stale: bool,
     dry_run: bool,
 ) -> int:
     """Hand the cells that are neither done nor in the queue to the cluster.
@@ -52,6 +54,8 @@ def submit_suite(
         profile: name of a profile, or None.
         given: settings of the command line; None where not given.
         retry_failed: hand over the failed ones too.
+        retrain_stale: hand over those too whose results were made by other code; these results
+            are set aside.
         dry_run: show what would be handed over.
 
     Returns:
@@ -77,13 +81,14 @@ def submit_suite(
     settings = _settings(console, suite_run, profile, given, slurm)
     limits = slurm.limits if settings.executor == "slurm" else SlurmLimits("local", 1, 1)
     if dry_run:
-        return _show(console, suite_run, settings, slurm, retry_failed)
+        return _show(console, suite_run, settings, slurm, retry_failed, retrain_stale)
     check_writable(suite_run.folder / FOLDER)
     with _lock(console, suite_run.folder / FOLDER) as lease:
         overview = look(suite_run, slurm)
         if overview.trouble:
             raise UserError(f"what is in the queue cannot be known: {overview.trouble}")
-        todo = _todo(overview, retry_failed)
+        stale = _stale(overview) if retrain_stale else []
+        todo = [*_todo(overview, retry_failed), *stale]
         _tell(console, suite_run, overview, len(todo), retry_failed)
         if not todo:
             return 0
@@ -91,9 +96,10 @@ def submit_suite(
         submission = Submission.create(
             suite_run.folder, settings, limits.cluster, plugin_files(), code_version()
         )
-        if settings.executor == "local":
-            return start_here(console, submission, settings, todo)
-        return hand_over(console, submission, suite_run, settings, limits, todo, lease)
+        with _set_aside(stale):
+            if settings.executor == "local":
+                return start_here(console, submission, settings, todo)
+            return hand_over(console, submission, suite_run, settings, limits, todo, lease)
 
 
 def _refuse_gone_heads(suite_run: SuiteRun, only: tuple[str, ...]) -> None:
@@ -142,6 +148,23 @@ def _todo(overview: Overview, retry_failed: bool) -> list[RunFolder]:
     return [cell.folder for cell in overview.asked if cell.place in wanted]
 
 
+def _stale(overview: Overview) -> list[RunFolder]:
+    return [cell.folder for cell in overview.cells if is_stale(cell.folder, cell.status)]
+
+
+@contextlib.contextmanager
+def _set_aside(folders: list[RunFolder]) -> Iterator[None]:
+    """Without results, the cells are trained; the results come back if none is handed over."""
+    try:
+        for folder in folders:
+            folder.set_result_aside()
+        yield
+    except BaseException:
+        for folder in folders:
+            folder.put_result_back()
+        raise
+
+
 def _tell(
     console: Console, suite_run: SuiteRun, overview: Overview, todo: int, retry_failed: bool
 ) -> None:
@@ -181,10 +204,11 @@ def _show(
     settings: ClusterSettings,
     slurm: SlurmHere,
     retry_failed: bool,
+    retrain_stale: bool,
 ) -> int:
     """What would be handed over, and the script of the first array; nothing is written."""
     overview = look(suite_run, slurm)
-    todo = _todo(overview, retry_failed)
+    todo = _todo(overview, retry_failed) + (_stale(overview) if retrain_stale else [])
     _tell(console, suite_run, overview, len(todo), retry_failed)
     for folder in todo:
         console.print(f"  {folder.path.name}", highlight=False, soft_wrap=True)

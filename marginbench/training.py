@@ -16,6 +16,7 @@ import marginbench
 from marginbench.atomic_files import write_atomically
 from marginbench.cells import Cell
 from marginbench.checkpoints import Progress, load_checkpoint, save_checkpoint
+from marginbench.deciding_code import read_sources
 from marginbench.divergence import divergence
 from marginbench.errors import UserError
 from marginbench.evaluation import error_rates, final_evaluation
@@ -66,7 +67,7 @@ def train(
 
     Args:
         cell: resolved.
-        folder: the cell's; its checkpoint, if any, is gone on from.
+        folder: the cell's; its checkpoint, if any, is gone on from, unless other code made it.
         lease: of that folder, held; None on a rank other than 0, which writes nothing.
         device: where to train.
         checkpoint_seconds: a checkpoint is written that often, and when asked to stop.
@@ -82,6 +83,7 @@ def train(
         UserError: data or parameters that are not allowed, a damaged checkpoint, a lost lease.
         Interrupted: ``should_stop`` answered yes.
     """
+    read_sources()
     _make_deterministic(device)
     started, processor_started = time.time(), time.process_time()
     ranks = ranks or Ranks()
@@ -218,6 +220,8 @@ def _finish(
         "test_images": len(experiment.test_labels),
         "remarks": list(experiment.data.remarks),
         "device": _device_name(experiment.device, experiment.ranks.size),
+        "code": experiment.code.digest,
+        "libraries": dict(experiment.code.libraries),
     }
     lease.check()
     folder.write_history(progress.history)
@@ -230,6 +234,7 @@ def _finish(
             "host": socket.gethostname(),
             "threads": torch.get_num_threads(),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "code": experiment.code.record(),
             "trained_from": resumed_at,
             "seconds_of_last_try": round(time.time() - started, 3),
             "processor_seconds_of_last_try": round(time.process_time() - processor_started, 3),

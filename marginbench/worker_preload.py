@@ -8,6 +8,7 @@ import torch._dynamo
 from marginbench import training
 from marginbench.backbones import backbone_names
 from marginbench.data import data_source_names
+from marginbench.deciding_code import read_sources
 from marginbench.heads import head_names
 
 # torch's optimisers import torch._dynamo at their first step: more than a second for every cell.
@@ -17,3 +18,5 @@ __all__ = ["torch", "training"]
 data_source_names()
 backbone_names()
 head_names()
+# As they are now: what is imported here is what the cells' processes train by.
+read_sources()

@@ -91,7 +91,16 @@ def resolve_backbone_parameters(name: str, given: Mapping[str, Any]) -> dict[str
     Raises:
         UserError: an unknown backbone or parameter, or a value that is not allowed.
     """
-    return resolve(f"backbone {name!r}", _find(name)[0], given)
+    return resolve(f"backbone {name!r}", backbone_function(name), given)
+
+
+def backbone_function(name: str) -> BackboneFunction:
+    """The function that builds a backbone, or those of its family.
+
+    Raises:
+        UserError: there is none; the message lists those that there are.
+    """
+    return _find(name)[0]
 
 
 def build_backbone(

@@ -125,6 +125,15 @@ def data_source_names() -> list[str]:
     return _registry.names()
 
 
+def data_source_function(name: str) -> DataSource:
+    """The function that loads a source's data.
+
+    Raises:
+        UserError: there is none; the message lists those that there are.
+    """
+    return _registry.get(name)
+
+
 def resolve_data_parameters(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of a data source, checked, with the defaults filled in.
 
