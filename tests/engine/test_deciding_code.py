@@ -127,6 +127,19 @@ def test_every_module_left_out_is_there():
         assert source_module(name).name == name
 
 
+def test_what_was_read_at_the_start_counts_whatever_becomes_of_the_files(monkeypatch):
+    cells = [cell_with(head=head) for head in ("softmax", "arcface", "l-softmax")]
+    expected = [deciding_code(cell) for cell in cells]
+    reread()
+    deciding.read_sources()
+
+    def gone(path, package):
+        raise AssertionError(f"{path} is read again")
+
+    monkeypatch.setattr(source_modules, "_parse", gone)
+    assert [deciding_code(cell) for cell in cells] == expected
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
