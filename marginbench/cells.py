@@ -10,7 +10,15 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from marginbench.errors import UserError
-from marginbench.parameters import Fraction, NonNegative, Positive, PositiveInteger, allowed_values
+from marginbench.parameters import (
+    Fraction,
+    NonNegative,
+    Positive,
+    PositiveInteger,
+    allowed_values,
+    neutral_values,
+    parameter_model,
+)
 
 SCHEMA_VERSION = 1
 KEY_LENGTH = 12
@@ -21,10 +29,18 @@ class _Value(BaseModel):
 
 
 class Component(_Value):
-    """A named part of a cell (data, backbone or head) and its parameters."""
+    """A named part of a cell (data, backbone or head) and its parameters.
+
+    Attributes:
+        name: see above.
+        parameters: by name.
+        added_later: of a resolved cell, the parameters that stand at the neutral value of
+            :class:`marginbench.parameters.AddedLater`; they are no part of the key.
+    """
 
     name: str
     parameters: dict[str, Any] = Field(default_factory=dict)
+    added_later: tuple[str, ...] = ()
 
 
 class Optimiser(_Value):
@@ -103,7 +119,8 @@ ADDED_LATER: Mapping[str, Any] = {
     "schedule.plateau_threshold": 0.01,
 }
 """Fields that came after the first keys were published, and what held before there were any. At
-that value a field stays out of the hash, so the keys of old runs stay theirs."""
+that value a field stays out of the hash, so the keys of old runs stay theirs. Parameters of heads,
+backbones and data sources say the same of themselves: marginbench.parameters.AddedLater."""
 
 
 class Cell(_Value):
@@ -156,6 +173,9 @@ class Cell(_Value):
                 holder = holder[parent]
             if _canonical(holder[name]) == _canonical(neutral):
                 del holder[name]
+        for part in ("data", "backbone", "head"):
+            for name in values[part].pop("added_later") if part in values else ():
+                values[part]["parameters"].pop(name, None)
         return _hash(values)
 
     @property
@@ -210,21 +230,38 @@ def resolve_cell(cell: Cell) -> Cell:
         UserError: an unknown data source, backbone or head, or a parameter that is not allowed.
     """
     # Imported here: a suite can declare cells without importing torch.
-    from marginbench.backbones import resolve_backbone_parameters
-    from marginbench.data import resolve_data_parameters
-    from marginbench.heads import resolve_head_parameters
+    from marginbench.backbones import backbone_function, resolve_backbone_parameters
+    from marginbench.data import data_source_function, resolve_data_parameters
+    from marginbench.heads import head_class, resolve_head_parameters
 
     resolvers = {
-        "data": resolve_data_parameters,
-        "backbone": resolve_backbone_parameters,
-        "head": resolve_head_parameters,
+        "data": ("data source", resolve_data_parameters, data_source_function),
+        "backbone": ("backbone", resolve_backbone_parameters, backbone_function),
+        "head": ("head", resolve_head_parameters, head_class),
     }
     parts = {}
-    for field, resolve_parameters in resolvers.items():
+    for field, (noun, resolve_parameters, find) in resolvers.items():
         part: Component = getattr(cell, field)
         values = resolve_parameters(part.name, part.parameters)
-        parts[field] = Component(name=part.name, parameters=values)
+        model = parameter_model(f"{noun} {part.name!r}", find(part.name))
+        parts[field] = resolved_component(part.name, values, model)
     return cell.model_copy(update=parts)
+
+
+def resolved_component(name: str, values: dict[str, Any], model: type[BaseModel]) -> Component:
+    """A part of a resolved cell.
+
+    Args:
+        name: of the part.
+        values: of all its parameters.
+        model: the parameters, see :func:`marginbench.parameters.parameter_model`.
+    """
+    added = tuple(
+        parameter
+        for parameter, neutral in neutral_values(model).items()
+        if _canonical(values[parameter]) == _canonical(neutral)
+    )
+    return Component(name=name, parameters=values, added_later=added)
 
 
 def cell_from_json(text: str) -> Cell:

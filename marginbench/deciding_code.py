@@ -263,7 +263,7 @@ def _changes_since(folder: RunFolder) -> str:
 
 
 def _other_libraries(recorded: Any, now: DecidingCode) -> str:
-    if not isinstance(recorded, dict):
+    if not isinstance(recorded, dict) or recorded == now.libraries:
         return ""
     record = now.record()
     return ", ".join(changes({**record, "packages": recorded}, record))

@@ -11,11 +11,12 @@ import inspect
 import math
 import types
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import annotated_types
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
 from marginbench.errors import UserError
@@ -53,6 +54,22 @@ MarginGradient = Literal["exact", "detached"]
 constant and the logit's slope in the cosine is that of no margin at all. Widely used code computes
 the latter, by taking the margin without tracking gradients."""
 
+
+@dataclass(frozen=True)
+class AddedLater:
+    """Marks a parameter that a head, backbone or data source got after there were results of it.
+
+    ``easy: Annotated[bool, AddedLater(False)] = False``: at its neutral value the parameter stays
+    out of the cell's key, so that the results from before stay those of the same cells. The
+    default may be another value. The mark stands outermost in the annotation.
+
+    Attributes:
+        neutral: the value at which everything is as it was before there was the parameter.
+    """
+
+    neutral: Any
+
+
 _CONFIG = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
@@ -86,8 +103,32 @@ def parameter_model(owner: str, function: Callable[..., Any]) -> type[BaseModel]
 
 
 def make_parameter_model(owner: str, fields: Mapping[str, Any]) -> type[BaseModel]:
-    """A model of parameters from (annotation, default) by name; ``...`` where there is none."""
-    return create_model(f"Parameters of {owner}", __config__=_CONFIG, **fields)
+    """A model of parameters from (annotation, default) by name; ``...`` where there is none.
+
+    Raises:
+        UserError: a neutral value (:class:`AddedLater`) that is not allowed.
+    """
+    model = create_model(f"Parameters of {owner}", __config__=_CONFIG, **fields)
+    for name, value in neutral_values(model).items():
+        try:
+            TypeAdapter(fields[name][0], config=ConfigDict(strict=True)).validate_python(value)
+        except ValidationError:
+            allowed = allowed_values(model.model_fields[name])
+            raise UserError(
+                f"{owner}: {name} is marked with AddedLater({value!r}), which is not allowed; "
+                f"allowed: {allowed}"
+            ) from None
+    return model
+
+
+def neutral_values(model: type[BaseModel]) -> dict[str, Any]:
+    """The neutral value of each parameter that is marked with :class:`AddedLater`, by name."""
+    return {
+        name: mark.neutral
+        for name, field in model.model_fields.items()
+        for mark in field.metadata
+        if isinstance(mark, AddedLater)
+    }
 
 
 def resolve(owner: str, function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
@@ -17,8 +17,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from marginbench.cells import Cell, Component
-from marginbench.parameters import resolve_with
+from marginbench.cells import Cell, Component, resolved_component
+from marginbench.parameters import parameter_model, resolve_with
 from marginbench.plugins import HEADS_GROUP, load_plugin_file, loaded_plugin_files
 from marginbench.registry import Registry
 from marginbench.source_modules import (
@@ -124,7 +124,8 @@ class LightResolver:
         known = (field, part.name, repr(part.parameters))
         if known not in self._known:
             values = resolve_parameters(field, part.name, part.parameters)
-            self._known[known] = Component(name=part.name, parameters=values)
+            model = _parameter_model(field, part.name)
+            self._known[known] = resolved_component(part.name, values, model)
         return self._known[known]
 
 
@@ -190,14 +191,17 @@ def defining_module(field: str, name: str) -> SourceModule:
     return _imported_module(field, name)
 
 
-def _imported_module(field: str, name: str) -> SourceModule:
+def _imported_definition(field: str, name: str) -> Callable[..., Any]:
     from marginbench.backbones import backbone_function
     from marginbench.data import data_source_function
     from marginbench.heads import head_class
 
     find = {"data": data_source_function, "backbone": backbone_function, "head": head_class}
-    definition = find[field](name)
-    module = inspect.getmodule(definition)
+    return find[field](name)
+
+
+def _imported_module(field: str, name: str) -> SourceModule:
+    module = inspect.getmodule(_imported_definition(field, name))
     if module is None or module.__file__ is None:
         raise NotStatic(f"{name} is defined in no file")
     path = Path(module.__file__)
@@ -234,6 +238,17 @@ def _modules(kind: Kind, plugins: tuple[Path, ...]) -> Iterator[SourceModule]:
 def _model(field: str, name: str, definition: _Definition) -> type[BaseModel]:
     owner = f"{KINDS[field].noun} {name!r}"
     return _static_model(owner, definition.module.name, definition)
+
+
+def _parameter_model(field: str, name: str) -> type[BaseModel]:
+    """Of a part that there is, read off its source if that can be done."""
+    try:
+        catalog = _catalog(field, tuple(plugin_files()))
+        if name in catalog:
+            return _model(field, name, catalog.get(name))
+    except NotStatic:
+        pass
+    return parameter_model(f"{KINDS[field].noun} {name!r}", _imported_definition(field, name))
 
 
 _models: dict[tuple[str, str], type[BaseModel]] = {}
