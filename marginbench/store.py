@@ -8,6 +8,7 @@ output; ``result.json``, written last: a cell is done if and only if it is there
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -203,13 +204,23 @@ class RunFolder:
         self.forget_failure()
 
     def set_result_aside(self) -> None:
-        """Let the cell count as not finished; its checkpoint stays."""
-        (self.path / "result.json").replace(self.path / ASIDE)
+        """Let the cell count as not finished; its checkpoint stays.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        try:
+            (self.path / "result.json").replace(self.path / ASIDE)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be written: {error.strerror}") from error
 
     def put_result_back(self) -> None:
         """Undo :meth:`set_result_aside`, unless there is a new result."""
-        if (self.path / ASIDE).exists() and not (self.path / "result.json").exists():
-            (self.path / ASIDE).replace(self.path / "result.json")
+        if not (self.path / "result.json").exists():
+            with contextlib.suppress(OSError):
+                (self.path / ASIDE).replace(self.path / "result.json")
 
     def read_history(self) -> list[dict[str, Any]]:
         """:func:`read_history_file` of this folder."""

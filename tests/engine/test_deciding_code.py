@@ -9,6 +9,7 @@ from marginbench import deciding_code as deciding
 from marginbench import source_modules
 from marginbench.cells import Component, Schedule, make_cell, resolve_cell
 from marginbench.deciding_code import NOT_DECIDING, code_notes, deciding_code, is_stale
+from marginbench.errors import UserError
 from marginbench.plugins import load_plugin_file
 from marginbench.source_modules import source_module
 from marginbench.store import State
@@ -249,6 +250,14 @@ def test_a_result_set_aside_comes_back_unless_there_is_a_new_one(tmp_path):
     folder.write_result(result | {"remarks": ["new"]})
     folder.put_result_back()
     assert folder.read_result()["remarks"] == ["new"]
+
+
+def test_a_result_that_cannot_be_set_aside_is_told_in_one_line(tmp_path):
+    _, folder = train_cell(tiny_cell(), tmp_path)
+    (folder.path / "result-of-other-code.json").mkdir()
+    with pytest.raises(UserError, match="cannot be written"):
+        folder.set_result_aside()
+    assert folder.status().state == State.DONE
 
 
 def test_a_part_without_a_file_costs_nothing(monkeypatch):
