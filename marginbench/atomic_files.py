@@ -4,10 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
+
+
+def temporary_beside(path: Path) -> Path:
+    """A name in the file's folder that nobody else uses, for what is to become the file."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what processes that were killed while they wrote have left in a folder.
+
+    To be called by whoever alone may write there: the files of a living writer go too. What cannot
+    be removed stays; it disturbs nobody.
+    """
+    with contextlib.suppress(OSError):
+        for path in list(folder.iterdir()):
+            if _TEMPORARY.fullmatch(path.name):
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
 
 def write_atomically(
@@ -21,7 +42,7 @@ def write_atomically(
         durable: whether to wait until the content is on the disk, tens of milliseconds, so that
             even a power cut loses nothing. Not needed for what a checkpoint can restore.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    temporary = temporary_beside(path)
     try:
         with temporary.open("wb") as file:
             write(file)

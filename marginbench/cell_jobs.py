@@ -15,7 +15,7 @@ from typing import Any
 
 from marginbench.errors import DamagedFile
 from marginbench.glances import glance
-from marginbench.lease import this_host
+from marginbench.process_identity import this_host
 from marginbench.slurm_commands import QueuedJob, SlurmHere
 from marginbench.store import FINISHED, RunFolder
 from marginbench.submissions import COMPLAINT, Array, Submission, local_job_lives

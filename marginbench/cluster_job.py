@@ -23,7 +23,8 @@ from marginbench.cell_processes import CellProcesses
 from marginbench.cells import Cell
 from marginbench.code_version import changes, code_version
 from marginbench.errors import UserError
-from marginbench.lease import EXPIRY_SECONDS, Lease
+from marginbench.lease import Lease
+from marginbench.lease_state import EXPIRY_SECONDS
 from marginbench.local_dispatch import status_after
 from marginbench.slurm_commands import job_state, requeue_job
 from marginbench.store import FINISHED, RunFolder, State

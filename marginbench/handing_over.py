@@ -12,7 +12,8 @@ from rich.markup import escape
 from marginbench.array_plan import plan_arrays
 from marginbench.cluster_settings import ClusterSettings
 from marginbench.errors import UserError
-from marginbench.lease import Lease, process_identity
+from marginbench.lease import Lease
+from marginbench.process_identity import process_identity
 from marginbench.slurm_commands import SlurmLimits, queue_length
 from marginbench.store import RunFolder
 from marginbench.submissions import Submission

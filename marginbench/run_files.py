@@ -4,12 +4,125 @@ from __future__ import annotations
 
 import json
 import math
+import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, ValidationError
+from pydantic_core import from_json
 
 from marginbench.errors import DamagedFile
 
+ASIDE = "result-of-other-code.json"
+"""A result that a new one is to replace; it counts as none."""
+
+FILES = (
+    "result.json",
+    ASIDE,
+    "checkpoint.pt",
+    "history.jsonl",
+    "evaluation.npz",
+    "environment.json",
+    "failure.json",
+    "tries.jsonl",
+    "cell.json",
+)
+_NAMES = {*FILES, "log.txt"}
 HISTORY_FIELDS = {"iteration", "learning_rate", "loss", "train_error", "test_error"}
+_SHOWN = 60
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class StoredModel(BaseModel):
+    """What a file must hold; no value is converted, and fields beyond those named are kept."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+
+class _Failure(StoredModel):
+    error: str = "unknown"
+    traceback: str = ""
+    final: bool = False
+
+
+class _Verification(StoredModel):
+    name: str
+    description: str
+    folds: dict[str, FiniteFloat]
+    thresholds: list[FiniteFloat]
+
+
+class _Result(StoredModel):
+    """The fields of result.json that are read, by their types."""
+
+    key: str
+    outcome: Literal["finished", "diverged"]
+    reason: str
+    iteration: NonNegativeInt
+    train_error: Fraction
+    test_error: Fraction | None
+    device: str
+    feature_dimension: NonNegativeInt | None = None
+    num_classes: NonNegativeInt | None = None
+    train_images: NonNegativeInt | None = None
+    test_images: NonNegativeInt | None = None
+    class_names: list[str] | None = None
+    remarks: list[str] | None = None
+    verification_accuracy: Fraction | None = None
+    verification_standard_error: FiniteFloat | None = None
+    verification_of: str | None = None
+    verification: list[_Verification] | None = None
+
+
+def odd_file(entries: Iterable[os.DirEntry[str]]) -> str | None:
+    """The path of the first entry that bears a file's name and is no file; None without one.
+
+    Args:
+        entries: of a run folder.
+    """
+    for entry in entries:
+        if entry.name not in _NAMES and not entry.name.startswith("lease-"):
+            continue
+        try:
+            fine = entry.is_file()
+        except OSError:
+            fine = False
+        # A lease that was tidied up since the folder was listed is no damage.
+        if not fine and os.path.lexists(entry.path):
+            return entry.path
+    return None
+
+
+def read_result_file(path: Path, key: str) -> dict[str, Any]:
+    """A result.json.
+
+    Args:
+        path: the file.
+        key: of the cell whose result it must be.
+
+    Raises:
+        DamagedFile: it does not read well, or is another cell's.
+    """
+    result = read_json(path)
+    _checked(path, _Result, result)
+    if result["key"] != key:
+        raise DamagedFile(path, f"it is the result of the cell {result['key']!r}")
+    if result["test_error"] is None and result.get("test_images") != 0:
+        raise DamagedFile(path, "test_error = None; allowed: number from 0 to 1")
+    return result
+
+
+def read_failure_file(path: Path) -> dict[str, Any] | None:
+    """A failure.json, or None; a damaged one is a failure that is not final."""
+    try:
+        if not path.exists():
+            return None
+        return _checked(path, _Failure, read_json(path)).model_dump()
+    except DamagedFile as error:
+        return _Failure(error=str(error)).model_dump()
 
 
 def read_history_file(path: Path) -> list[dict[str, Any]]:
@@ -23,12 +136,14 @@ def read_history_file(path: Path) -> list[dict[str, Any]]:
     rows = []
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         try:
-            row = json.loads(line)
+            row = from_json(line, allow_inf_nan=False)
         except ValueError:
             raise DamagedFile(path, f"line {number} is not JSON") from None
         if not isinstance(row, dict) or not set(row) >= HISTORY_FIELDS:
             names = ", ".join(sorted(HISTORY_FIELDS))
             raise DamagedFile(path, f"line {number} lacks one of {names}")
+        if not all(value is None or is_number(value) for value in row.values()):
+            raise DamagedFile(path, f"line {number} holds something else than numbers and null")
         rows.append(row)
     return rows
 
@@ -37,29 +152,59 @@ def read_text(path: Path) -> str:
     """A text file whole.
 
     Raises:
-        DamagedFile: it is missing, or not UTF-8.
+        DamagedFile: it is missing, no file, cannot be read, or is not UTF-8.
     """
     try:
+        # A pipe would be waited for.
+        if not path.is_file() and path.exists():
+            raise DamagedFile(path, "it is not a file")
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise DamagedFile(path, "it is not UTF-8 text") from None
     except FileNotFoundError:
         raise DamagedFile(path, "it is missing") from None
+    except OSError as error:
+        raise DamagedFile(path, f"it cannot be read: {error.strerror}") from None
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object.
 
     Raises:
-        DamagedFile: it is missing, no JSON, or another value than an object.
+        DamagedFile: it is missing, cannot be read, is no JSON (NaN, infinity, half a surrogate
+            pair and hundreds of levels included), or another value than an object.
     """
+    text = read_text(path)
     try:
-        value = json.loads(read_text(path))
+        value = from_json(text, allow_inf_nan=False)
     except ValueError as error:
         raise DamagedFile(path, f"it is not JSON ({error})") from None
     if not isinstance(value, dict):
         raise DamagedFile(path, "it is not a JSON object")
     return value
+
+
+def _checked(path: Path, model: type[Model], value: dict[str, Any]) -> Model:
+    """What a file holds, its types checked.
+
+    Raises:
+        DamagedFile: a field is missing, or its value is not allowed; the message names it.
+    """
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "missing":
+            raise DamagedFile(path, f"the field {name} is missing") from None
+        shown = repr(first["input"])
+        shown = shown if len(shown) <= _SHOWN else shown[:_SHOWN] + " ..."
+        raise DamagedFile(path, f"{name} = {shown}: {first['msg']}") from None
+
+
+def is_number(value: object) -> bool:
+    """Whether a JSON value is a finite number that a float can hold."""
+    return type(value) in (int, float) and abs(value) <= 1e308
 
 
 def as_json(value: dict[str, Any], indent: int | None = None) -> str:

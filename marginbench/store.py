@@ -9,65 +9,37 @@ output; ``result.json``, written last: a cell is done if and only if it is there
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, replace
-from enum import StrEnum
+import os
+import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from marginbench.array_archives import check_arrays, damage_named
 from marginbench.atomic_files import write_text_atomically
+from marginbench.cell_status import (
+    FINISHED,
+    CellStatus,
+    State,
+    finished_status,
+    known_iteration,
+    running_status,
+)
 from marginbench.cells import Cell, cell_from_json
 from marginbench.errors import DamagedFile, UserError
-from marginbench.lease import LeaseState, read_lease
-from marginbench.run_files import as_json, read_history_file, read_json, read_text
-
-RESULT_FIELDS = {"key", "outcome", "reason", "iteration", "train_error", "test_error", "device"}
-ASIDE = "result-of-other-code.json"
-FILES = (
-    "result.json",
+from marginbench.lease_state import read_lease
+from marginbench.run_files import (
     ASIDE,
-    "checkpoint.pt",
-    "history.jsonl",
-    "evaluation.npz",
-    "environment.json",
-    "failure.json",
-    "tries.jsonl",
-    "cell.json",
+    FILES,
+    as_json,
+    is_number,
+    odd_file,
+    read_failure_file,
+    read_history_file,
+    read_json,
+    read_result_file,
+    read_text,
 )
-
-
-class State(StrEnum):
-    """What has become of a cell."""
-
-    DONE = "done"
-    DIVERGED = "diverged"
-    RUNNING = "running"
-    FAILED = "failed"
-    DAMAGED = "damaged"
-    STOPPED = "stopped"
-    NOT_STARTED = "not started"
-
-
-FINISHED = (State.DONE, State.DIVERGED)
-
-
-@dataclass(frozen=True)
-class CellStatus:
-    """A cell's state and what can be said of it.
-
-    Attributes:
-        state: see :class:`State`; "stopped" is a run that was interrupted and will go on.
-        message: the last error, the reason of a divergence, or who runs it.
-        iteration: how far it is, as far as known.
-        result: the content of result.json, of a finished cell.
-        lease: of a running cell.
-    """
-
-    state: State
-    message: str = ""
-    iteration: int = 0
-    result: dict[str, Any] | None = None
-    lease: LeaseState | None = None
 
 
 class RunFolder:
@@ -111,7 +83,14 @@ class RunFolder:
         self.check_cell()
 
     def clear(self) -> None:
-        """Remove what an earlier run left, lease and log excepted."""
+        """Remove what an earlier run left, lease and log excepted.
+
+        Raises:
+            DamagedFile: see :meth:`check_files`; nothing is removed.
+            OSError: a file cannot be removed. The result is the first to go: what is left of the
+                others is then no finished cell.
+        """
+        self.check_files()
         for name in FILES:
             (self.path / name).unlink(missing_ok=True)
 
@@ -135,40 +114,73 @@ class RunFolder:
         if key != self.key:
             raise DamagedFile(path, f"it holds the cell {key}, its folder is that of {self.key}")
 
+    def check_files(self) -> None:
+        """Make sure that the folder is one, and each of its files a file, if they are there.
+
+        A directory, a link that leads nowhere or a pipe in a file's place can be neither read nor
+        replaced.
+
+        Raises:
+            DamagedFile: it is not; the message names the place.
+            OSError: the folder cannot be read.
+        """
+        if not self._exists():
+            return
+        with os.scandir(self.path) as entries:
+            odd = odd_file(entries)
+        if odd is not None:
+            raise DamagedFile(Path(odd), "it is not a file")
+
+    def _exists(self) -> bool:
+        try:
+            if stat.S_ISDIR(self.path.stat().st_mode):
+                return True
+        except FileNotFoundError:
+            if not self.path.is_symlink():
+                return False
+        raise DamagedFile(self.path, "it is not a folder")
+
     def status(self) -> CellStatus:
         """What has become of the cell. Never raises: a damaged folder is a state."""
-        if not self.path.is_dir():
-            return CellStatus(State.NOT_STARTED)
-        stored = self.stored_status()
-        if stored.state in FINISHED or stored.state == State.DAMAGED:
-            return stored
         try:
+            if not self._exists():
+                return CellStatus(State.NOT_STARTED)
+            stored = self.stored_status()
+            if stored.state in FINISHED or stored.state == State.DAMAGED:
+                return stored
             lease = read_lease(self.path)
+        except DamagedFile as error:
+            return CellStatus(State.DAMAGED, str(error))
         except OSError as error:
-            return CellStatus(State.DAMAGED, f"{self.path} cannot be read: {error.strerror}")
+            return self._unreadable(error)
         if lease is not None and lease.alive:
             return running_status(lease)
-        return stored if lease is None else replace(stored, iteration=_iteration(lease))
+        return stored if lease is None else replace(stored, iteration=known_iteration(lease))
 
     def stored_status(self) -> CellStatus:
-        """The state as the files have it, whoever may be training now."""
+        """The state as the files have it, whoever may be training now. Never raises."""
         try:
+            self.check_files()
             result = self.read_result()
             if (self.path / "cell.json").exists() or result is not None:
                 self.check_cell()
             if result is not None:
                 self.check_history(result)
-                self.check_evaluation()
+                with damage_named(self.evaluation):
+                    check_arrays(self.evaluation)
+                return finished_status(result)
+            failure = self.read_failure()
+            if failure is not None:
+                return CellStatus(State.FAILED, failure["error"])
+            return CellStatus(State.STOPPED if self.checkpoint.exists() else State.NOT_STARTED)
         except DamagedFile as error:
             return CellStatus(State.DAMAGED, str(error))
         except OSError as error:
-            return CellStatus(State.DAMAGED, f"{self.path} cannot be read: {error.strerror}")
-        if result is not None:
-            return finished_status(result)
-        failure = self.read_failure()
-        if failure is not None:
-            return CellStatus(State.FAILED, failure["error"])
-        return CellStatus(State.STOPPED if self.checkpoint.exists() else State.NOT_STARTED)
+            return self._unreadable(error)
+
+    def _unreadable(self, error: OSError) -> CellStatus:
+        reason = error.strerror or error
+        return CellStatus(State.DAMAGED, f"{self.path} cannot be read: {reason}")
 
     def read_result(self) -> dict[str, Any] | None:
         """result.json, or None.
@@ -177,26 +189,7 @@ class RunFolder:
             DamagedFile: it does not read well, or is another cell's.
         """
         path = self.path / "result.json"
-        if not path.exists():
-            return None
-        result = read_json(path)
-        missing = RESULT_FIELDS - set(result)
-        if missing:
-            raise DamagedFile(path, f"the fields {', '.join(sorted(missing))} are missing")
-        if result["key"] != self.key:
-            raise DamagedFile(path, f"it is the result of the cell {result['key']!r}")
-        if result["outcome"] not in ("finished", "diverged"):
-            raise DamagedFile(
-                path, f"outcome = {result['outcome']!r}; allowed: 'finished' or 'diverged'"
-            )
-        for name in ("train_error", "test_error"):
-            value = result[name]
-            untested = name == "test_error" and result.get("test_images") == 0
-            if value is None and untested:
-                continue
-            if not isinstance(value, (int, float)) or not 0 <= value <= 1:
-                raise DamagedFile(path, f"{name} = {value!r}; allowed: number from 0 to 1")
-        return result
+        return read_result_file(path, self.key) if path.exists() else None
 
     def write_result(self, result: dict[str, Any]) -> None:
         """result.json, last of all files, and the end of any earlier failure."""
@@ -245,15 +238,6 @@ class RunFolder:
         text = "".join(as_json(row) for row in rows)
         write_text_atomically(self.path / "history.jsonl", text, durable=False)
 
-    def check_evaluation(self) -> None:
-        """Make sure that evaluation.npz is whole.
-
-        Raises:
-            DamagedFile: it is not.
-        """
-        with damage_named(self.evaluation):
-            check_arrays(self.evaluation)
-
     def write_environment(self, environment: dict[str, Any]) -> None:
         """environment.json: what may differ between two runs of the same cell."""
         text = as_json(environment, indent=2)
@@ -262,9 +246,10 @@ class RunFolder:
     def read_environment(self) -> dict[str, Any]:
         """environment.json, or an empty mapping where it is missing or damaged."""
         try:
-            return read_json(self.path / "environment.json")
-        except (DamagedFile, OSError):
+            content = read_json(self.path / "environment.json")
+        except DamagedFile:
             return {}
+        return content if is_number(content.get("seconds_of_last_try", 0)) else {}
 
     def write_failure(self, error: str, traceback: str, *, final: bool = False) -> None:
         """failure.json: why the last try ended; ``final`` if another try would end likewise."""
@@ -273,26 +258,5 @@ class RunFolder:
         write_text_atomically(self.path / "failure.json", as_json(failure, indent=2))
 
     def read_failure(self) -> dict[str, Any] | None:
-        """failure.json, or None."""
-        path = self.path / "failure.json"
-        if not path.exists():
-            return None
-        try:
-            return {"error": "unknown", "traceback": "", "final": False, **read_json(path)}
-        except DamagedFile as error:
-            return {"error": str(error), "traceback": "", "final": False}
-
-
-def finished_status(result: dict[str, Any]) -> CellStatus:
-    """The status that a result.json stands for."""
-    state = State.DIVERGED if result["outcome"] == "diverged" else State.DONE
-    return CellStatus(state, result["reason"], result["iteration"], result)
-
-
-def running_status(lease: LeaseState) -> CellStatus:
-    """The status that a living lease stands for."""
-    return CellStatus(State.RUNNING, lease.owner_text(), _iteration(lease), lease=lease)
-
-
-def _iteration(lease: LeaseState) -> int:
-    return int(lease.progress.get("iteration", 0))
+        """failure.json, or None; a damaged one is a failure that is not final."""
+        return read_failure_file(self.path / "failure.json")

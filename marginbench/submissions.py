@@ -27,7 +27,7 @@ from marginbench.cluster_settings import ClusterSettings
 from marginbench.code_version import digest
 from marginbench.environment import own_environment
 from marginbench.errors import DamagedFile, UserError
-from marginbench.lease import process_lives, this_machine
+from marginbench.process_identity import process_lives, this_machine
 from marginbench.run_files import read_json
 from marginbench.store import RunFolder
 

@@ -19,7 +19,8 @@ from marginbench.code_version import changes, code_version
 from marginbench.deciding_code import is_stale
 from marginbench.errors import UserError
 from marginbench.handing_over import batches, check_local, hand_over, start_here
-from marginbench.lease import Lease, read_lease
+from marginbench.lease import Lease
+from marginbench.lease_state import read_lease
 from marginbench.live_display import make_console
 from marginbench.slurm_commands import SlurmHere, SlurmLimits
 from marginbench.static_catalog import plugin_files

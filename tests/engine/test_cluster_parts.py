@@ -12,7 +12,7 @@ from marginbench.cell_jobs import Job, all_jobs
 from marginbench.cluster_settings import make_settings, read_profile
 from marginbench.code_version import changes, code_version
 from marginbench.errors import DamagedFile, UserError
-from marginbench.lease import this_host
+from marginbench.process_identity import this_host
 from marginbench.slurm_commands import parse_limits, parse_queue
 from marginbench.submissions import Array, Submission, submissions
 

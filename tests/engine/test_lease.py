@@ -1,16 +1,21 @@
 """Leases: one owner at a time, dead owners replaced, lost leases noticed before a write."""
 
+import errno
 import json
 import multiprocessing
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
 from marginbench import lease as lease_module
-from marginbench.lease import Lease, LeaseLost, read_lease
+from marginbench import lease_state
+from marginbench.atomic_files import temporary_beside
+from marginbench.lease import Lease, LeaseLost
+from marginbench.lease_state import holder, read_lease
 
 
 def test_a_held_lease_is_not_given_twice(tmp_path):
@@ -57,9 +62,9 @@ def write_foreign_lease(folder, age):
 
 
 def test_an_owner_elsewhere_is_given_time(tmp_path):
-    write_foreign_lease(tmp_path, age=lease_module.EXPIRY_SECONDS - 20)
+    write_foreign_lease(tmp_path, age=lease_state.EXPIRY_SECONDS - 20)
     assert Lease.acquire(tmp_path) is None
-    write_foreign_lease(tmp_path, age=lease_module.EXPIRY_SECONDS + 1)
+    write_foreign_lease(tmp_path, age=lease_state.EXPIRY_SECONDS + 1)
     with Lease.acquire(tmp_path) as lease:
         assert lease is not None
 
@@ -89,10 +94,93 @@ def test_a_damaged_lease_file_blocks_for_a_while_only(tmp_path):
     path = tmp_path / "lease-1.json"
     path.write_text("{")
     assert Lease.acquire(tmp_path) is None
-    long_ago = time.time() - lease_module.EXPIRY_SECONDS - 1
+    assert read_lease(tmp_path).owner_text() == "an unknown process (lease-1.json is damaged)"
+    # A living owner would have replaced it by now.
+    long_ago = time.time() - lease_state.DAMAGED_SECONDS - 1
     os.utime(path, (long_ago, long_ago))
     with Lease.acquire(tmp_path) as lease:
         assert lease is not None
+
+
+def test_an_owner_whose_clock_is_ahead_is_given_no_more_time_than_others(tmp_path):
+    write_foreign_lease(tmp_path, age=-3600)
+    assert holder(tmp_path).owner_text() == (
+        "process 1 on elsewhere, whose clock is 1 h 00 min ahead of this machine's"
+    )
+    # From the first look on, its age counts.
+    assert abs(read_lease(tmp_path).age) < lease_state.EXPIRY_SECONDS / 2
+    write_foreign_lease(tmp_path, age=-3600)
+    assert Lease.acquire(tmp_path) is None
+    assert abs(read_lease(tmp_path).age) < lease_state.EXPIRY_SECONDS / 2
+
+
+def test_a_link_to_nothing_is_no_lease_to_look_for_without_end(tmp_path):
+    (tmp_path / "lease-1.json").symlink_to("nothing")
+    with pytest.raises(FileNotFoundError):
+        read_lease(tmp_path)
+
+
+def failing_writes(monkeypatch, error):
+    """Every renewal fails from now on; the event tells that one has."""
+    failed = threading.Event()
+
+    def fail(*arguments, **named):
+        failed.set()
+        raise error
+
+    monkeypatch.setattr(lease_module, "write_text_atomically", fail)
+    return failed
+
+
+DISK_FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_renewal_goes_on_after_a_write_that_failed(tmp_path, monkeypatch):
+    with Lease.acquire(tmp_path, renew_seconds=0.02) as lease:
+        with monkeypatch.context() as full:
+            assert failing_writes(full, DISK_FULL).wait(30)
+        lease.tell(iteration=7)
+        deadline = time.monotonic() + 30
+        while read_lease(tmp_path).progress != {"iteration": 7}:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_a_lease_is_given_back_on_a_full_disk_too(tmp_path, monkeypatch):
+    lease = Lease.acquire(tmp_path)
+    failing_writes(monkeypatch, DISK_FULL)
+    lease.release()
+    with Lease.acquire(tmp_path) as again:
+        assert again is not None
+
+
+def test_what_killed_processes_left_half_written_is_removed_with_the_lease(tmp_path):
+    left = [temporary_beside(tmp_path / name) for name in ("lease-1.json", "checkpoint.pt")]
+    for path in left:
+        path.touch()
+    kept = [tmp_path / ".notes.tmp", tmp_path / "result.json"]
+    for path in kept:
+        path.touch()
+    with Lease.acquire(tmp_path):
+        assert sorted(tmp_path.iterdir()) == sorted([*kept, tmp_path / "lease-1.json"])
+
+
+def test_a_contender_whose_half_written_lease_was_removed_has_lost(tmp_path, monkeypatch):
+    link = os.link
+
+    def tidied_up_first(source, target):
+        source.unlink()
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", tidied_up_first)
+    assert Lease.acquire(tmp_path) is None
+
+
+def test_progress_is_passed_on_at_once_to_a_watcher_at_this_machine(tmp_path):
+    told = []
+    with Lease.acquire(tmp_path, told=told.append) as lease:
+        lease.tell(iteration=7)
+        assert told == [{"iteration": 7}]
 
 
 def contend(folder, start, log):

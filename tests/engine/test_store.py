@@ -129,11 +129,9 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
 
 def test_what_is_not_finite_becomes_null_however_deep_it_lies(done):
     entry = {"accuracy": math.nan, "by_dimension": [(1, 0.5), (2, math.inf)], "pairs": 3}
-    done.write_result(
-        done.read_result() | {"verification": [entry], "verification_accuracy": -math.inf}
-    )
+    done.write_result(done.read_result() | {"by_head": [entry], "verification_accuracy": -math.inf})
     result = done.read_result()
-    assert result["verification"] == [
+    assert result["by_head"] == [
         {"accuracy": None, "by_dimension": [[1, 0.5], [2, None]], "pairs": 3}
     ]
     assert result["verification_accuracy"] is None
