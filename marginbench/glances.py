@@ -10,31 +10,31 @@ from __future__ import annotations
 import os
 import time
 
+from marginbench.cell_status import CellStatus, State, finished_status, running_status
 from marginbench.errors import DamagedFile
-from marginbench.lease import EXPIRY_SECONDS, read_lease
-from marginbench.store import CellStatus, RunFolder, State, finished_status, running_status
+from marginbench.lease_state import EXPIRY_SECONDS, read_lease
+from marginbench.run_files import odd_file
+from marginbench.store import RunFolder
 
 
 def glance(folder: RunFolder) -> CellStatus:
     """What has become of a cell, at little cost. Never raises: a damaged folder is a state."""
     try:
-        with os.scandir(folder.path) as entries:
-            files = {entry.name: entry for entry in entries}
-    except FileNotFoundError:
-        return CellStatus(State.NOT_STARTED)
-    except OSError:
+        return _glance(folder)
+    except (DamagedFile, OSError):
+        return folder.status()
+
+
+def _glance(folder: RunFolder) -> CellStatus:
+    with os.scandir(folder.path) as entries:
+        files = {entry.name: entry for entry in entries}
+    if odd_file(files.values()) is not None:
         return folder.status()
     if "result.json" in files:
-        try:
-            result = folder.read_result()
-        except (DamagedFile, OSError):
-            result = None
+        result = folder.read_result()
         return folder.status() if result is None else finished_status(result)
     if _renewed_lately(files):
-        try:
-            lease = read_lease(folder.path)
-        except OSError:
-            return folder.status()
+        lease = read_lease(folder.path)
         if lease is not None and lease.alive:
             return running_status(lease)
     if "failure.json" in files:

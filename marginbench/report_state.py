@@ -14,8 +14,8 @@ from marginbench.atomic_files import write_text_atomically
 from marginbench.code_version import code_version, digest
 from marginbench.errors import DamagedFile
 from marginbench.plugins import loaded_plugin_files
-from marginbench.run_files import as_json, read_json
-from marginbench.store import FILES, CellStatus, RunFolder
+from marginbench.run_files import FILES, as_json, read_json
+from marginbench.store import CellStatus, RunFolder, State
 from marginbench.suite_runs import SuiteRun
 
 STATE_FILE = "made-from.json"
@@ -106,7 +106,9 @@ def still_good(folder: Path, made_from: str) -> list[PrintedTable] | None:
 
 
 def _cell(folder: RunFolder, status: CellStatus) -> list[Any]:
-    files = [digest(folder.path / name) for name in FILES if name not in _NOT_SHOWN]
+    # Of a damaged cell its message is shown; a pipe in a file's place would be read for ever.
+    shown = [] if status.state == State.DAMAGED else FILES
+    files = [digest(folder.path / name) for name in shown if name not in _NOT_SHOWN]
     return [folder.path.name, status.state.value, status.message, status.iteration, files]
 
 

@@ -160,9 +160,9 @@ def _note(cell: CellPlace) -> str:
 
 def _pace(status: CellStatus) -> list[str]:
     """Iterations a second and the time left, of a running cell."""
-    if status.lease is None or "started" not in status.lease.progress:
+    progress = {} if status.lease is None else status.lease.progress
+    if not progress.keys() >= {"iteration", "of", "resumed_at", "started"}:
         return []
-    progress = status.lease.progress
     steps = progress["iteration"] - progress["resumed_at"]
     seconds = time.time() - status.lease.age - progress["started"]
     if steps <= 0 or seconds <= 0:

@@ -7,6 +7,7 @@ process that would remember is the one that dies.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -15,6 +16,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import Field, FiniteFloat, ValidationError
+
+from marginbench.run_files import StoredModel
 
 FILE = "tries.jsonl"
 BARREN_STOPS = 10
@@ -25,6 +30,22 @@ KILLED = "killed"
 STOPPED = "stopped"
 BUSY = "busy"
 REFUSED = "refused"
+
+
+class _Start(StoredModel):
+    name: str = Field(alias="try")
+    submission: str
+    job: str
+    restart: int
+    host: str
+    started: FiniteFloat
+    checkpoint: int
+    changed: list[str]
+
+
+class _End(StoredModel):
+    name: str = Field(alias="try")
+    end: str
 
 
 @dataclass(frozen=True)
@@ -80,23 +101,23 @@ def end_try(folder: Path, name: str, end: str) -> None:
 
 def read_tries(folder: Path) -> list[Try]:
     """The tries of a cell, in their order; lines that do not read are left out."""
-    starts: dict[str, dict[str, Any]] = {}
+    starts: dict[str, _Start] = {}
     ends: dict[str, str] = {}
     for line in _lines(folder / FILE):
-        if "end" in line:
-            ends[line["try"]] = line["end"]
+        if isinstance(line, _Start):
+            starts[line.name] = line
         else:
-            starts[line["try"]] = line
+            ends[line.name] = line.end
     return [
         Try(
-            submission=start["submission"],
-            job=start["job"],
-            restart=start["restart"],
-            host=start["host"],
-            started=start["started"],
-            checkpoint=start["checkpoint"],
+            submission=start.submission,
+            job=start.job,
+            restart=start.restart,
+            host=start.host,
+            started=start.started,
+            checkpoint=start.checkpoint,
             end=ends.get(name, ""),
-            changed=tuple(start["changed"]),
+            changed=tuple(start.changed),
         )
         for name, start in starts.items()
     ]
@@ -138,16 +159,13 @@ def _append(folder: Path, line: dict[str, Any]) -> None:
         os.close(file)
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
+def _lines(path: Path) -> Iterator[_Start | _End]:
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
+    except OSError:
         return
     # Lines are written with an empty one before, in case the last one was torn.
     for line in filter(None, text.splitlines()):
-        try:
-            content = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(content, dict) and "try" in content:
-            yield content
+        for model in (_Start, _End):
+            with contextlib.suppress(ValidationError):
+                yield model.model_validate_json(line)
