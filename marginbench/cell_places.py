@@ -117,6 +117,9 @@ def look(suite_run: SuiteRun, slurm: SlurmHere | None = None) -> Overview:
     Args:
         suite_run: the suite's cells.
         slurm: what is known already of the cluster that this machine belongs to.
+
+    Raises:
+        UserError: the suite's folder cannot be read.
     """
     slurm = slurm or SlurmHere()
     made = submissions(suite_run.folder)
@@ -224,6 +227,8 @@ def _folders(suite_folder: Path) -> set[str]:
             return {entry.name for entry in entries}
     except FileNotFoundError:
         return set()
+    except OSError as error:
+        raise UserError(f"{suite_folder} cannot be read: {error.strerror}") from None
 
 
 def told_left(overview: Overview) -> list[str]:

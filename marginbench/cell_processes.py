@@ -10,7 +10,8 @@ from dataclasses import replace
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
-from marginbench.worker import BUSY_STATUS, FINISHED_STATUS, STOPPED_STATUS, Order, work_in_child
+from marginbench.worker import BUSY_STATUS, FINISHED_STATUS, STOPPED_STATUS, Order
+from marginbench.worker_process import work_in_child
 
 # What rank 0 is given to say why, where another rank has failed.
 FAILURE_SECONDS = 15.0

@@ -25,11 +25,11 @@ from marginbench.code_version import changes, code_version
 from marginbench.errors import UserError
 from marginbench.lease import Lease
 from marginbench.lease_state import EXPIRY_SECONDS
-from marginbench.local_dispatch import status_after
 from marginbench.slurm_commands import job_state, requeue_job
 from marginbench.store import FINISHED, RunFolder, State
 from marginbench.submissions import Submission
 from marginbench.worker import BUSY_STATUS, STOPPED_STATUS, Order
+from marginbench.worker_process import status_after
 
 POLL_SECONDS = 0.2
 CANCEL_POLL_SECONDS = 2.0
@@ -102,12 +102,17 @@ class CellRunner:
         while pending and not self._stopping:
             cell = pending.popleft()
             folder = RunFolder(self._submission.suite_folder, cell)
-            if not self._wanted(folder):
+            try:
+                if not self._wanted(folder):
+                    continue
+                if problem is not None:
+                    self._refuse(folder, problem)
+                    continue
+                end = self._train(cell, folder)
+            except OSError as error:
+                # It costs this cell; the others of the job may have a place to write to.
+                print(f"{folder.path.name}: {error}", file=sys.stderr, flush=True)
                 continue
-            if problem is not None:
-                self._refuse(folder, problem)
-                continue
-            end = self._train(cell, folder)
             print(f"{folder.path.name}: {end}", flush=True)
             if end == tries.BUSY:
                 since = busy_since.setdefault(folder.key, time.monotonic())

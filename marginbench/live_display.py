@@ -18,7 +18,6 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from marginbench.lease import read_lease
 from marginbench.local_dispatch import Board
 from marginbench.store import CellStatus, RunFolder, State
 from marginbench.wording import percent
@@ -50,6 +49,7 @@ class LiveDisplay:
     def __init__(self, console: Console, total: int) -> None:
         self._console = console
         self._told = 0
+        self._told_elsewhere: set[str] = set()
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -82,13 +82,17 @@ class LiveDisplay:
             self._console.print(
                 f"[{self._told}/{board.total}] {cell_line(folder, status)}", highlight=False
             )
+        for key, (folder, status) in list(board.elsewhere.items()):
+            if key not in self._told_elsewhere:
+                self._told_elsewhere.add(key)
+                self._console.print(cell_line(folder, status), highlight=False)
         description = "stopping, writing checkpoints ..." if board.stopping else "cells"
         if board.elsewhere and not board.active:
             description = f"waiting for {len(board.elsewhere)} that another process trains"
         self._progress.update(self._all, completed=len(board.ended), description=description)
-        self._show_active(board.active)
+        self._show_active(board.active, board.iterations)
 
-    def _show_active(self, active: list[RunFolder]) -> None:
+    def _show_active(self, active: list[RunFolder], iterations: dict[str, int]) -> None:
         keys = {folder.key for folder in active}
         for key in [key for key in self._tasks if key not in keys]:
             self._progress.remove_task(self._tasks.pop(key))
@@ -97,10 +101,8 @@ class LiveDisplay:
                 self._tasks[folder.key] = self._progress.add_task(
                     f"  {folder.cell.slug}", total=folder.cell.schedule.iterations
                 )
-            lease = read_lease(folder.path) if folder.path.is_dir() else None
-            if lease is not None:
-                done = lease.progress.get("iteration", 0)
-                self._progress.update(self._tasks[folder.key], completed=done)
+            done = iterations.get(folder.key, 0)
+            self._progress.update(self._tasks[folder.key], completed=done)
 
 
 def cell_line(folder: RunFolder, status: CellStatus) -> str:

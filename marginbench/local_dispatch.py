@@ -7,8 +7,8 @@ from its run folder; the processes tell only that they ended.
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
-import signal
 import time
 from collections import deque
 from collections.abc import Callable
@@ -16,8 +16,15 @@ from dataclasses import dataclass, field, replace
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
-from marginbench.store import FINISHED, CellStatus, RunFolder, State
-from marginbench.worker import BUSY_STATUS, STOPPED_STATUS, Order, work_in_child
+from marginbench.cell_status import FINISHED, CellStatus, State, running_status
+from marginbench.lease_state import holder
+from marginbench.store import RunFolder
+from marginbench.worker import (
+    BUSY_STATUS,
+    FINISHED_STATUS,
+    Order,
+)
+from marginbench.worker_process import how_it_ended, status_after, work_in_child
 
 POLL_SECONDS = 0.25
 BUSY_RETRY_SECONDS = 1.0
@@ -32,15 +39,26 @@ class Board:
         total: cells handed over.
         ended: (run folder, its status), in the order in which they ended.
         active: run folders being trained by this dispatch.
-        elsewhere: run folders that another process is training.
+        iterations: done of each of these cells, by its key, as far as known.
+        elsewhere: run folders that another process is training, and who, by the cell's key.
         stopping: whether a stop was asked for.
     """
 
     total: int
     ended: list[tuple[RunFolder, CellStatus]] = field(default_factory=list)
     active: list[RunFolder] = field(default_factory=list)
-    elsewhere: list[RunFolder] = field(default_factory=list)
+    iterations: dict[str, int] = field(default_factory=dict)
+    elsewhere: dict[str, tuple[RunFolder, CellStatus]] = field(default_factory=dict)
     stopping: bool = False
+
+
+@dataclass
+class _Worker:
+    """A process, what it does, and how far it is."""
+
+    process: BaseProcess
+    order: Order
+    iteration: ctypes.c_longlong
 
 
 def default_workers(device: str) -> int:
@@ -70,22 +88,22 @@ def run_locally(orders: list[Order], workers: int, show: Callable[[Board], None]
     context = _process_context()
     board = Board(total=len(orders))
     pending: deque[tuple[Order, float]] = deque((order, 0.0) for order in orders)
-    slots: dict[int, tuple[BaseProcess, Order]] = {}
+    slots: dict[int, _Worker] = {}
     gpus = _gpus(orders[0].device) if orders else 0
     try:
         while pending or slots:
-            _start(context, pending, slots, workers, gpus)
-            board.active = [_folder(order) for _, order in slots.values()]
+            _start(context, board, pending, slots, workers, gpus)
+            _look(board, slots)
             show(board)
             if slots:
-                wait([process.sentinel for process, _ in slots.values()], POLL_SECONDS)
+                wait([worker.process.sentinel for worker in slots.values()], POLL_SECONDS)
             else:
                 time.sleep(POLL_SECONDS)
-            for slot, (process, order) in list(slots.items()):
-                if process.exitcode is not None:
-                    process.join()
+            for slot, worker in list(slots.items()):
+                if worker.process.exitcode is not None:
+                    worker.process.join()
                     del slots[slot]
-                    _settle(board, pending, order, process.exitcode)
+                    _settle(board, pending, worker.order, worker.process.exitcode)
     except KeyboardInterrupt:
         board.stopping = True
         _stop(board, slots, show)
@@ -96,8 +114,9 @@ def run_locally(orders: list[Order], workers: int, show: Callable[[Board], None]
 
 def _start(
     context: multiprocessing.context.BaseContext,
+    board: Board,
     pending: deque[tuple[Order, float]],
-    slots: dict[int, tuple[BaseProcess, Order]],
+    slots: dict[int, _Worker],
     workers: int,
     gpus: int,
 ) -> None:
@@ -110,10 +129,39 @@ def _start(
         if not_before > now:
             pending.append((order, not_before))
             continue
+        if _is_elsewhere(board, order):
+            _wait_for(pending, order)
+            continue
         placed = replace(order, device=f"cuda:{free % gpus}") if gpus else order
-        process = context.Process(target=work_in_child, args=(placed,), daemon=False)
+        iteration = context.RawValue(ctypes.c_longlong, 0)
+        process = context.Process(target=work_in_child, args=(placed, iteration), daemon=False)
         process.start()
-        slots[free] = (process, order)
+        slots[free] = _Worker(process, order, iteration)
+
+
+def _is_elsewhere(board: Board, order: Order) -> bool:
+    """Whether another process trains the cell now; noted on the board."""
+    folder = _folder(order)
+    board.elsewhere.pop(folder.key, None)
+    try:
+        held = holder(folder.path)
+    except OSError:
+        # No folder yet, or one whose worker will find what is wrong with it.
+        return False
+    if held is not None:
+        board.elsewhere[folder.key] = (folder, running_status(held))
+    return held is not None
+
+
+def _wait_for(pending: deque[tuple[Order, float]], order: Order) -> None:
+    """Another process trains the cell. Its work counts: it is not done again, even with --force."""
+    pending.append((replace(order, force=False), time.monotonic() + BUSY_RETRY_SECONDS))
+
+
+def _look(board: Board, slots: dict[int, _Worker]) -> None:
+    folders = [(_folder(worker.order), worker) for worker in slots.values()]
+    board.active = [folder for folder, _ in folders]
+    board.iterations = {folder.key: worker.iteration.value for folder, worker in folders}
 
 
 def _settle(
@@ -121,52 +169,38 @@ def _settle(
 ) -> None:
     """Note how a cell ended; one that is being trained elsewhere is looked at again later."""
     folder = _folder(order)
-    board.elsewhere = [other for other in board.elsewhere if other.key != folder.key]
     if exit_status == BUSY_STATUS:
-        board.elsewhere.append(folder)
-        # The other process's work counts: it is not done again, even with --force.
-        pending.append((replace(order, force=False), time.monotonic() + BUSY_RETRY_SECONDS))
+        _wait_for(pending, order)
         return
-    board.ended.append((folder, status_after(folder, exit_status)))
+    status = status_after(folder, exit_status)
+    if status.state == State.RUNNING:
+        # Its lease had run out, and another process has taken it over.
+        _wait_for(pending, order)
+        return
+    if order.force and status.state in FINISHED and exit_status != FINISHED_STATUS:
+        # The result is the one that was to be replaced.
+        failure = folder.read_failure() or {"error": how_it_ended(folder, exit_status)}
+        status = CellStatus(State.FAILED, failure["error"])
+    board.ended.append((folder, status))
 
 
-def status_after(folder: RunFolder, exit_status: int) -> CellStatus:
-    """What has become of a cell whose process ended; an end without a word is a failure.
-
-    Args:
-        folder: the cell's.
-        exit_status: see :func:`marginbench.worker.work`; −N for a process killed by signal N.
-    """
-    status = folder.status()
-    if exit_status < 0 and status.state not in FINISHED:
-        name = signal.Signals(-exit_status).name
-        memory = " (out of memory?)" if name == "SIGKILL" else ""
-        folder.write_failure(f"its process was killed by {name}{memory}", "")
-        return folder.status()
-    if status.state in (State.NOT_STARTED, State.STOPPED) and exit_status != STOPPED_STATUS:
-        folder.write_failure(f"its process ended with status {exit_status}; see {folder.log}", "")
-        return folder.status()
-    return status
-
-
-def _stop(
-    board: Board, slots: dict[int, tuple[BaseProcess, Order]], show: Callable[[Board], None]
-) -> None:
+def _stop(board: Board, slots: dict[int, _Worker], show: Callable[[Board], None]) -> None:
+    workers = slots.values()
     try:
-        for process, _ in slots.values():
-            process.terminate()
+        for worker in workers:
+            worker.process.terminate()
         deadline = time.monotonic() + STOP_SECONDS
-        while any(process.exitcode is None for process, _ in slots.values()):
+        while any(worker.process.exitcode is None for worker in workers):
             show(board)
             if time.monotonic() > deadline:
                 raise KeyboardInterrupt
             time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
-        for process, _ in slots.values():
-            process.kill()
-    for process, order in slots.values():
-        process.join()
-        folder = _folder(order)
+        for worker in workers:
+            worker.process.kill()
+    for worker in workers:
+        worker.process.join()
+        folder = _folder(worker.order)
         board.ended.append((folder, folder.status()))
 
 

@@ -139,7 +139,8 @@ def show_logs(
     shown = 0
     for file in files:
         try:
-            text = file.read_text(encoding="utf-8", errors="replace")
+            # A pipe would be waited for.
+            text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
         except OSError:
             continue
         if text:

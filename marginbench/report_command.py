@@ -58,7 +58,8 @@ def show_report(
         keep: leave a report alone that would come out the same.
 
     Returns:
-        Exit status: 0, or 1 if a cell is damaged or a section could not be made.
+        Exit status: 0, or 1 if a cell is damaged, a section could not be made, or the report could
+        not be written.
     """
     folder = suite_run.report_folder
     statuses = [run.status() for run in suite_run.runs]
@@ -67,7 +68,16 @@ def show_report(
     kept = still_good(folder, made_from) if keep else None
     failed: list[tuple[str, str]] = []
     if kept is None:
-        tables, failed = _make_report(suite_run, sections, made_from, notes)
+        try:
+            tables, failed = _make_report(suite_run, sections, made_from, notes)
+        except OSError as error:
+            place = error.filename2 or error.filename or folder
+            reason = error.strerror or error
+            console.print(
+                f"[red]the report cannot be written[/]: {escape(str(place))}: {reason}",
+                highlight=False,
+            )
+            return 1
     else:
         tables = kept
     for table in tables:

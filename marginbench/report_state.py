@@ -101,7 +101,7 @@ def still_good(folder: Path, made_from: str) -> list[PrintedTable] | None:
         if state["fingerprint"] != made_from or not _has(folder, state["files"]):
             return None
         return [_read(folder / f"{name}.csv", text) for name, text in state["tables"].items()]
-    except (DamagedFile, KeyError, AttributeError, OSError, csv.Error, UnicodeDecodeError):
+    except (DamagedFile, LookupError, TypeError, ValueError, AttributeError, OSError, csv.Error):
         return None
 
 
@@ -128,4 +128,6 @@ def _has(folder: Path, files: dict[str, int]) -> bool:
 def _read(path: Path, caption: str) -> PrintedTable:
     with path.open(encoding="utf-8", newline="") as file:
         columns, *rows = csv.reader(file)
+    if not isinstance(caption, str) or any(len(row) != len(columns) for row in rows):
+        raise ValueError(f"{path} is not the table that was written")
     return PrintedTable(caption, columns, rows)

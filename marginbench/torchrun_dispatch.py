@@ -22,7 +22,7 @@ from marginbench.worker import (
     FAILED_STATUS,
     STOPPED_STATUS,
     Order,
-    ended_status,
+    claim,
     guarded,
     train_order,
 )
@@ -92,7 +92,7 @@ def _work_together(
     """Train one cell, and note on the board how it ended."""
     with contextlib.ExitStack() as held:
         try:
-            lease, ended = ranks.all_or_none(lambda: _take(order, folder, ranks, held))
+            lease, ended = ranks.all_or_none(lambda: _take(order, folder, ranks, held, board))
             status = ranks.share(ended)
             if status is None:
                 log = ranks.all_or_none(lambda: held.enter_context(folder.log.open("a")))
@@ -108,29 +108,31 @@ def _work_together(
 
             with contextlib.redirect_stdout(log):
                 status = guarded(folder, lease, train_it)
-            if status == FAILED_STATUS and begun.is_set():
+            if status in (FAILED_STATUS, BUSY_STATUS) and begun.is_set():
                 raise RankFailed(f"{folder.path.name} failed; see {folder.log}")
     board.stopping = status == STOPPED_STATUS
     if status == BUSY_STATUS:
-        board.elsewhere.append(folder)
+        board.elsewhere[folder.key] = (folder, folder.status())
     elif ranks.leads and not board.stopping:
         board.ended.append((folder, folder.status()))
 
 
 def _take(
-    order: Order, folder: RunFolder, ranks: Ranks, held: contextlib.ExitStack
+    order: Order, folder: RunFolder, ranks: Ranks, held: contextlib.ExitStack, board: Board
 ) -> tuple[Lease | None, int | None]:
-    """On rank 0: the lease, and the status to end with where there is nothing to train."""
+    """On rank 0: the lease, or the status to end with where there is nothing to train."""
     if not ranks.leads:
         return None, None
-    folder.path.mkdir(parents=True, exist_ok=True)
-    lease = Lease.acquire(folder.path, order.renew_seconds)
-    if lease is None:
-        return None, BUSY_STATUS
-    held.enter_context(lease)
+    claimed = claim(
+        order, folder, lambda told: board.iterations.update({folder.key: told["iteration"]})
+    )
+    if isinstance(claimed, int):
+        return None, claimed
+    held.enter_context(claimed)
     if order.force:
+        # Before the others look for a checkpoint.
         folder.clear()
-    return lease, ended_status(folder)
+    return claimed, None
 
 
 @contextlib.contextmanager

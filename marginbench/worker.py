@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -11,7 +12,7 @@ import types
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from marginbench.cells import Cell
 from marginbench.environment import own_environment
@@ -30,6 +31,8 @@ FAILED_STATUS = 1
 BUSY_STATUS = 3
 STOPPED_STATUS = 4
 
+Told = Callable[[dict[str, Any]], None]
+
 
 @dataclass(frozen=True)
 class Order:
@@ -42,7 +45,6 @@ class Order:
         device: "auto", "cpu", "cuda" or "cuda:N".
         threads: of torch on the CPU. Part of what makes a run repeatable to the bit.
         checkpoint_seconds: see :func:`marginbench.training.train`.
-        renew_seconds: how often the lease is renewed and the progress told.
         force: train anew even if there is a result or a checkpoint.
         rank, ranks: which of how many processes of this machine this one is that train the cell
             together.
@@ -57,7 +59,6 @@ class Order:
     device: str = "auto"
     threads: int = 1
     checkpoint_seconds: float = 60.0
-    renew_seconds: float = 1.0
     force: bool = False
     rank: int = 0
     ranks: int = 1
@@ -65,13 +66,19 @@ class Order:
     environment: dict[str, str] = field(default_factory=own_environment)
 
 
-def work(order: Order) -> int:
+def work(order: Order, told: Told = lambda progress: None, *, log: bool = False) -> int:
     """Train the order's cell in this process.
+
+    Args:
+        order: see there.
+        told: see :meth:`marginbench.lease.Lease.acquire`.
+        log: whether what is printed goes to the run folder's log, once the cell is this process's.
 
     Returns:
         FINISHED_STATUS: the cell has a result, a divergence included. FAILED_STATUS: failure.json
-        says why not. BUSY_STATUS: another process trains it. STOPPED_STATUS: a SIGTERM came, the
-        checkpoint is written. Of several ranks, rank 0 leaves the word.
+        says why not, or the folder is damaged or cannot be written. BUSY_STATUS: another process
+        trains it. STOPPED_STATUS: a SIGTERM came, the checkpoint is written. Of several ranks,
+        rank 0 leaves the word.
     """
     stop_asked = False
 
@@ -83,11 +90,21 @@ def work(order: Order) -> int:
     # Ctrl-C reaches the whole process group; the parent passes on what it means by a SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     folder = RunFolder(order.suite_folder, order.cell)
+    lease = None
+    if order.rank == 0:
+        claimed = claim(order, folder, told)
+        if isinstance(claimed, int):
+            return claimed
+        lease = claimed
+    if log:
+        _print_to(folder.log)
 
-    def train_it(lease: Lease | None) -> None:
+    def train_it() -> None:
         from marginbench.ranks import Ranks, joined, local_device
         from marginbench.training import choose_device
 
+        if order.force and lease is not None:
+            folder.clear()
         name = order.device
         if order.ranks > 1:
             name = local_device(name, order.rank, order.ranks)
@@ -95,41 +112,50 @@ def work(order: Order) -> int:
         with joined(Ranks(order.rank, order.ranks), device, order.address) as ranks:
             train_order(order, folder, lease, device, lambda: stop_asked, ranks)
 
-    if order.rank > 0:
-        return guarded(folder, None, lambda: train_it(None))
-    folder.path.mkdir(parents=True, exist_ok=True)
-    lease = Lease.acquire(folder.path, order.renew_seconds)
+    with lease or contextlib.nullcontext():
+        return guarded(folder, lease, train_it)
+
+
+def _print_to(path: Path) -> None:
+    """Append what this process prints to a file; nowhere, if the file cannot be opened."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    try:
+        file = os.open(path, flags, 0o644)
+    except OSError:
+        file = os.open(os.devnull, flags)
+    os.dup2(file, sys.stdout.fileno())
+    os.dup2(file, sys.stderr.fileno())
+    os.close(file)
+    _say(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} process {os.getpid()}")
+
+
+def claim(order: Order, folder: RunFolder, told: Told) -> Lease | int:
+    """The lease of an order's folder, or the status to end with where it is not to be trained.
+
+    Args:
+        order: see there.
+        folder: the cell's.
+        told: see :meth:`marginbench.lease.Lease.acquire`.
+
+    Returns:
+        The lease, or FINISHED_STATUS (there is a result), BUSY_STATUS (another process trains it)
+        or FAILED_STATUS (the folder is damaged, or cannot be written).
+    """
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.check_files()
+        lease = Lease.acquire(folder.path, told=told)
+    except DamagedFile:
+        return FAILED_STATUS
+    except OSError as error:
+        return _fail(folder, f"{folder.path} cannot be written: {error.strerror or error}", "")
     if lease is None:
         return BUSY_STATUS
-    with lease:
-        if order.force:
-            folder.clear()
-        ended = ended_status(folder)
-        return guarded(folder, lease, lambda: train_it(lease)) if ended is None else ended
-
-
-def work_in_child(order: Order) -> None:
-    """:func:`work` as the whole life of a child process, its output in the run folder's log."""
-    for name in own_environment():
-        del os.environ[name]
-    os.environ.update(order.environment)
-    folder = RunFolder(order.suite_folder, order.cell)
-    folder.path.mkdir(parents=True, exist_ok=True)
-    with folder.log.open("ab", buffering=0) as log:
-        os.dup2(log.fileno(), sys.stdout.fileno())
-        os.dup2(log.fileno(), sys.stderr.fileno())
-    print(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} process {os.getpid()}", flush=True)
-    status = work(order)
-    sys.stdout.flush()
-    sys.exit(status)
-
-
-def ended_status(folder: RunFolder) -> int | None:
-    """The status to end with where there is nothing to train: done, or damaged; else None."""
     state = folder.stored_status().state
-    if state in FINISHED:
-        return FINISHED_STATUS
-    return FAILED_STATUS if state == State.DAMAGED else None
+    if order.force or state not in (*FINISHED, State.DAMAGED):
+        return lease
+    lease.release()
+    return FINISHED_STATUS if state in FINISHED else FAILED_STATUS
 
 
 def train_order(
@@ -182,7 +208,8 @@ def guarded(folder: RunFolder, lease: Lease | None, body: Callable[[], None]) ->
 
     Args:
         folder: the cell's.
-        lease: of the folder; without it, what goes wrong is printed only.
+        lease: of the folder; without it, what goes wrong is printed only. Where it was lost, the
+            status is BUSY_STATUS.
         body: trains.
     """
     from marginbench.training import Interrupted
@@ -190,15 +217,32 @@ def guarded(folder: RunFolder, lease: Lease | None, body: Callable[[], None]) ->
     try:
         body()
     except Interrupted:
-        print("stopped; the checkpoint is written", flush=True)
+        _say("stopped; the checkpoint is written")
         return STOPPED_STATUS
     except Exception as error:
         text = traceback.format_exc()
-        print(text, flush=True)
+        _say(text)
         message = one_line(error)
         if isinstance(error, DamagedFile):
             message += "; move or delete it, or use --force, to train this cell from the start"
-        if lease is not None:
-            folder.write_failure(message, text, final=isinstance(error, UserError))
-        return FAILED_STATUS
+        if lease is None:
+            return FAILED_STATUS
+        with contextlib.suppress(OSError):
+            if not lease.held():
+                # The folder is another process's: what went wrong here is none of its state.
+                return BUSY_STATUS
+        return _fail(folder, message, text, final=isinstance(error, UserError))
     return FINISHED_STATUS
+
+
+def _fail(folder: RunFolder, message: str, text: str, *, final: bool = False) -> int:
+    """Leave word of a failure, if the folder takes it; the status to end with."""
+    with contextlib.suppress(OSError):
+        folder.write_failure(message, text, final=final)
+    return FAILED_STATUS
+
+
+def _say(text: str) -> None:
+    """Print, also where the disk is full: then the words are lost, and nothing else."""
+    with contextlib.suppress(OSError):
+        print(text, flush=True)
