@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,17 +19,22 @@ def temporary_beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
 
 
-def remove_temporaries(folder: Path) -> None:
+def remove_temporaries(folder: Path, older_than: float | None = None) -> None:
     """Remove what processes that were killed while they wrote have left in a folder.
 
-    To be called by whoever alone may write there: the files of a living writer go too. What cannot
-    be removed stays; it disturbs nobody.
+    What cannot be removed stays; it disturbs nobody.
+
+    Args:
+        folder: there or not.
+        older_than: how long nothing has been written into a file that goes, in seconds; None where
+            the caller alone may write in the folder.
     """
     with contextlib.suppress(OSError):
         for path in list(folder.iterdir()):
             if _TEMPORARY.fullmatch(path.name):
                 with contextlib.suppress(OSError):
-                    path.unlink()
+                    if older_than is None or time.time() - path.stat().st_mtime > older_than:
+                        path.unlink()
 
 
 def write_atomically(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import marginbench
-from marginbench.atomic_files import write_text_atomically
+from marginbench.atomic_files import remove_temporaries, write_text_atomically
 from marginbench.code_version import code_version, digest
 from marginbench.errors import DamagedFile
 from marginbench.plugins import loaded_plugin_files
@@ -20,6 +20,7 @@ from marginbench.suite_runs import SuiteRun
 
 STATE_FILE = "made-from.json"
 _NOT_SHOWN = ("checkpoint.pt",)
+_ABANDONED_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,8 @@ def fingerprint(run: SuiteRun, statuses: list[CellStatus], sections: list[str] |
 def forget(folder: Path) -> None:
     """A report is about to be made: until it is whole, nothing vouches for the old one."""
     (folder / STATE_FILE).unlink(missing_ok=True)
+    # Another report may be written there at this moment.
+    remove_temporaries(folder, older_than=_ABANDONED_SECONDS)
 
 
 def remember(folder: Path, made_from: str, tables: dict[str, str]) -> None:

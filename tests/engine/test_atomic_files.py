@@ -1,8 +1,15 @@
-"""Folders that a failed block made, and those that were there before."""
+"""What failed blocks and killed writers leave goes; what others made stays."""
+
+import os
 
 import pytest
 
-from marginbench.atomic_files import no_empty_folders_on_error
+from marginbench.atomic_files import (
+    no_empty_folders_on_error,
+    remove_temporaries,
+    temporary_beside,
+)
+from marginbench.report_state import forget
 
 
 def fail_after_making(folder, *files):
@@ -32,3 +39,15 @@ def test_a_block_that_works_keeps_its_folders(tmp_path):
     with no_empty_folders_on_error(tmp_path / "a"):
         (tmp_path / "a").mkdir()
     assert (tmp_path / "a").is_dir()
+
+
+def test_temporaries_of_a_living_writer_stay_where_others_write_too(tmp_path):
+    old, new = (temporary_beside(tmp_path / "index.html") for _ in range(2))
+    for path in (old, new):
+        path.touch()
+    os.utime(old, (0, 0))
+    forget(tmp_path)
+    assert list(tmp_path.iterdir()) == [new]
+    remove_temporaries(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    remove_temporaries(tmp_path / "not there")
