@@ -16,9 +16,10 @@ from typing import Any
 
 import torch
 
-from marginbench.array_archives import (
+from marginbench.archives import (
     DamagedArchive,
     check_checksums,
+    check_memory,
     damage_named,
     open_archive,
 )
@@ -69,6 +70,7 @@ def read_checkpoint_file(path: Path) -> dict[str, Any]:
 
 
 def _check(path: Path) -> None:
+    check_memory(path.stat().st_size)
     with path.open("rb") as file:
         # Otherwise torch takes it for a file of its former format, whatever archive follows.
         if file.read(len(FIRST_BYTES)) != FIRST_BYTES:

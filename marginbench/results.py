@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from marginbench.array_archives import array_names, damage_named, read_arrays
+from marginbench.archives import damage_named
+from marginbench.array_archives import array_names, read_arrays
 from marginbench.cells import Cell
 from marginbench.run_files import read_history_file
 from marginbench.store import FINISHED, RunFolder, State

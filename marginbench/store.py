@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from marginbench.array_archives import check_arrays, damage_named
+from marginbench.archives import check_checksums, damage_named, open_archive
 from marginbench.atomic_files import write_text_atomically
 from marginbench.cell_status import (
     FINISHED,
@@ -166,8 +166,8 @@ class RunFolder:
                 self.check_cell()
             if result is not None:
                 self.check_history(result)
-                with damage_named(self.evaluation):
-                    check_arrays(self.evaluation)
+                with damage_named(self.evaluation), open_archive(self.evaluation) as archive:
+                    check_checksums(archive)
                 return finished_status(result)
             failure = self.read_failure()
             if failure is not None:

@@ -8,13 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from marginbench.array_archives import (
-    ArrayHeader,
-    DamagedArchive,
-    array_headers,
-    array_names,
-    read_arrays,
-)
+from marginbench.archives import DamagedArchive
+from marginbench.array_archives import ArrayHeader, array_headers, array_names, read_arrays
 from marginbench.data.splits import ImageSets
 from marginbench.errors import UserError
 

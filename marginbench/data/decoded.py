@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import PIL
 
-from marginbench.array_archives import DamagedArchive, read_arrays
+from marginbench.archives import DamagedArchive
+from marginbench.array_archives import read_arrays
 from marginbench.atomic_files import write_atomically
 from marginbench.data.places import cache_folder
 from marginbench.data.splits import ImageSets

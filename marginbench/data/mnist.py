@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from marginbench.array_archives import MOST_UNPACKED, DamagedArchive, check_memory
+from marginbench.archives import MOST_UNPACKED, DamagedArchive, check_memory
 from marginbench.data import ImageData, data_source
 from marginbench.data.content import public_content
 from marginbench.data.downloads import fetch

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from marginbench.array_archives import DamagedArchive, check_memory
+from marginbench.archives import DamagedArchive, check_memory
 from marginbench.data.pickle_stand_ins import Function, RefusedPickle, StandIn, as_text
 from marginbench.data.plain_pickle import read_plain_pickle
 from marginbench.errors import UserError

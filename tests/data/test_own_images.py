@@ -292,6 +292,8 @@ HEADERS = {
     "another version": b"\x93NUMPY\x02\x00\xff\xff\xff\xff{",
     "objects": claim("|O", (12,)) + bytes(96),
     "a type that is none": claim("q9z", (12,)),
+    "fields": claim([("a", "|u1")], (360,)) + bytes(360),
+    "many dimensions": claim("|u1", (1,) * 2000) + bytes(1),
     "a length below 0": claim("|u1", (-1, 0, 5)),
     "a length that is none": claim("|u1", ("x",)),
     "petabytes": claim("|u1", (2**50, 6, 5)),
@@ -310,6 +312,7 @@ def test_arrays_with_damaged_headers_are_refused(root, arrays, name, array):
     with pytest.raises(UserError, match=rf"x.npz' cannot be read: .*'{array}") as refusal:
         read_array_file("owner", root / "x.npz")
     assert "\n" not in str(refusal.value)
+    assert len(str(refusal.value)) < 1000
 
 
 @pytest.mark.parametrize(
@@ -373,7 +376,7 @@ def test_large_arrays_are_refused_before_they_are_unpacked(root, arrays, name, m
     write_parts(root / "x.npz", parts | {array: content + bytes(HUGE)})
     assert (root / "x.npz").stat().st_size < 1_000_000
     machine = SimpleNamespace(total=HUGE // 2)
-    monkeypatch.setattr("marginbench.array_archives.psutil.virtual_memory", lambda: machine)
+    monkeypatch.setattr("marginbench.archives.psutil.virtual_memory", lambda: machine)
     tracemalloc.start()
     try:
         if words is None:

@@ -79,7 +79,7 @@ def test_files_larger_than_memory_are_refused(write_mnist, write_cifar100, monke
     write_mnist()
     write_cifar100()
     machine = SimpleNamespace(total=70_000)
-    monkeypatch.setattr("marginbench.array_archives.psutil.virtual_memory", lambda: machine)
+    monkeypatch.setattr("marginbench.archives.psutil.virtual_memory", lambda: machine)
     for name in ("mnist", "cifar100"):
         with pytest.raises(UserError, match=r"cannot be read: it holds .* bytes, and this machine"):
             load_data(name, {})

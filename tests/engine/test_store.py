@@ -51,26 +51,34 @@ def test_damage_is_a_state_and_names_the_file(done, name, content):
     assert str(path) in status.message
 
 
-EVALUATIONS = {
-    "an array that is no archive": lambda file: np.save(file, np.zeros(3)),
-    "objects": lambda file: np.savez(file, class_cosine=np.array([None])),
-    "another way to pack": lambda file: _write_part(file, zipfile.ZIP_BZIP2),
-    "no array": lambda file: _write_part(file, zipfile.ZIP_DEFLATED),
-}
-
-
-def _write_part(file, compression):
+def write_part(file, compression):
     with zipfile.ZipFile(file, "w", compression) as archive:
         archive.writestr("class_cosine.npy", b"no array")
 
 
+EVALUATIONS = {
+    "an array that is no archive": lambda file: np.save(file, np.zeros(3)),
+    "another way to pack": lambda file: write_part(file, zipfile.ZIP_BZIP2),
+}
+ARRAYS = {
+    "objects": lambda file: np.savez(file, class_cosine=np.array([None])),
+    "no array": lambda file: write_part(file, zipfile.ZIP_DEFLATED),
+}
+
+
 @pytest.mark.parametrize("damage", EVALUATIONS)
-def test_a_damaged_evaluation_is_a_state_and_named_by_who_reads_it(done, damage):
+def test_a_damaged_evaluation_is_a_state(done, damage):
     with done.evaluation.open("wb") as file:
         EVALUATIONS[damage](file)
     status = done.status()
     assert status.state == State.DAMAGED
     assert f"{done.evaluation} is damaged: " in status.message
+
+
+@pytest.mark.parametrize("damage", EVALUATIONS | ARRAYS)
+def test_a_damaged_evaluation_is_named_by_who_reads_it(done, damage):
+    with done.evaluation.open("wb") as file:
+        (EVALUATIONS | ARRAYS)[damage](file)
     with pytest.raises(DamagedFile, match=r"evaluation\.npz is damaged: "):
         evaluation(done.path)
 
