@@ -24,6 +24,7 @@ from marginbench.cells import Cell
 from marginbench.code_version import changes
 from marginbench.plugins import HEADS_GROUP
 from marginbench.source_modules import (
+    OWN_PACKAGE,
     NotStatic,
     SourceModule,
     decorator_names,
@@ -35,9 +36,9 @@ from marginbench.static_catalog import KINDS, defining_module
 from marginbench.store import FINISHED, CellStatus, RunFolder
 from marginbench.wording import count
 
-TRAINING = "marginbench.training"
+TRAINING = f"{OWN_PACKAGE}.training"
 NOT_DECIDING = frozenset(
-    f"marginbench{name}"
+    f"{OWN_PACKAGE}{name}"
     for name in (
         "",
         ".atomic_files",
@@ -122,11 +123,10 @@ def read_sources() -> None:
     To be called by a process that imports what trains, and then trains for long or forks others:
     what it has imported is what trains, whatever becomes of the files.
     """
-    for package in ("marginbench", *(kind.package for kind in KINDS.values() if kind.package)):
-        source_modules_in(package)
-    for point in entry_points(group=HEADS_GROUP):
+    own = [OWN_PACKAGE, *(kind.package for kind in KINDS.values() if kind.package)]
+    for package in [*own, *(point.module for point in entry_points(group=HEADS_GROUP))]:
         with contextlib.suppress(NotStatic):
-            source_modules_in(point.module)
+            source_modules_in(package)
 
 
 @cache

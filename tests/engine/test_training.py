@@ -340,7 +340,9 @@ def test_the_mean_image_is_that_of_the_training_set():
 
 
 def test_float32_on_cuda_is_float32_and_cublas_repeats_itself(monkeypatch):
-    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    # Set first, so that it is as before after the test.
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
     switches = (torch.backends.cudnn, torch.backends.cuda.matmul)
     before = [switch.allow_tf32 for switch in switches]
     deterministic = torch.are_deterministic_algorithms_enabled()
