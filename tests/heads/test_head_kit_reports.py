@@ -74,6 +74,29 @@ def test_a_file_without_heads(tmp_path):
         report_head(str(file))
 
 
+def test_a_file_that_ends_the_program_proves_nothing(tmp_path):
+    file = tmp_path / "ends.py"
+    file.write_text("import sys\nsys.exit(0)\n")
+    with pytest.raises(UserError, match=r"ends\.py' .*ends the program.*SystemExit\(0\)"):
+        report_head(str(file))
+
+
+@pytest.mark.parametrize("where", ["__init__", "psi"])
+def test_a_head_that_ends_the_program_proves_nothing(tmp_path, where):
+    file = tmp_path / "ends.py"
+    ending = RIGHT.replace("cosine - self.m**2", "sys.exit(0)")
+    if where == "__init__":
+        ending = RIGHT.replace("super().__init__", "sys.exit(0) or super().__init__")
+    file.write_text("import sys\n" + ending)
+    if where == "__init__":
+        with pytest.raises(UserError, match=r"'squared-margin' ends the program: SystemExit\(0\)"):
+            report_head(str(file))
+    else:
+        (report,) = report_head(str(file))
+        assert not report.passed
+        assert "ends the program: SystemExit(0)" in report.results[0].detail
+
+
 def test_no_such_file_or_head(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         report_head(str(tmp_path / "absent.py"))
