@@ -36,10 +36,10 @@ from marginbench.testing.state import (
 )
 from marginbench.testing.subject import CheckFailure, CheckResult, NotApplicable, Subject
 
-INPUTS = "inputs"
+INPUTS, GRADIENTS = "inputs", "gradients"
 CHECKS: dict[str, Callable[[Subject], str]] = {
     INPUTS: inputs_stay_as_they_are,
-    "gradients": gradients_match_finite_differences,
+    GRADIENTS: gradients_match_finite_differences,
     "edges": finite_at_edges,
     "half precision": computes_in_float32,
     "samples": samples_count_alike,
@@ -77,7 +77,9 @@ class HeadCheck:
 
     def run(self) -> CheckResult:
         """The result: the first mode that fails, or else what the head as given has to show."""
-        modes = [self.subject] if self.name in ONCE else self.subject.modes()
+        modes = self.subject.modes(every_gradient=self.name == GRADIENTS)
+        if self.name in ONCE:
+            modes = modes[:1]
         results = []
         for mode in modes:
             results.append(self._run_in(mode))

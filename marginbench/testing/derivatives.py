@@ -25,7 +25,7 @@ from marginbench.testing.subject import (
 STEP = 1e-6
 TOLERANCE = 1e-5
 SAME_VALUE = 1e-12
-DIRECTIONS = 4
+DIRECTIONS = 2
 
 
 def gradients_match_finite_differences(subject: Subject) -> str:

@@ -96,12 +96,14 @@ class Subject:
         """All parameters, the defaults included."""
         return resolve_head_parameters(self.name, dict(self.parameters))
 
-    def modes(self) -> list[Subject]:
+    def modes(self, *, every_gradient: bool = False) -> list[Subject]:
         """The subject itself, and the same with every other choice that the head offers.
 
-        A choice is a value of a ``Literal`` or ``bool`` parameter. One parameter departs at a
-        time, with every choice of ``grad``. What the head refuses in words is left out. A mode has
-        no modes of its own.
+        A choice is a value of a ``Literal`` or ``bool`` parameter; one parameter departs at a
+        time. What the head refuses in words is left out. A mode has no modes of its own.
+
+        Args:
+            every_gradient: whether every choice of ``grad`` is paired with each of the others.
         """
         if self.mode:
             return [self]
@@ -110,10 +112,11 @@ class Subject:
         for name, parameter in model.model_fields.items():
             offered = _choices(parameter.annotation)
             choices[name] = [choice for choice in offered if choice != resolved[name]]
-        grads = [{}, *({"grad": grad} for grad in choices.pop("grad", []))]
-        others = [{}, *({name: choice} for name in choices for choice in choices[name])]
+        grads = [{"grad": grad} for grad in choices.pop("grad", [])]
+        others = [{name: choice} for name in choices for choice in choices[name]]
+        pairs = [{**other, **grad} for other in others for grad in grads]
         found = []
-        for changes in ({**other, **grad} for other in others for grad in grads):
+        for changes in [{}, *others, *grads, *(pairs if every_gradient else [])]:
             mode = ", ".join(f"{name}={value!r}" for name, value in changes.items())
             parameters = {**self.parameters, **changes}
             subject = Subject(

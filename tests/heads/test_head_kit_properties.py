@@ -317,7 +317,7 @@ class OtherLogitsWithoutMargin(Right):
 
 
 @wrong("trained weights", "the test logits depend on 'other', which the loss does not use")
-class TestsOtherWeights(Right):
+class OtherWeightsTested(Right):
     def __init__(self, in_features, num_classes, *, m: NonNegative = 0.3):
         super().__init__(in_features, num_classes, m=m)
         self.other = nn.Parameter(self.weight.detach().clone())
@@ -327,7 +327,7 @@ class TestsOtherWeights(Right):
 
 
 @wrong("trained weights", "the test logits depend on no parameter")
-class TestsTheFirstWeights(Right):
+class FirstWeightsTested(Right):
     def __init__(self, in_features, num_classes, *, m: NonNegative = 0.3):
         super().__init__(in_features, num_classes, m=m)
         self.register_buffer("first", self.weight.detach().clone())
