@@ -43,6 +43,7 @@ def save_checkpoint(path: Path, key: str, experiment: Experiment, progress: Prog
     state = {
         "key": key,
         "code": experiment.code.digest,
+        "content": experiment.content,
         "backbone": experiment.backbone.state_dict(),
         "head": experiment.head.state_dict(),
         "optimiser": experiment.optimiser.state_dict(),
@@ -57,7 +58,7 @@ def save_checkpoint(path: Path, key: str, experiment: Experiment, progress: Prog
 def load_checkpoint(path: Path, key: str, experiment: Experiment) -> Progress | None:
     """Put model and optimiser where the checkpoint has them; None without one.
 
-    A checkpoint that other code made is none: half a run by each is the run of neither.
+    A checkpoint of other code or other images is none: half a run by each is the run of neither.
 
     Raises:
         DamagedFile: the file does not read well, or belongs to another cell.
@@ -67,9 +68,15 @@ def load_checkpoint(path: Path, key: str, experiment: Experiment) -> Progress | 
     state = read_checkpoint_file(path)
     optimiser = experiment.optimiser
     try:
-        if state.get("key") == key and state.get("code") != experiment.code.digest:
-            print(f"{path} was made by other code; training starts anew", flush=True)
-            return None
+        if state.get("key") == key:
+            made = None
+            if state.get("code") != experiment.code.digest:
+                made = "by other code"
+            elif state.get("content") != experiment.content:
+                made = "from other images"
+            if made is not None:
+                print(f"{path} was made {made}; training starts anew", flush=True)
+                return None
         check_state(state, key, experiment)
         experiment.backbone.load_state_dict(state["backbone"])
         experiment.head.load_state_dict(state["head"])

@@ -144,7 +144,7 @@ def _which_cells(command: Callable[..., Any], *size_names: str) -> Callable[...,
 retrain_stale = click.option(
     "--retrain-stale",
     is_flag=True,
-    help="Train finished cells anew whose results were made by other code; `status` counts them.",
+    help="Train finished cells anew whose results are of other code or other images.",
 )
 
 

@@ -20,8 +20,9 @@ from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from typing import Any
 
-from marginbench.cells import Cell
+from marginbench.cells import Cell, Component
 from marginbench.code_version import changes
+from marginbench.errors import UserError
 from marginbench.plugins import HEADS_GROUP
 from marginbench.source_modules import (
     OWN_PACKAGE,
@@ -197,14 +198,53 @@ def _decides_nothing(node: ast.stmt) -> bool:
 
 
 def is_stale(folder: RunFolder, status: CellStatus) -> bool:
-    """Whether a cell has a result that is known to be made by other code than there is now.
+    """Whether a cell has a result that is known to be of other code or images than there are now.
 
     Of a result without a record of its code, nothing is known.
     """
     if status.state not in FINISHED or status.result is None:
         return False
     made_by = status.result.get("code")
-    return made_by is not None and made_by != deciding_code(folder.cell).digest
+    if made_by is not None and made_by != deciding_code(folder.cell).digest:
+        return True
+    return is_of_other_images(folder, status)
+
+
+def is_of_other_images(folder: RunFolder, status: CellStatus) -> bool:
+    """Whether a cell has a result made from other images than its data source now has.
+
+    Of data whose content is in the key it cannot be; only for other data torch is loaded.
+    """
+    data = folder.cell.data
+    if status.state not in FINISHED or status.result is None or "content" in data.parameters:
+        return False
+    made_from = status.result.get("content")
+    return bool(made_from) and _content_now(data.name) not in ("", made_from)
+
+
+def image_notes(cells: Iterable[tuple[RunFolder, CellStatus]]) -> list[str]:
+    """A sentence on the results that were made from other images than there are now.
+
+    Args:
+        cells: the run folders and their states.
+    """
+    others = sum(is_of_other_images(folder, status) for folder, status in cells)
+    if not others:
+        return []
+    return [
+        f"{count(others, 'result')} made from other images than the data sources have now; "
+        "--retrain-stale (run, submit) trains such cells anew"
+    ]
+
+
+@cache
+def _content_now(name: str) -> str:
+    from marginbench.data import data_content
+
+    # Damaged images are told where they are trained on.
+    with contextlib.suppress(UserError):
+        return data_content(Component(name=name))
+    return ""
 
 
 def code_notes(cells: Iterable[tuple[RunFolder, CellStatus]]) -> list[str]:

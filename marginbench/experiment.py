@@ -14,7 +14,7 @@ from marginbench.augmentation import CropFlip, draw_crop_flip
 from marginbench.backbones import Backbone, build_backbone
 from marginbench.batch_plan import check_pairs, draw_batches
 from marginbench.cells import Cell, Optimiser, Schedule
-from marginbench.data import ImageData, load_data
+from marginbench.data import ImageData, data_content, load_data
 from marginbench.deciding_code import DecidingCode, deciding_code
 from marginbench.errors import UserError
 from marginbench.heads import Head, build_head
@@ -33,6 +33,7 @@ class Experiment:
     Attributes:
         cell: resolved.
         code: that decides the cell's numbers.
+        content: of the data, see :func:`marginbench.data.data_content`.
         device: where everything lives.
         data: as loaded, on the CPU.
         train_images, test_images: (N, C, H, W), uint8, on the device.
@@ -50,6 +51,7 @@ class Experiment:
 
     cell: Cell
     code: DecidingCode
+    content: str
     device: torch.device
     data: ImageData
     train_images: Tensor
@@ -163,6 +165,7 @@ def build_experiment(cell: Cell, device: torch.device, ranks: Ranks | None = Non
     return Experiment(
         cell=cell,
         code=deciding_code(cell),
+        content=data_content(cell.data),
         device=device,
         data=data,
         train_images=data.train_images.to(device),

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from marginbench.deciding_code import code_notes
+from marginbench.deciding_code import code_notes, image_notes
 from marginbench.grids import FULL
 from marginbench.live_display import make_console
 from marginbench.report_state import PrintedTable, fingerprint, forget, remember, still_good
@@ -63,7 +63,8 @@ def show_report(
     """
     folder = suite_run.report_folder
     statuses = [run.status() for run in suite_run.runs]
-    notes = code_notes(zip(suite_run.runs, statuses, strict=True))
+    cells = list(zip(suite_run.runs, statuses, strict=True))
+    notes = code_notes(cells) + image_notes(cells)
     made_from = fingerprint(suite_run, statuses, sections)
     kept = still_good(folder, made_from) if keep else None
     failed: list[tuple[str, str]] = []

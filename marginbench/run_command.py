@@ -84,7 +84,7 @@ def run_suite(
         f"{suite_run.suite.name}: {count(len(suite_run.runs), 'cell')}"
         + (f" of {suite_run.of}" if suite_run.of != len(suite_run.runs) else "")
         + f", {ready} finished, {len(todo)} to run"
-        + (f" ({len(stale)} made by other code)" if stale else "")
+        + (f" ({len(stale)} of other code or images)" if stale else "")
         + (f", {_how_many_at_a_time(workers)}" if todo else ""),
         highlight=False,
     )

@@ -55,7 +55,7 @@ def submit_suite(
         profile: name of a profile, or None.
         given: settings of the command line; None where not given.
         retry_failed: hand over the failed ones too.
-        retrain_stale: hand over those too whose results were made by other code; these results
+        retrain_stale: hand over those too whose results are of other code or images; these results
             are set aside.
         dry_run: show what would be handed over.
 

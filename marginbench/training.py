@@ -221,6 +221,7 @@ def _finish(
         "remarks": list(experiment.data.remarks),
         "device": _device_name(experiment.device, experiment.ranks.size),
         "code": experiment.code.digest,
+        "content": experiment.content,
         "libraries": dict(experiment.code.libraries),
     }
     lease.check()

@@ -67,7 +67,7 @@ def test_run_trains_them_anew_where_asked(stale, marginbench, tiny_suite):
     done = marginbench("run", tiny_suite, "--dry-run")
     assert "4 finished, 0 to run" in done.stdout
     done = marginbench("run", tiny_suite, "--dry-run", "--retrain-stale")
-    assert "4 finished, 1 to run (1 made by other code)" in words(done.stdout)
+    assert "4 finished, 1 to run (1 of other code or images)" in words(done.stdout)
     assert stale[0].path.name in done.stdout
     others = [folder.path.joinpath("result.json").stat().st_mtime_ns for folder in stale[1:]]
     options = ["--retrain-stale", "--workers", 1, "--device", "cpu", "--no-report"]
