@@ -141,12 +141,13 @@ def _deciding_code(*parts: tuple[str, str]) -> DecidingCode:
             continue
     imported = {name.partition(".")[0] for module in modules for name in module.imported}
     libraries = {}
-    for name in imported & _LIBRARIES.keys():
+    for name in sorted(imported & _LIBRARIES.keys()):
         try:
             libraries[_LIBRARIES[name]] = version(_LIBRARIES[name]).partition("+")[0]
         except PackageNotFoundError:
             continue
-    return DecidingCode({module.file_name: _digest(module) for module in modules}, libraries)
+    files = {module.file_name: _digest(module) for module in modules}
+    return DecidingCode(dict(sorted(files.items())), libraries)
 
 
 def _with_imports(module: SourceModule) -> set[SourceModule]:

@@ -121,6 +121,10 @@ def test_libraries_are_those_that_the_files_import():
     cifar = deciding_code(cell_with(data="cifar10", backbone="timm:resnet18")).libraries
     assert {"torch", "numpy", "timm"} <= set(cifar)
     assert "scikit-learn" not in cifar
+    # Written to result.json, which is the same to the byte whatever the process.
+    assert list(cifar) == sorted(cifar, key=str.lower)
+    files = deciding_code(cell_with()).files
+    assert list(files) == sorted(files)
 
 
 def test_every_module_left_out_is_there():
