@@ -16,15 +16,14 @@ from dataclasses import dataclass, field, replace
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
-from marginbench.cell_status import FINISHED, CellStatus, State, running_status
+from marginbench.cell_status import CellStatus, State, running_status
 from marginbench.lease_state import holder
 from marginbench.store import RunFolder
 from marginbench.worker import (
     BUSY_STATUS,
-    FINISHED_STATUS,
     Order,
 )
-from marginbench.worker_process import how_it_ended, status_after, work_in_child
+from marginbench.worker_process import status_after, work_in_child
 
 POLL_SECONDS = 0.25
 BUSY_RETRY_SECONDS = 1.0
@@ -172,15 +171,11 @@ def _settle(
     if exit_status == BUSY_STATUS:
         _wait_for(pending, order)
         return
-    status = status_after(folder, exit_status)
+    status = status_after(folder, exit_status, forced=order.force)
     if status.state == State.RUNNING:
         # Its lease had run out, and another process has taken it over.
         _wait_for(pending, order)
         return
-    if order.force and status.state in FINISHED and exit_status != FINISHED_STATUS:
-        # The result is the one that was to be replaced.
-        failure = folder.read_failure() or {"error": how_it_ended(folder, exit_status)}
-        status = CellStatus(State.FAILED, failure["error"])
     board.ended.append((folder, status))
 
 

@@ -26,6 +26,7 @@ from marginbench.worker import (
     guarded,
     train_order,
 )
+from marginbench.worker_process import status_after
 
 SHOW_SECONDS = 0.5
 
@@ -114,7 +115,7 @@ def _work_together(
     if status == BUSY_STATUS:
         board.elsewhere[folder.key] = (folder, folder.status())
     elif ranks.leads and not board.stopping:
-        board.ended.append((folder, folder.status()))
+        board.ended.append((folder, status_after(folder, status, forced=order.force)))
 
 
 def _take(

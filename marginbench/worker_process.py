@@ -14,7 +14,7 @@ from typing import Any
 from marginbench.cell_status import FINISHED, CellStatus, State
 from marginbench.environment import own_environment
 from marginbench.store import RunFolder
-from marginbench.worker import STOPPED_STATUS, Order, work
+from marginbench.worker import FINISHED_STATUS, STOPPED_STATUS, Order, work
 
 
 def work_in_child(order: Order, iteration: ctypes.c_longlong | None = None) -> None:
@@ -52,14 +52,19 @@ def _stop_with_parent() -> None:
     threading.Thread(target=stop_after_it, daemon=True).start()
 
 
-def status_after(folder: RunFolder, exit_status: int) -> CellStatus:
+def status_after(folder: RunFolder, exit_status: int, *, forced: bool = False) -> CellStatus:
     """What has become of a cell whose process ended; an end without a word is a failure.
 
     Args:
         folder: the cell's.
         exit_status: see :func:`marginbench.worker.work`; −N for a process killed by signal N.
+        forced: whether a result that was there was to be replaced.
     """
     status = folder.status()
+    if forced and status.state in FINISHED and exit_status != FINISHED_STATUS:
+        # The result is the one that was to be replaced.
+        failure = folder.read_failure() or {"error": how_it_ended(folder, exit_status)}
+        return CellStatus(State.FAILED, failure["error"])
     if status.state in (*FINISHED, State.RUNNING):
         return status
     unsaid = status.state in (State.NOT_STARTED, State.STOPPED) and exit_status != STOPPED_STATUS
