@@ -149,7 +149,7 @@ class Cell(_Value):
     optimiser: Optimiser = Optimiser()
     schedule: Schedule
     verification: Verification = Verification()
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     precision: Literal["float32", "bf16"] = "float32"
     execution: Literal["eager", "compiled"] = "eager"
     setting: str = ""

@@ -3,50 +3,22 @@
 from __future__ import annotations
 
 import gc
-import os
 import sys
 import warnings
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
 
 from marginbench import __version__
 from marginbench.cluster_options import cluster_options
+from marginbench.command_group import Group, ManyHeads, show_error, show_warning
 from marginbench.errors import UserError
-
-DEFAULT_RUNS = "runs"
-
-
-class ManyHeads(click.Command):
-    """Lets ``--only`` take several heads: ``--only softmax arcface``."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        spread: list[str] = []
-        for argument in args:
-            previous = spread[-2] if len(spread) > 1 else None
-            if previous == "--only" and not argument.startswith("-") and ctx_has_suite(spread):
-                spread += ["--only", argument]
-            else:
-                spread.append(argument)
-        return super().parse_args(ctx, spread)
-
-
-def ctx_has_suite(arguments: list[str]) -> bool:
-    """Whether SUITE stands among the arguments already, so that what follows is a head."""
-    return bool(arguments) and not arguments[0].startswith("-")
-
-
-class Group(click.Group):
-    """Prints a user's error in one line, without a traceback, and exits with status 1."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except UserError as error:
-            click.echo(f"marginbench: {error}", err=True)
-            sys.exit(1)
+from marginbench.suite_options import (
+    FiniteNumber,
+    plugin_option,
+    suite_options,
+    suite_options_of_submit,
+)
 
 
 @click.group(
@@ -57,88 +29,7 @@ class Group(click.Group):
 @click.version_option(__version__, prog_name="marginbench")
 def main() -> None:
     """Compare margin losses: run a grid of training runs, read one report."""
-    warnings.showwarning = _show_warning
-
-
-def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    click.echo(f"marginbench: warning: {message}", err=True)
-
-
-def _plugin_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option(
-        "--plugin",
-        "plugins",
-        multiple=True,
-        metavar="FILE.py",
-        help="A file with your own heads, suites or sections. May be repeated.",
-    )(command)
-
-
-def _set_data_root(ctx: click.Context, option: click.Parameter, value: str | None) -> None:
-    """By the environment, which worker processes inherit; the path is no part of any cell."""
-    if value is not None:
-        os.environ["MARGINBENCH_DATA"] = str(Path(value).expanduser().absolute())
-
-
-def _suite_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """SUITE and the options that say which of its cells, and where."""
-    return _which_cells(command, "--profile", "--size")
-
-
-def _suite_options_of_submit(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The same; there, --profile names the cluster's settings."""
-    return _which_cells(command, "--size")
-
-
-def _which_cells(command: Callable[..., Any], *size_names: str) -> Callable[..., Any]:
-    for decorate in reversed(
-        [
-            click.argument("suite"),
-            _plugin_option,
-            click.option(
-                "--runs",
-                default=DEFAULT_RUNS,
-                show_default=True,
-                metavar="DIR",
-                envvar="MARGINBENCH_RUNS",
-                help="Where the run folders are; MARGINBENCH_RUNS sets it too.",
-            ),
-            click.option(
-                "--seeds", type=click.IntRange(min=1), metavar="N", help="Seeds 0 to N−1."
-            ),
-            click.option(
-                *size_names,
-                "size",
-                default="full",
-                show_default=True,
-                metavar="NAME",
-                help="small: the suite's experiment at a size for two CPU cores, where it has one.",
-            ),
-            click.option(
-                "--data",
-                metavar="DIR",
-                expose_value=False,
-                callback=_set_data_root,
-                help="Where data sets are; MARGINBENCH_DATA sets it too. Default: "
-                "~/.cache/marginbench/data.",
-            ),
-            click.option(
-                "--only",
-                multiple=True,
-                metavar="HEAD...",
-                help="Only the cells with these heads (after SUITE).",
-            ),
-            click.option(
-                "--head",
-                "more_heads",
-                multiple=True,
-                metavar="NAME[:m=0.3,...]",
-                help="A further head in every comparison of the suite. May be repeated.",
-            ),
-        ]
-    ):
-        command = decorate(command)
-    return command
+    warnings.showwarning = show_warning
 
 
 retrain_stale = click.option(
@@ -149,18 +40,28 @@ retrain_stale = click.option(
 
 
 @main.command(epilog="Example: marginbench suites --plugin my_suite.py")
-@_plugin_option
+@plugin_option
 def suites(plugins: tuple[str, ...]) -> None:
-    """List the suites: how many cells each has, and what it needs."""
-    from marginbench.listings import print_suites
+    """List the suites: how many cells each has, and what it needs.
 
-    _load(plugins)
-    print_suites()
+    Of a plug-in file or a suite that is wrong the error is printed, and the exit status is 1.
+    """
+    from marginbench.listings import print_suites
+    from marginbench.plugins import load_plugin_file
+
+    wrong = False
+    for file in plugins:
+        try:
+            load_plugin_file(file)
+        except UserError as error:
+            show_error(error)
+            wrong = True
+    sys.exit(0 if print_suites() and not wrong else 1)
 
 
 @main.command(epilog="Example: marginbench heads --plugin my_head.py")
 @click.argument("names", nargs=-1, metavar="[HEAD]...")
-@_plugin_option
+@plugin_option
 def heads(names: tuple[str, ...], plugins: tuple[str, ...]) -> None:
     """List the heads: formula, parameters with defaults and allowed values, source paper."""
     from marginbench.listings import print_heads
@@ -183,7 +84,7 @@ def table1(names: tuple[str, ...]) -> None:
     epilog="Example: marginbench check-head my_head.py",
 )
 @click.argument("target", metavar="NAME[:m=0.3,...]|FILE.py")
-@_plugin_option
+@plugin_option
 @click.option("--device", default="cpu", show_default=True, type=click.Choice(["cpu", "cuda"]))
 def check_head(target: str, plugins: tuple[str, ...], device: str) -> None:
     """Prove that a head keeps its contract: gradients, edges, precision, state, and more.
@@ -207,7 +108,7 @@ def check_head(target: str, plugins: tuple[str, ...], device: str) -> None:
 @main.command(
     cls=ManyHeads, epilog="Example: marginbench run digits --only softmax arcface --workers 2"
 )
-@_suite_options
+@suite_options
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
@@ -233,7 +134,7 @@ def check_head(target: str, plugins: tuple[str, ...], device: str) -> None:
     "--checkpoint-seconds",
     default=60.0,
     show_default=True,
-    type=click.FloatRange(min=0),
+    type=FiniteNumber(min=0),
     metavar="S",
     help="How often a running cell writes its checkpoint.",
 )
@@ -250,11 +151,11 @@ def run(**options: Any) -> None:
     from marginbench.run_command import run_suite
 
     _load(options.pop("plugins"))
-    sys.exit(run_suite(runs=Path(options.pop("runs")), **options))
+    sys.exit(run_suite(**options))
 
 
 @main.command(cls=ManyHeads, epilog="Example: marginbench report digits --section comparison")
-@_suite_options
+@suite_options
 @click.option(
     "--section",
     "sections",
@@ -267,14 +168,14 @@ def report(**options: Any) -> None:
     from marginbench.report_command import report_suite
 
     _load(options.pop("plugins"))
-    sys.exit(report_suite(runs=Path(options.pop("runs")), **options))
+    sys.exit(report_suite(**options))
 
 
 @main.command(
     cls=ManyHeads,
     epilog="Example: marginbench submit digits --partition gpu --hours 4 --max-parallel 16",
 )
-@_suite_options_of_submit
+@suite_options_of_submit
 @cluster_options
 @click.option("--retry-failed", is_flag=True, help="Submit the failed cells again too.")
 @retrain_stale
@@ -302,21 +203,21 @@ def submit(**options: Any) -> None:
     from marginbench.submit_command import submit_suite
 
     _load_lightly(options.pop("plugins"))
-    suite = {name: options.pop(name) for name in ("suite", "seeds", "size", "only", "more_heads")}
-    rest = {
-        name: options.pop(name) for name in ("profile", "retry_failed", "retrain_stale", "dry_run")
-    }
-    sys.exit(submit_suite(runs=Path(options.pop("runs")), given=options, **suite, **rest))
+    names = ("runs", "suite", "seeds", "size", "only", "more_heads")
+    suite = {name: options.pop(name) for name in names}
+    names = ("profile", "retry_failed", "retrain_stale", "dry_run")
+    rest = {name: options.pop(name) for name in names}
+    sys.exit(submit_suite(given=options, **suite, **rest))
 
 
 @main.command(cls=ManyHeads, epilog="Example: marginbench status digits --only l-softmax --watch")
-@_suite_options
+@suite_options
 @click.option("--watch", is_flag=True, help="Print anew until nothing runs or waits.")
 @click.option(
     "--every",
     default=15.0,
     show_default=True,
-    type=click.FloatRange(min=1),
+    type=FiniteNumber(min=1),
     metavar="S",
     help="Seconds between two looks of --watch; each asks SLURM once.",
 )
@@ -326,12 +227,11 @@ def status(watch: bool, every: float, **options: Any) -> None:
     from marginbench.status_board import show_status
 
     _load_lightly(options.pop("plugins"))
-    runs = Path(options.pop("runs"))
-    sys.exit(show_status(runs=runs, watch=every if watch else None, **options))
+    sys.exit(show_status(watch=every if watch else None, **options))
 
 
 @main.command(cls=ManyHeads, epilog="Example: marginbench logs digits 3fa9c1")
-@_suite_options
+@suite_options
 @click.argument("cell")
 def logs(cell: str, **options: Any) -> None:
     """Print the output of CELL of SUITE: its training's and its job's.
@@ -341,11 +241,11 @@ def logs(cell: str, **options: Any) -> None:
     from marginbench.queue_command import show_logs
 
     _load_lightly(options.pop("plugins"))
-    sys.exit(show_logs(runs=Path(options.pop("runs")), name=cell, **options))
+    sys.exit(show_logs(name=cell, **options))
 
 
 @main.command(cls=ManyHeads, epilog="Example: marginbench cancel digits --only hinge")
-@_suite_options
+@suite_options
 @click.argument("cells", nargs=-1, metavar="[CELL]...")
 def cancel(cells: tuple[str, ...], **options: Any) -> None:
     """Take the cells of SUITE, or only CELLs, out of the queue.
@@ -355,7 +255,7 @@ def cancel(cells: tuple[str, ...], **options: Any) -> None:
     from marginbench.queue_command import cancel as cancel_cells
 
     _load_lightly(options.pop("plugins"))
-    sys.exit(cancel_cells(runs=Path(options.pop("runs")), names=cells, **options))
+    sys.exit(cancel_cells(names=cells, **options))
 
 
 def _load(plugins: tuple[str, ...]) -> None:

@@ -3,22 +3,40 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import inspect
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from marginbench.cells import Cell, Component, make_cell
 from marginbench.errors import UserError
-from marginbench.plugins import SUITES_GROUP, load_group, load_plugin_file
-from marginbench.registry import Registry
+from marginbench.parameters import resolve
+from marginbench.plugins import (
+    SUITES_GROUP,
+    errors_told,
+    load_group,
+    load_plugin_file,
+    plugin_path,
+)
+from marginbench.registry import Registry, check_name
+from marginbench.wording import quoted
 
 SuiteFunction = Callable[..., list[Cell]]
 """Takes the seeds; one with profiles also takes ``profile``, by name."""
 
 FULL = "full"
 """The profile that every suite has."""
+BASELINE = "softmax"
+"""The baseline of a suite that does not name one."""
+MOST_SEEDS = 10_000
+
+Seeds = Annotated[int, Field(ge=1, le=MOST_SEEDS)]
+"""How many seeds: a whole number from 1 to 10,000."""
 
 
 @dataclass(frozen=True)
@@ -54,21 +72,33 @@ class Suite:
             profile: "full", or one of the suite's profiles.
 
         Raises:
-            UserError: a profile that the suite does not have, or the suite yields no cell, or
-                something that is none.
+            UserError: a number of seeds that is not allowed, a profile that the suite does not
+                have, its function raises, or it yields no cell, or something that is none.
         """
         own_seeds = {FULL: self.seeds, **self.profiles}
         if profile not in own_seeds:
             raise UserError(
-                f"profile = {profile!r} is not allowed; allowed: {', '.join(own_seeds)}"
+                f"suite {self.name!r}: profile = {quoted(profile)} is not allowed; allowed: "
+                + ", ".join(own_seeds)
             )
-        numbers = list(range(own_seeds[profile] if seeds is None else seeds))
+        number = own_seeds[profile] if seeds is None else seeds
+        if not 1 <= number <= MOST_SEEDS:
+            raise UserError(
+                f"suite {self.name!r}: seeds = {quoted(number)} is not allowed; allowed: "
+                f"1 to {MOST_SEEDS:,}"
+            )
         # A suite that takes the seeds only has nothing to choose.
         chosen = {"profile": profile} if self.profiles else {}
-        cells = list(self.function(numbers, **chosen))
+        code = getattr(inspect.unwrap(self.function), "__code__", None)
+        file, line = (code.co_filename, code.co_firstlineno) if code else ("an object", None)
+        with errors_told(f"suite {self.name!r} in {file}", Path(file), line):
+            made = self.function(list(range(number)), **chosen)
+            if not isinstance(made, Iterable):
+                raise UserError(f"it returns {quoted(made)}; allowed: a list of cells")
+            cells = list(made)
         wrong = [value for value in cells if not isinstance(value, Cell)]
         if wrong:
-            raise UserError(f"suite {self.name!r} yields {wrong[0]!r}, which is not a cell")
+            raise UserError(f"suite {self.name!r} yields {quoted(wrong[0])}, which is not a cell")
         if not cells:
             raise UserError(f"suite {self.name!r} has no cells")
         return cells
@@ -82,10 +112,10 @@ def suite(
     *,
     description: str = "",
     needs: str = "nothing beyond the package",
-    seeds: int = 3,
-    baseline: str = "softmax",
+    seeds: Seeds = 3,
+    baseline: str = BASELINE,
     sections: Sequence[str] | None = None,
-    profiles: Mapping[str, int] | None = None,
+    profiles: Mapping[str, Seeds] | None = None,
 ) -> Callable[[SuiteFunction], SuiteFunction]:
     """Function decorator: make a suite known. The function takes the seeds and returns cells.
 
@@ -94,14 +124,25 @@ def suite(
             with ``profiles`` also takes ``profile``: "full" or one of them.
 
     Raises:
-        UserError: the name is taken or malformed.
+        UserError: the name is taken or malformed, or a value is not allowed.
     """
+    given = {
+        "description": description,
+        "needs": needs,
+        "seeds": seeds,
+        "baseline": baseline,
+        "sections": sections,
+        "profiles": profiles,
+    }
+    owner = f"suite {quoted(name)}"
+    declared = resolve(owner, suite, given)
+    for profile in declared["profiles"] or {}:
+        check_name(f"{owner}: profile", profile)
+    declared["profiles"] = dict(declared["profiles"] or {})
+    declared["sections"] = None if sections is None else tuple(declared["sections"])
 
     def add(function: SuiteFunction) -> SuiteFunction:
-        chosen = tuple(sections) if sections is not None else None
-        entry = Suite(
-            name, description, needs, seeds, baseline, chosen, function, dict(profiles or {})
-        )
+        entry = Suite(name, function=function, **declared)
         _registry.add(name, entry, _registry.definition(function))
         return function
 
@@ -123,23 +164,27 @@ def find_suite(name: str) -> Suite:
         UserError: no such suite or file; the file does not import, or has no or several suites.
     """
     if name.endswith(".py") or "/" in name:
-        if not Path(name).expanduser().is_file():
+        try:
+            plugin_path(name, "suite file")
+        except UserError as error:
             raise UserError(
-                f"suite file {name!r}: no such file; allowed: the path of a Python file with one "
-                "@suite, or a suite's name as `marginbench suites` lists them"
-            )
+                f"{error}; allowed: the path of a Python file with one @suite, or a suite's name "
+                "as `marginbench suites` lists them"
+            ) from None
         module = load_plugin_file(name, "suite file")
         # Not `names()`: a file need not wait for the installed packages' suites.
         own = [entry for _, entry in _registry if entry.function.__module__ == module.__name__]
         if len(own) != 1:
             found = ", ".join(entry.name for entry in own) or "none"
             raise UserError(
-                f"suite file {name!r}: exactly one @suite is needed, there is {found}"
+                f"suite file {quoted(name)}: exactly one @suite is needed, there is {found}"
                 + ("; name the one you mean and give the file by --plugin" if own else "")
             )
         return own[0]
-    if Path(f"{name}.py").is_file() and name not in _registry:
-        raise UserError(f"unknown suite {name!r}; did you mean the file '{name}.py'?")
+    # A name that can be no file's is the registry's to refuse.
+    with contextlib.suppress(OSError, ValueError):
+        if Path(f"{name}.py").is_file() and name not in _registry:
+            raise UserError(f"unknown suite {name!r}; did you mean the file '{name}.py'?")
     return _registry.get(name)
 
 
@@ -173,11 +218,12 @@ def parse_component(text: str) -> Component:
         parameter, equals, value = part.partition("=")
         if not (equals and parameter.strip() and value.strip()):
             raise UserError(
-                f"{text!r} is not allowed; allowed: NAME or NAME:PARAMETER=VALUE,PARAMETER=VALUE"
+                f"{quoted(text)} is not allowed; allowed: NAME or "
+                "NAME:PARAMETER=VALUE,PARAMETER=VALUE"
             )
         try:
             parameters[parameter.strip()] = ast.literal_eval(value.strip())
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             parameters[parameter.strip()] = value.strip()
     return Component(name=name.strip(), parameters=parameters)
 

@@ -9,10 +9,16 @@ from marginbench.errors import UserError
 from marginbench.grids import find_suite, suite_names
 from marginbench.live_display import make_console
 from marginbench.other_heads import with_other_heads
+from marginbench.wording import quoted
 
 
-def print_suites() -> None:
-    """Each suite with its number of cells and what it needs; one that fails says why."""
+def print_suites() -> bool:
+    """Each suite with its number of cells and what it needs; one that fails says why.
+
+    Returns:
+        Whether none failed.
+    """
+    failed = False
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("suite", "cells", "heads", "seeds", "profiles", "needs", "what it is"):
         table.add_column(
@@ -22,14 +28,16 @@ def print_suites() -> None:
         suite = find_suite(name)
         try:
             cells = with_other_heads(suite.cells(), light=True)
-            heads = {(cell.head.name, repr(cell.head.parameters.get("m"))) for cell in cells}
+            heads = {(cell.head.name, quoted(cell.head.parameters.get("m"))) for cell in cells}
             numbers = (str(len(cells)), str(len(heads)))
             described = Text(suite.description)
         except UserError as error:
             numbers, described = ("–", "–"), Text(str(error), style="red")
+            failed = True
         profiles = ", ".join(suite.profiles)
         table.add_row(name, *numbers, str(suite.seeds), profiles, Text(suite.needs), described)
     make_console().print(table)
+    return not failed
 
 
 def print_heads(names: list[str]) -> None:
@@ -72,7 +80,7 @@ def print_networks(names: list[str]) -> None:
     unknown = [name for name in names if name not in NETWORKS]
     if unknown:
         raise UserError(
-            f"unknown network {unknown[0]!r}; Table 1 has: {', '.join(sorted(NETWORKS))}"
+            f"unknown network {quoted(unknown[0])}; Table 1 has: {', '.join(sorted(NETWORKS))}"
         )
     console = make_console()
     for name in names or NETWORKS:

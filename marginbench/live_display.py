@@ -20,6 +20,7 @@ from rich.progress import (
 
 from marginbench.local_dispatch import Board
 from marginbench.store import CellStatus, RunFolder, State
+from marginbench.terminal import Terminal
 from marginbench.wording import percent
 
 STYLES = {
@@ -39,8 +40,8 @@ def make_console(*, quiet: bool = False) -> Console:
         quiet: print nothing.
     """
     # The stream of now: what cells print may be sent elsewhere while they train.
-    console = Console(quiet=quiet, file=sys.stdout)
-    return console if console.is_terminal else Console(width=160, quiet=quiet, file=sys.stdout)
+    console = Terminal(quiet=quiet, file=sys.stdout)
+    return console if console.is_terminal else Terminal(width=160, quiet=quiet, file=sys.stdout)
 
 
 class LiveDisplay:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 
 from pydantic import BaseModel
@@ -45,9 +46,11 @@ def with_other_heads(cells: list[Cell], light: bool = False) -> list[Cell]:
 def _models(light: bool) -> Mapping[str, type[BaseModel]]:
     """The parameters of every registered head, by its name, sorted."""
     if light:
+        from marginbench.source_modules import NotStatic
         from marginbench.static_catalog import parameter_models
 
-        return dict(sorted(parameter_models("head").items()))
+        with contextlib.suppress(NotStatic):
+            return dict(sorted(parameter_models("head").items()))
     from marginbench.heads import head_class, head_names
 
     return {name: parameter_model(f"head {name!r}", head_class(name)) for name in head_names()}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import math
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -20,6 +20,10 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from pydantic.fields import FieldInfo
 
 from marginbench.errors import UserError
+from marginbench.wording import quoted
+
+LARGEST_INTEGER = 2**63 - 1
+"""Of a parameter: what 64 bits hold."""
 
 Positive = Annotated[float, Field(gt=0)]
 """A real number above 0."""
@@ -152,6 +156,12 @@ def resolve_with(owner: str, model: type[BaseModel], given: Mapping[str, Any]) -
             message names the owner, the parameter, the value and what is allowed.
     """
     fields = model.model_fields
+    for name, value in given.items():
+        if _has_huge_integer(value):
+            raise UserError(
+                f"{owner}: {name} = {quoted(value)} is not allowed; allowed: whole numbers of at "
+                "most 64 bits"
+            )
     try:
         values = model(**{name: _tuples(value) for name, value in given.items()})
     except ValidationError as error:
@@ -183,11 +193,17 @@ def _explain(
     name = str(error["loc"][0])
     if error["type"] == "extra_forbidden":
         names = ", ".join(fields) or "none"
-        return f"{owner} has no parameter {name!r}; its parameters: {names}"
+        return f"{owner} has no parameter {quoted(name)}; its parameters: {names}"
     allowed = allowed_values(fields[name])
     if error["type"] == "missing":
         return f"{owner} needs its parameter {name!r} ({allowed})"
-    return f"{owner}: {name} = {given[name]!r} is not allowed; allowed: {allowed}"
+    return f"{owner}: {name} = {quoted(given[name])} is not allowed; allowed: {allowed}"
+
+
+def _has_huge_integer(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return any(_has_huge_integer(item) for item in value)
+    return isinstance(value, int) and abs(value) > LARGEST_INTEGER
 
 
 def _tuples(value: Any) -> Any:
@@ -213,7 +229,10 @@ def _allowed(annotation: Any, metadata: list[Any]) -> str:
         return " or ".join(repr(choice) for choice in get_args(annotation))
     if origin in (Union, types.UnionType):
         return " or ".join(_allowed(choice, []) for choice in get_args(annotation))
-    if origin is tuple:
+    if origin is Mapping:
+        key, item = (_allowed(choice, []) for choice in get_args(annotation))
+        return f"mapping from {key} to {item}"
+    if origin in (tuple, Sequence):
         inner = [choice for choice in get_args(annotation) if choice is not Ellipsis]
         return f"list of {_allowed(inner[0], [])}" if inner else "list"
     text = "None" if annotation is type(None) else _TYPES.get(annotation, str(annotation))
@@ -232,8 +251,14 @@ def _range(metadata: list[Any]) -> str:
         for bound in metadata
         if isinstance(bound, kind)
     ]
-    values = ["π" if value == math.pi else f"{value:g}" for _, _, value in found]
+    values = [_number(value) for _, _, value in found]
     if len(found) == 2:
         low, high = (word + value for (_, word, _), value in zip(found, values, strict=True))
         return f" from {low} to {high}"
     return "".join(f" {sign} {value}" for (sign, _, _), value in zip(found, values, strict=True))
+
+
+def _number(value: float) -> str:
+    if value == math.pi:
+        return "π"
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"

@@ -9,10 +9,29 @@ from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 from marginbench.errors import UserError
+from marginbench.wording import quoted
 
 Entry = TypeVar("Entry")
 
-NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9+.-]*")
+# Names become parts of file names, several of them in one.
+NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9+.-]{0,59}")
+
+
+def check_name(kind: str, name: str) -> None:
+    """Make sure that something may be called so.
+
+    Args:
+        kind: what is called so, for the message ("head").
+        name: lower case, of letters, digits, "-", "+" and ".", at most 60 characters.
+
+    Raises:
+        UserError: the name is malformed.
+    """
+    if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):
+        raise UserError(
+            f"{kind} name {quoted(name)} is not allowed: lower-case letters, digits, '-', '+' "
+            "and '.' are, the first character is a letter or a digit, and there are at most 60"
+        )
 
 
 class Registry(Generic[Entry]):
@@ -33,17 +52,13 @@ class Registry(Generic[Entry]):
         """Add an entry.
 
         Args:
-            name: lower case, of letters, digits, "-", "+" and ".".
+            name: see :func:`check_name`.
             origin: where the entry was defined (module and name), for messages.
 
         Raises:
             UserError: the name is malformed, or taken by an entry of another origin.
         """
-        if not NAME_PATTERN.fullmatch(name):
-            raise UserError(
-                f"{self.kind} name {name!r} is not allowed: lower-case letters, digits, '-', '+' "
-                "and '.' are, and the first character is a letter or a digit"
-            )
+        check_name(self.kind, name)
         if name in self._entries and self._origins[name] != origin:
             raise UserError(
                 f"{self.kind} {name!r} is registered twice: by {self._origins[name]} and by "
@@ -63,7 +78,7 @@ class Registry(Generic[Entry]):
             close = difflib.get_close_matches(name, self._entries, n=1)
             hint = f" (did you mean {close[0]!r}?)" if close else ""
             raise UserError(
-                f"unknown {self.kind} {name!r}{hint}; there are: "
+                f"unknown {self.kind} {quoted(name)}{hint}; there are: "
                 + (", ".join(sorted(self._entries)) or "none")
             )
         return self._entries[name]

@@ -21,7 +21,7 @@ from marginbench.atomic_files import write_atomically, write_text_atomically
 from marginbench.errors import UserError
 from marginbench.grids import Suite
 from marginbench.sections import Picture, Section, SectionContent, Table, chosen_sections
-from marginbench.wording import printable
+from marginbench.wording import printable_line
 
 DOTS_PER_INCH = 150
 # What Markdown takes for more than a character; a link needs "](".
@@ -115,7 +115,7 @@ def _make_section(
 
 
 def _write_table(table: Table, folder: Path) -> dict[str, Any]:
-    frame = table.frame.map(lambda cell: printable(cell) if isinstance(cell, str) else cell)
+    frame = table.frame.map(lambda cell: printable_line(cell) if isinstance(cell, str) else cell)
     table = replace(table, frame=frame)
     write_text_atomically(folder / f"{table.name}.csv", frame.to_csv(index=False), durable=False)
     write_text_atomically(folder / f"{table.name}.md", markdown(frame), durable=False)

@@ -91,7 +91,7 @@ def show_report(
     for name, error in failed:
         console.print(f"[red]section {name} could not be made[/]: {escape(error)}", highlight=False)
     told = "" if kept is None else "; up to date, `marginbench report` makes it anew"
-    page = folder / "index.html"
+    page = escape(str(folder / "index.html"))
     console.print(f"\nreport: {page}{told}", highlight=False, soft_wrap=True)
     return 1 if failed or damaged else 0
 

@@ -16,7 +16,7 @@ from marginbench.cells import Cell
 from marginbench.run_files import read_history_file
 from marginbench.store import FINISHED, RunFolder, State
 from marginbench.suite_runs import SuiteRun
-from marginbench.wording import printable
+from marginbench.wording import printable_line
 
 COLUMNS = [
     "setting",
@@ -73,7 +73,7 @@ def results(run: SuiteRun) -> pd.DataFrame:
     name; ``conditions`` is all that cells of one comparison share, value by field
     ("schedule.iterations", "backbone.parameters.width"); ``folder`` is the run folder. What a cell
     does not have is missing (NaN, None). Names and messages are printable
-    (:func:`marginbench.wording.printable`).
+    (:func:`marginbench.wording.printable_line`).
 
     Returns:
         The columns of :data:`COLUMNS`, the rows in the suite's order. Never fails on a damaged or
@@ -216,7 +216,7 @@ def _conditions(cell: Cell) -> dict[str, Any]:
 def _printable(value: Any) -> Any:
     """Names as they may be shown: folders, classes and settings are named by whoever made them."""
     if isinstance(value, str):
-        return printable(value)
+        return printable_line(value)
     return [_printable(one) for one in value] if isinstance(value, list) else value
 
 

@@ -117,8 +117,9 @@ def run_suite(
     exit_status = 0 if no_report else show_report(console, suite_run, None, keep=True)
     failed = [(f, s) for f, s in board.ended if s.state not in FINISHED]
     for folder, status in failed:
-        console.print(f"[red]{status.state}[/] {folder.path}: {escape(status.message)}")
-        console.print(f"  its output: {folder.log}", highlight=False)
+        place, message = escape(str(folder.path)), escape(status.message)
+        console.print(f"[red]{status.state}[/] {place}: {message}")
+        console.print(f"  its output: {escape(str(folder.log))}", highlight=False)
     _tell_damaged(console, damaged)
     return 1 if failed or damaged else exit_status
 
@@ -146,7 +147,8 @@ def _tell_damaged(console: Console, damaged: list[tuple[RunFolder, str]]) -> Non
     for folder, message in damaged:
         console.print(f"[red]damaged[/]: {escape(message)}", highlight=False)
         console.print(
-            f"  to run this cell again, move or delete its folder {folder.path}", highlight=False
+            f"  to run this cell again, move or delete its folder {escape(str(folder.path))}",
+            highlight=False,
         )
 
 

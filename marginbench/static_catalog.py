@@ -19,7 +19,13 @@ from pydantic import BaseModel
 
 from marginbench.cells import Cell, Component, resolved_component
 from marginbench.parameters import parameter_model, resolve_with
-from marginbench.plugins import HEADS_GROUP, load_plugin_file, loaded_plugin_files
+from marginbench.plugins import (
+    HEADS_GROUP,
+    REPORTS_GROUP,
+    load_plugin_file,
+    loaded_plugin_files,
+    plugin_path,
+)
 from marginbench.registry import Registry
 from marginbench.source_modules import (
     NotStatic,
@@ -42,18 +48,22 @@ class Kind:
         noun: as in messages; the registry's.
         decorator: what registers one.
         package: of the engine's own ones, or "" where entry points say.
+        group: those entry points', or "".
     """
 
     noun: str
     decorator: str
     package: str
+    group: str
 
 
 KINDS = {
-    "data": Kind("data source", "data_source", "marginbench.data"),
-    "backbone": Kind("backbone", "register_backbone", "marginbench.backbones"),
-    "head": Kind("head", "register_head", ""),
+    "data": Kind("data source", "data_source", "marginbench.data", ""),
+    "backbone": Kind("backbone", "register_backbone", "marginbench.backbones", ""),
+    "head": Kind("head", "register_head", "", HEADS_GROUP),
+    "section": Kind("section", "section", "", REPORTS_GROUP),
 }
+_PARTS = ("data", "backbone", "head")
 
 _light_plugin_files: list[Path] = []
 
@@ -70,13 +80,13 @@ def load_plugin_lightly(path: str | Path) -> None:
     Raises:
         UserError: as :func:`marginbench.plugins.load_plugin_file`.
     """
-    file = Path(path).expanduser().resolve()
+    file = plugin_path(path)
     try:
         tree = plugin_source(file).tree
     except NotStatic:
         load_plugin_file(path)
         return
-    if file.suffix != ".py" or uses_name(tree, {"suite"}):
+    if uses_name(tree, {"suite"}):
         load_plugin_file(path)
     elif file not in _light_plugin_files:
         _light_plugin_files.append(file)
@@ -117,11 +127,15 @@ class LightResolver:
                 allowed.
         """
         return cell.model_copy(
-            update={field: self._resolve(field, getattr(cell, field)) for field in KINDS}
+            update={field: self._resolve(field, getattr(cell, field)) for field in _PARTS}
         )
 
     def _resolve(self, field: str, part: Component) -> Component:
-        known = (field, part.name, repr(part.parameters))
+        try:
+            known = (field, part.name, repr(part.parameters))
+        except ValueError:
+            # An integer of more than 4,300 digits, which is refused below.
+            known = (field, part.name, "")
         if known not in self._known:
             values = resolve_parameters(field, part.name, part.parameters)
             model = _parameter_model(field, part.name)
@@ -153,7 +167,7 @@ def resolve_parameters(field: str, name: str, given: Mapping[str, Any]) -> dict[
 
 
 def check_known(field: str, name: str) -> None:
-    """Make sure that there is a data source, backbone or head of that name.
+    """Make sure that there is a data source, backbone, head or section of that name.
 
     Raises:
         UserError: there is none; the message lists those that there are.
@@ -225,7 +239,7 @@ def _modules(kind: Kind, plugins: tuple[Path, ...]) -> Iterator[SourceModule]:
     if kind.package:
         yield from source_modules_in(kind.package)
     else:
-        for point in sorted(entry_points(group=HEADS_GROUP), key=lambda point: point.name):
+        for point in sorted(entry_points(group=kind.group), key=lambda point: point.name):
             try:
                 yield from source_modules_in(point.module)
             except NotStatic:
@@ -262,10 +276,9 @@ def _static_model(owner: str, module: str, definition: _Definition) -> type[Base
 
 def _has_strangers(field: str) -> bool:
     """Whether other packages add entries of a kind; theirs may be hidden from a mere reader."""
-    if KINDS[field].package:
-        return False
-    return any(
-        not point.module.startswith("marginbench.") for point in entry_points(group=HEADS_GROUP)
+    group = KINDS[field].group
+    return bool(group) and any(
+        not point.module.startswith("marginbench.") for point in entry_points(group=group)
     )
 
 

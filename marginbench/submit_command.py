@@ -183,7 +183,8 @@ def _tell(
         if cell.place == Place.DAMAGED:
             console.print(f"[red]damaged[/]: {escape(cell.note)}", highlight=False)
             console.print(
-                f"  to train this cell again, move or delete its folder {cell.folder.path}",
+                "  to train this cell again, move or delete its folder "
+                f"{escape(str(cell.folder.path))}",
                 highlight=False,
             )
     for change in _changes_since_last(overview):

@@ -10,11 +10,13 @@ from pathlib import Path
 
 from marginbench.cells import Cell, Component, resolve_cell
 from marginbench.errors import UserError
-from marginbench.grids import FULL, Suite, find_suite, parse_component
+from marginbench.grids import BASELINE, FULL, Suite, find_suite, parse_component
 from marginbench.other_heads import with_other_heads
+from marginbench.sections import chosen_sections
 from marginbench.static_catalog import LightResolver, check_known
 from marginbench.store import RunFolder
 from marginbench.submissions import submitted_cells
+from marginbench.wording import quoted
 
 
 @dataclass(frozen=True)
@@ -70,13 +72,16 @@ def open_suite(
             in ``only`` may then be one that has left the suite.
 
     Raises:
-        UserError: an unknown suite, head or parameter, a value that is not allowed, the same cell
-            twice, or a head in ``only`` that the suite does not have.
+        UserError: an unknown suite, head, parameter or section, a value that is not allowed, the
+            same cell twice, a baseline or a head in ``only`` that the suite does not have.
     """
     suite = find_suite(name)
+    own = suite.cells(seeds, profile)
     try:
-        declared = with_other_heads(suite.cells(seeds, profile), light)
+        _check_sections(suite, light)
+        declared = with_other_heads(own, light)
         declared += _with_heads(declared, [parse_component(text) for text in more_heads])
+        _check_baseline(suite, declared)
         resolve = LightResolver() if light else resolve_cell
         cells = [resolve(cell) for cell in declared]
     except UserError as error:
@@ -114,6 +119,25 @@ def check_writable(folder: Path) -> None:
         ) from error
     if not os.access(folder, os.W_OK):
         raise UserError(f"the runs folder {str(folder)!r} cannot be written; choose another one")
+
+
+def _check_sections(suite: Suite, light: bool) -> None:
+    """Before any training: the report, at the end, would be refused."""
+    if light:
+        for name in suite.sections or ():
+            check_known("section", name)
+    elif suite.sections is not None:
+        chosen_sections(list(suite.sections))
+
+
+def _check_baseline(suite: Suite, cells: list[Cell]) -> None:
+    """A suite that names no baseline may do without one; a baseline that is named is there."""
+    heads = list(dict.fromkeys(cell.head.name for cell in cells))
+    if suite.baseline not in heads and suite.baseline != BASELINE:
+        raise UserError(
+            f"baseline = {quoted(suite.baseline)} is not allowed; allowed: one of its heads: "
+            + ", ".join(heads)
+        )
 
 
 def _refuse_twins(suite: Suite, runs: list[RunFolder]) -> None:
@@ -161,6 +185,6 @@ def _check_heads(suite: Suite, runs: list[RunFolder], only: list[str]) -> None:
         if name not in there:
             check_known("head", name)
             raise UserError(
-                f"suite {suite.name!r} has no cell with the head {name!r}; "
+                f"suite {suite.name!r} has no cell with the head {quoted(name)}; "
                 f"its heads: {', '.join(there)}"
             )

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
+
+LONGEST_SLUG = 80
+LONGEST_QUOTE = 200
+# Control characters, those that turn the direction of writing, and halves of surrogate pairs.
+_UNPRINTABLE = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+_UNPRINTABLE_IN_A_LINE = re.compile(rf"{_UNPRINTABLE.pattern}|[\t\n\u2028\u2029]")
 
 
 def percent(fraction: float | None, digits: int = 2) -> str:
@@ -13,21 +22,52 @@ def percent(fraction: float | None, digits: int = 2) -> str:
     return f"{100 * fraction:.{digits}f}"
 
 
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+def slug(text: str) -> str:
+    """A text as part of a file name: lower case, words joined by hyphens, at most 80 characters.
+
+    Of a longer one the beginning, and a hash that tells it from others with the same beginning.
+    """
+    name = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "unnamed"
+    if len(name) <= LONGEST_SLUG:
+        return name
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:8]
+    return f"{name[: LONGEST_SLUG - len(digest) - 1].rstrip('-')}-{digest}"
 
 
 def printable(text: str) -> str:
-    """A name or message in one line that no terminal, page or file takes for more than a text.
+    """The text, safe to print: a character that a terminal would obey becomes a visible sign.
 
-    Control characters, lone surrogates and those that turn the direction of writing are spelt out:
-    an escape is shown as "\\x1b".
+    Newlines and tabs stay. The length does not change.
     """
-    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
+    return _UNPRINTABLE.sub(_sign, text)
 
 
-def slug(text: str) -> str:
-    """A text as part of a file name: lower case, words joined by hyphens."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "unnamed"
+def printable_line(text: str) -> str:
+    """A name or message as files and figures show it: in one line, no two texts alike.
+
+    What :func:`printable` replaces is spelt out, newlines and tabs too: an escape as "\\x1b".
+    """
+    return _UNPRINTABLE_IN_A_LINE.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def _sign(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    # Unicode has a picture of each of ASCII's control characters.
+    if code < 0x20:
+        return chr(0x2400 + code)
+    return "␡" if code == 0x7F else "\ufffd"
+
+
+def quoted(value: object) -> str:
+    """A value as a message shows it: its ``repr``; of a long one the beginning and the length."""
+    try:
+        text = repr(value)
+    except Exception:
+        # An integer of more than 4,300 digits, or an object of a stranger's class.
+        return f"({type(value).__name__} that cannot be printed)"
+    if len(text) <= LONGEST_QUOTE:
+        return text
+    return f"{text[: LONGEST_QUOTE // 2]}... ({len(text):,} characters)"
 
 
 def count(number: int, noun: str) -> str:

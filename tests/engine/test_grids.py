@@ -118,11 +118,82 @@ def test_a_suite_file_that_is_wrong_says_where(tmp_path, content, words):
         assert word in str(refusal.value)
 
 
+DECLARATION = """
+from marginbench.cells import Optimiser, Schedule
+from marginbench.grids import component, grid, suite
+@suite("NAME", DECLARED)
+def declare(SEEDS):
+    BODY
+"""
+GRID = """return grid(data="digits", backbone="small", head=component("arcface", m=M), seed=seeds,
+        schedule=Schedule(iterations=4, batch_size=8, evaluations=1), optimiser=OPTIMISER)"""
+
+
+def write_suite(folder, name, *, declared="seeds=1", seeds="seeds", body=GRID, m="0.1", rate="0.1"):
+    file = folder / f"{name}.py"
+    body = body.replace("OPTIMISER", f"Optimiser(learning_rate={rate})").replace("M)", f"{m})")
+    text = DECLARATION.replace("NAME", name).replace("DECLARED", declared)
+    file.write_text(text.replace("SEEDS", seeds).replace("BODY", body))
+    return file
+
+
+@pytest.mark.parametrize("light", [False, True])
+@pytest.mark.parametrize(
+    ("name", "wrong", "words"),
+    [
+        ("raises", {"body": "raise ValueError('one\\ntwo')"}, ["line 6: ValueError: one two"]),
+        ("silent", {"body": "return None"}, ["line 4: it returns None", "a list of cells"]),
+        ("number", {"body": "return 7"}, ["line 4: it returns 7"]),
+        ("deaf", {"seeds": ""}, ["line 4: TypeError", "takes 0 positional arguments"]),
+        ("exits", {"body": "raise SystemExit(0)"}, ["line 6: it ends the program"]),
+        ("text", {"declared": "seeds='three'"}, ["line 4", "seeds = 'three'", "integer ≥ 1"]),
+        ("zero", {"declared": "seeds=0"}, ["line 4", "seeds = 0 ", "≤ 10,000"]),
+        ("many", {"declared": "seeds=10**20"}, ["line 4", "seeds = 1000", "64 bits"]),
+        ("sizes", {"declared": "profiles={'../x': 1}"}, ["profile name '../x'"]),
+        ("rate", {"rate": "float('inf')"}, ["line 6", "learning_rate = inf", "finite"]),
+        ("long", {"m": "10**5000"}, ["'arcface': m = (int that cannot be printed)", "64 bits"]),
+        ("based", {"declared": "baseline='arcfase'"}, ["baseline = 'arcfase'", "heads: arcface"]),
+        ("parts", {"declared": "sections=['comparisn']"}, ["'comparisn'", "'comparison'"]),
+        (
+            "part",
+            {"declared": "sections='comparison'"},
+            ["= 'comparison'", "list of text"],
+        ),
+    ],
+)
+def test_a_suite_that_is_wrong_is_told_in_one_line(tmp_path, name, wrong, words, light):
+    file = write_suite(tmp_path, f"{name}-{light}".lower(), **wrong)
+    with pytest.raises(UserError) as refusal:
+        open_suite(str(file), tmp_path, light=light)
+    assert "\n" not in str(refusal.value)
+    for word in [file.stem, *words]:
+        assert word in str(refusal.value)
+
+
+@pytest.mark.parametrize("seeds", [0, 10_001, 99999999999999999999])
+def test_a_number_of_seeds_that_makes_no_sense_is_refused(tiny_suite, tmp_path, seeds):
+    with pytest.raises(UserError, match=f"seeds = {seeds} is not allowed; allowed: 1 to 10,000"):
+        open_suite(str(tiny_suite), tmp_path, seeds=seeds)
+
+
+def test_a_name_too_long_for_a_folder_is_refused():
+    with pytest.raises(UserError, match="at most 60"):
+        suite("x" * 61)(lambda seeds: [])
+
+
+@pytest.mark.parametrize("text", ["m=" + "-" * 30_000 + "1", "m={[]}", "m=" + "9" * 20_000])
+def test_a_value_that_python_cannot_read_is_a_text(text):
+    assert parse_component(f"arcface:{text}").parameters == {"m": text[2:]}
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [
         ("digit", ["unknown suite 'digit'", "did you mean 'digits'"]),
         ("nowhere/suite.py", ["nowhere/suite.py", "no such file"]),
+        ("x" * 20_000, ["unknown suite 'xxx", "(20,002 characters)"]),
+        ("x" * 20_000 + ".py", ["suite file 'xxx", "File name too long"]),
+        ("~nobody-of-that-name/suite.py", ["suite file '~nobody", "no such file"]),
     ],
 )
 def test_an_unknown_suite_is_named(name, words, tmp_path):
