@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
@@ -84,12 +85,12 @@ def run_locally(orders: list[Order], workers: int, show: Callable[[Board], None]
     Returns:
         The board at the end; ``stopping`` tells whether it was interrupted.
     """
-    context = _process_context()
     board = Board(total=len(orders))
     pending: deque[tuple[Order, float]] = deque((order, 0.0) for order in orders)
     slots: dict[int, _Worker] = {}
-    gpus = _gpus(orders[0].device) if orders else 0
     try:
+        gpus = _gpus(orders[0].device) if orders else 0
+        context = _process_context()
         while pending or slots:
             _start(context, board, pending, slots, workers, gpus)
             _look(board, slots)
@@ -204,6 +205,15 @@ def _process_context() -> multiprocessing.context.BaseContext:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["marginbench.worker_preload"])
+    # Ctrl-C reaches the whole process group; while the server loads, it would print a traceback.
+    # What is blocked stays so in the server and its workers, which are told to stop by a SIGTERM.
+    # The tracker is started first: starting it unblocks the signal.
+    resource_tracker.ensure_running()
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     return context
 
 

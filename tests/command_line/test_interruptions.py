@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 
+import psutil
 import pytest
 
 from tests.command_line.conftest import COMMAND, hear_ctrl_c
@@ -55,15 +56,23 @@ def undisturbed(long_suite, tmp_path_factory):
     return files
 
 
-def wait_for_history(folder, lines):
-    """Until some cell has recorded so many rows, or all are done."""
+def wait_until(happened, otherwise):
+    """Until something is so; not for ever."""
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        for path in folder.glob("runs/long/*/history.jsonl"):
-            if len(path.read_text().splitlines()) >= lines:
-                return
+    while not happened():
+        assert time.monotonic() < deadline, otherwise
         time.sleep(0.02)
-    raise AssertionError("no history was written")
+
+
+def wait_for_history(folder, lines):
+    """Until some cell has recorded so many rows."""
+    wait_until(
+        lambda: any(
+            len(path.read_text().splitlines()) >= lines
+            for path in folder.glob("runs/long/*/history.jsonl")
+        ),
+        "no history was written",
+    )
 
 
 def owners(folder):
@@ -84,8 +93,7 @@ def test_a_run_killed_without_warning_ends_as_if_undisturbed(
     if rows_before_kill:
         wait_for_history(tmp_path, rows_before_kill)
     else:
-        while not owners(tmp_path):
-            time.sleep(0.01)
+        wait_until(lambda: owners(tmp_path), "no lease was written")
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     for pid in owners(tmp_path):
@@ -128,6 +136,22 @@ def test_ctrl_c_writes_checkpoints_and_run_continues(long_suite, undisturbed, tm
     output, _ = again.communicate(timeout=300)
     assert again.returncode == 0, output
     assert outcome_files(tmp_path) == undisturbed
+
+
+def test_ctrl_c_while_the_workers_load_prints_no_traceback(long_suite, tmp_path):
+    process = start(long_suite, tmp_path)
+
+    def is_loading():
+        children = psutil.Process(process.pid).children()
+        return any("multiprocessing.forkserver" in " ".join(c.cmdline()) for c in children)
+
+    wait_until(is_loading, "no server was started")
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, output
+    assert "the same command continues" in output
+    assert "Traceback" not in output
+    assert "KeyboardInterrupt" not in output
 
 
 def test_two_at_once_train_each_cell_once(long_suite, undisturbed, tmp_path):

@@ -41,7 +41,7 @@ def test_a_long_value_is_quoted_in_part():
 def test_the_terminal_obeys_only_its_own_styles():
     file = io.StringIO()
     console = Terminal(file=file, force_terminal=True, color_system="standard", width=60)
-    table = Table("name")
+    table = Table("name", min_width=40)
     table.add_row(Text("a\x1b]0;title\x07", style="red"))
     table.add_row("b\x1b[2J\ud800")
     console.print(table, "c\x1b[8m")
