@@ -44,7 +44,7 @@ def test_the_terminal_obeys_only_its_own_styles():
     table = Table("name", min_width=40)
     table.add_row(Text("a\x1b]0;title\x07", style="red"))
     table.add_row("b\x1b[2J\ud800")
-    console.print(table, "c\x1b[8m")
+    console.print(table, "c\x1b[8m", highlight=False)
     written = file.getvalue()
     for text in ("␛]0;title", "b␛[2J�", "c␛[8m"):
         assert text in written
