@@ -33,7 +33,7 @@ from marginbench.source_modules import (
     source_modules_in,
     statements,
 )
-from marginbench.static_catalog import KINDS, defining_module
+from marginbench.static_catalog import KINDS, PARTS, defining_module
 from marginbench.store import FINISHED, CellStatus, RunFolder
 from marginbench.wording import count
 
@@ -114,7 +114,7 @@ class DecidingCode:
 
 def deciding_code(cell: Cell) -> DecidingCode:
     """The code as this process first read it: see :func:`read_sources`."""
-    return _deciding_code(*((field, getattr(cell, field).name) for field in KINDS))
+    return _deciding_code(*((field, getattr(cell, field).name) for field in PARTS))
 
 
 @cache

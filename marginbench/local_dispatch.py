@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import multiprocessing
+import signal
 import time
 from collections import deque
 from collections.abc import Callable

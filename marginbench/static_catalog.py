@@ -63,7 +63,7 @@ KINDS = {
     "head": Kind("head", "register_head", "", HEADS_GROUP),
     "section": Kind("section", "section", "", REPORTS_GROUP),
 }
-_PARTS = ("data", "backbone", "head")
+PARTS = ("data", "backbone", "head")
 
 _light_plugin_files: list[Path] = []
 
@@ -127,7 +127,7 @@ class LightResolver:
                 allowed.
         """
         return cell.model_copy(
-            update={field: self._resolve(field, getattr(cell, field)) for field in _PARTS}
+            update={field: self._resolve(field, getattr(cell, field)) for field in PARTS}
         )
 
     def _resolve(self, field: str, part: Component) -> Component:
