@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from marginbench.heads import Head
 from marginbench.testing.subject import (
     CheckFailure,
     Subject,
+    gradients,
     loss_of,
     random_in_training,
     relative_difference,
@@ -81,8 +83,9 @@ def samples_count_alike(subject: Subject) -> str:
         if counted:
             continue
         counted = True
+        reached = gradients(copy.deepcopy(head), features, labels)[1]["features"].any(dim=1)
         for i in range(len(labels)):
-            unused = _unused(head, features, labels, i)
+            unused = _unused(head, features, labels, i, {"label"} if reached[i] else _BOTH)
             if unused:
                 raise CheckFailure(
                     f"sample {i} of {len(labels)} does not count: with other {unused} the loss is "
@@ -103,21 +106,26 @@ def _follows_the_batch(head: Head, features: Tensor, labels: Tensor) -> bool:
     )
 
 
-def _unused(head: Head, features: Tensor, labels: Tensor, i: int) -> str:
-    """Whether sample i's "features" or "label" is without effect whatever the other is; or ""."""
+_BOTH = frozenset({"features", "label"})
+
+
+def _unused(head: Head, features: Tensor, labels: Tensor, i: int, asked: Iterable[str]) -> str:
+    """Which of what is asked of sample i, "features" or "label", is without effect; or ""."""
     other = features.clone()
     other[i] = features[i - 1].flip(0) + 1
     loss = loss_of(head, features, labels)
-    unused = {"features", "label"}
-    for step in range(head.num_classes):
+    unused = set(asked)
+    first = 0 if "features" in unused else 1
+    for step in range(first, head.num_classes):
         changed = labels.clone()
         changed[i] = (labels[i] + step) % head.num_classes
         with_label = loss_of(head, features, changed) if step else loss
         if "label" in unused and relative_difference(with_label, loss) > COUNTS:
             unused.remove("label")
-        with_both = loss_of(head, other, changed)
-        if "features" in unused and relative_difference(with_both, with_label) > COUNTS:
-            unused.remove("features")
+        if "features" in unused:
+            with_both = loss_of(head, other, changed)
+            if relative_difference(with_both, with_label) > COUNTS:
+                unused.remove("features")
         if not unused:
             return ""
     if head.num_classes == 1:

@@ -12,7 +12,7 @@ from marginbench.heads import Head
 from marginbench.testing.subject import CheckFailure, Subject
 
 SAMPLES, FEATURES, CLASSES = 128, 128, 500
-REPEATS = 5
+REPEATS = 3
 MOST_MEMORY = 64.0
 """How many times softmax's memory is too much: an intermediate of size (N, K, D) takes 128."""
 

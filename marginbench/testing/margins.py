@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from marginbench.cosine_head import CosineHead
 from marginbench.errors import UserError
-from marginbench.heads import Head, head_class
+from marginbench.heads import Head, WithoutMargin, head_class
 from marginbench.testing.subject import (
     CheckFailure,
     NotApplicable,
@@ -23,7 +24,7 @@ from marginbench.testing.subject import (
 )
 
 EXACT = 1e-9
-MARGIN_NAMES = re.compile(r"(.*_)?(m\d*|margin)")
+MARGIN_NAMES = re.compile(r"(.*_)?(m\d*|margin)(_.*)?")
 """The names by which a parameter is known to be a margin where ``without_margin`` tells nothing."""
 ANGLES = torch.linspace(0.05, 3.05, 13).tolist()
 SMALL = 0.01
@@ -36,12 +37,14 @@ def margin_is_off_in_test_logits(subject: Subject) -> str:
     A margin is a number that ``without_margin`` names, or a parameter called m, m1, l_m, margin
     and the like.
     """
+    head = subject.build(dtype=torch.float64)
+    _logits_are_not_those_of_psi(head, subject.batch(dtype=torch.float64)[0])
     values = {name: _others(subject, name) for name in _margins(subject)}
     if not values:
         raise NotApplicable("the head has no parameter that is known as a margin")
-    head = subject.build(dtype=torch.float64)
     batches = [subject.batch(dtype=torch.float64)]
-    batches.append((0.02 * batches[0][0], batches[0][1]))  # neighbours within any margin
+    if head.needs_pairs:
+        batches.append((0.02 * batches[0][0], batches[0][1]))  # neighbours within any margin
     if classifier_of(head) is not None:
         batches.append(subject.at_angles(head, ANGLES, norm=20.0))
     for name, others in values.items():
@@ -64,13 +67,31 @@ def margin_is_off_in_test_logits(subject: Subject) -> str:
     return f"logits free of {', '.join(values)}, the loss is not"
 
 
+def _logits_are_not_those_of_psi(head: Head, features: Tensor) -> None:
+    if not isinstance(head, CosineHead):
+        return
+    with torch.no_grad():
+        cosine = head.norms_and_cosines(features)[1]
+        margined = directions(head.psi(cosine))
+    logits = directions(logits_of(head, features))
+    same = relative_difference(logits, margined) <= EXACT
+    if same and relative_difference(directions(cosine), margined) > EXACT:
+        raise CheckFailure(
+            "the margin is on in the test logits: they are ψ of every class's cosine"
+        )
+
+
 def margin_is_to_no_samples_advantage(subject: Subject) -> str:
     """The loss of a sample is never lower than it is without the margin.
 
     A margin of a hundredth is tested at all angles; the margin itself as far as the head's ψ, if
-    it has one, falls: cos(θ + m) for one may rise again beyond θ = π − m.
+    it has one, falls: cos(θ + m) for one may rise again beyond θ = π − m. Of a cosine head that
+    declares no ``without_margin``, ψ lies below cos θ in the mean up to θ = π/2.
     """
-    declared, margins = _declared_margins(subject)
+    declaration = head_class(subject.name).without_margin
+    if declaration is None:
+        return _psi_lies_below_the_cosine(subject.build(dtype=torch.float64))
+    declared, margins = _declared_margins(subject, declaration)
     plain = subject.build(dtype=torch.float64, **declared)
     own = subject.resolved()
     full = {name: own[name] for name in margins}
@@ -105,6 +126,20 @@ def margin_is_to_no_samples_advantage(subject: Subject) -> str:
                     f"{without:.6g} without{where}"
                 )
     return f"{count} losses with {', '.join(margins)}, none below that without"
+
+
+def _psi_lies_below_the_cosine(head: Head) -> str:
+    if not isinstance(head, CosineHead):
+        raise NotApplicable("the head declares no without_margin")
+    cosine = torch.linspace(0, torch.pi / 2, 181, dtype=torch.float64).cos()
+    with torch.no_grad():
+        above = float((head.psi(cosine.to(head.weight.device)).cpu() - cosine).mean())
+    if not above <= EXACT:
+        raise CheckFailure(
+            f"the margin lowers the loss: up to π/2 ψ lies above cos θ, by {above:.3g} in the "
+            "mean; where that is meant, declare without_margin"
+        )
+    return f"up to π/2 ψ lies below cos θ, by {-above:.3g} in the mean"
 
 
 def without_margin_equals_the_declared_head(subject: Subject) -> str:
@@ -164,14 +199,13 @@ def _margins(subject: Subject) -> list[str]:
     ]
 
 
-def _declared_margins(subject: Subject) -> tuple[dict[str, Any], list[str]]:
+def _declared_margins(
+    subject: Subject, declared: WithoutMargin
+) -> tuple[dict[str, Any], list[str]]:
     """What ``without_margin`` sets, and which of it are margins.
 
     Not those that the other head has too (the scale), are no numbers, or change a shape.
     """
-    declared = head_class(subject.name).without_margin
-    if declared is None:
-        raise NotApplicable("the head declares no without_margin")
     parameters = dict(declared.parameters)
     own = subject.resolved()
     margins = [
@@ -214,7 +248,7 @@ def _end_of_fall(head: Head) -> float:
         return torch.pi
     angles = torch.linspace(0, torch.pi, 721, dtype=torch.float64)
     with torch.no_grad():
-        values: Tensor = psi(angles.cos())
+        values: Tensor = psi(angles.cos().to(next(head.parameters()).device)).cpu()
     rises = (values.diff() > EXACT).nonzero()
     return float(angles[rises[0, 0]]) if len(rises) else torch.pi
 

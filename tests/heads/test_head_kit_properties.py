@@ -291,6 +291,29 @@ class AngleOfTheWrongSign(Right):
         return (cosine.clamp(-0.9999, 0.9999).acos() - self.m).cos()
 
 
+class Undeclared(CosineHead):
+    """A margin by another name, of a head that does not say what it is without."""
+
+    def __init__(self, in_features, num_classes, *, strength: NonNegative = 0.3):
+        super().__init__(in_features, num_classes, s=8.0)
+        self.strength = strength
+
+    def psi(self, cosine):
+        return cosine - self.strength
+
+
+@wrong("margin off", "they are ψ of every class's cosine")
+class UndeclaredMarginLeftOn(Undeclared):
+    def scores(self, features):
+        return self.s * self.psi(self.norms_and_cosines(features)[1])
+
+
+@wrong("margin sign", "up to π/2 ψ lies above cos θ")
+class UndeclaredMarginOfTheWrongSign(Undeclared):
+    def psi(self, cosine):
+        return cosine + self.strength
+
+
 @wrong("margin off", "the margin m has no effect on the loss")
 class MarginIgnored(Right):
     def psi(self, cosine):

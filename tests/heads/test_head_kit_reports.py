@@ -56,7 +56,7 @@ def test_a_file_with_a_right_and_a_wrong_head(tmp_path):
     assert right.passed
     assert not wrong.passed
     text = printed([right, wrong])
-    assert "squared-margin: 15 hold, 0 fail, 2 not applicable" in text
+    assert "squared-margin: 16 hold, 0 fail, 1 not applicable" in text
     assert "failed: edges" in text
 
 
