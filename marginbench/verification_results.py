@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 
 from marginbench.receiver_operating import Characteristic, characteristic
-from marginbench.results import evaluation, finished_runs, settings
+from marginbench.results import conditions_key, evaluation, finished_runs, settings
 from marginbench.store import State
+
+TESTED_SET = "data.parameters.tested_set"
 
 INCOMPLETE = "incomplete"
 
@@ -129,14 +131,22 @@ def verified_settings(results: pd.DataFrame) -> list[VerifiedSetting]:
 
 
 def _protocols(results: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Settings, those put together that test one set each of a protocol of several."""
-    together: dict[str, list[pd.DataFrame]] = {}
+    """Settings, those put together that test one set each of a protocol of several.
+
+    Those only that differ in nothing else.
+    """
+    together: dict[tuple[str, str], list[pd.DataFrame]] = {}
+    names: dict[tuple[str, str], str] = {}
     for name, rows in settings(results):
         first = rows.iloc[0]
         several = first["data_parameters"].get("tested_set") is not None and first["setting"]
-        together.setdefault(first["setting"] if several else name, []).append(rows)
-    for name, parts in together.items():
-        yield name, pd.concat(parts)
+        own = (first["setting"], conditions_key(first["conditions"], TESTED_SET))
+        key = own if several else (name, "")
+        taken = sum(known[0] == key[0] for known in names if known != key)
+        names.setdefault(key, f"{key[0]} ({taken + 1})" if taken else key[0])
+        together.setdefault(key, []).append(rows)
+    for key, parts in together.items():
+        yield names[key], pd.concat(parts)
 
 
 def _runs(rows: pd.DataFrame, set_name: str) -> pd.DataFrame:

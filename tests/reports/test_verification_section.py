@@ -118,6 +118,27 @@ def test_ten_cells_of_a_protocol_make_one_result(tmp_path):
     assert accuracy["seeds"].tolist() == ["2", "2"]
 
 
+def test_protocols_that_differ_in_more_than_the_tested_set_are_apart(tmp_path):
+    places = {rate: tmp_path / str(rate) for rate in (0.1, 0.02)}
+    for place in places.values():
+        place.mkdir()
+    rows = [
+        verified(
+            place,
+            tested=(fold,),
+            noise=0.5,
+            comparison=f"{rate} {fold}",
+            learning_rate=rate,
+            data_parameters={"protocol": "unrestricted", "tested_set": fold + 1},
+        )
+        for rate, place in places.items()
+        for fold in range(FOLDS)
+    ]
+    found = verified_settings(frame(rows))
+    assert [one.name for one in found] == ["faces", "faces (2)"]
+    assert [one.cells_a_run for one in found] == [FOLDS, FOLDS]
+
+
 def test_people_of_different_cells_are_resampled_apart(tmp_path):
     """Each cell numbers its people from 0, as LFW's cells do."""
     rows = [
