@@ -25,6 +25,7 @@ from marginbench.lease import Lease
 from marginbench.ranks import Ranks
 from marginbench.step import TrainingStep
 from marginbench.store import RunFolder
+from marginbench.wording import printable_line
 
 CHECKPOINT_SECONDS = 60.0
 NAMED_CLASSES = 1_000
@@ -215,7 +216,7 @@ def _finish(
         **numbers,
         "feature_dimension": experiment.backbone.out_features,
         "num_classes": experiment.data.num_classes,
-        "class_names": list(experiment.data.class_names[:NAMED_CLASSES]),
+        "class_names": [printable_line(n) for n in experiment.data.class_names[:NAMED_CLASSES]],
         "train_images": len(experiment.train_labels),
         "test_images": len(experiment.test_labels),
         "remarks": list(experiment.data.remarks),

@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from marginbench import training
 from marginbench.cells import Component, Optimiser, Schedule, make_cell, resolve_cell
@@ -82,6 +83,7 @@ def test_a_run_stopped_at_any_step_ends_like_one_that_was_not(head, stop_at, tmp
 
 DROPOUT = """
 import torch
+from PIL import Image
 from torch import nn
 
 from marginbench.backbones import Backbone, register_backbone
@@ -358,3 +360,19 @@ def test_float32_on_cuda_is_float32_and_cublas_repeats_itself(monkeypatch):
         torch.use_deterministic_algorithms(deterministic)
         for switch, value in zip(switches, before, strict=True):
             switch.allow_tf32 = value
+
+
+def test_classes_whose_names_are_no_text_are_trained_and_shown(tmp_path, monkeypatch):
+    """A folder's name may be any bytes; a result is text."""
+    monkeypatch.setenv("MARGINBENCH_DATA", str(tmp_path))
+    monkeypatch.setenv("MARGINBENCH_CACHE", str(tmp_path / "cache"))
+    for name in (b"caf\xe9", b"tea"):
+        place = tmp_path / "drinks" / os.fsdecode(name)
+        place.mkdir(parents=True)
+        for number in range(8):
+            Image.new("L", (8, 8), 16 * number).save(place / f"{number}.png")
+    data = Component(name="folder", parameters={"name": "drinks", "test_share": 0.5, "size": 8})
+    schedule = Schedule(iterations=4, batch_size=4, evaluations=1)
+    _, folder = train_cell(tiny_cell(data=data, schedule=schedule), tmp_path / "runs")
+    assert folder.status().state == State.DONE
+    assert folder.read_result()["class_names"] == [r"caf\udce9", "tea"]
