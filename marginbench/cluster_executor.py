@@ -110,7 +110,7 @@ def start_local_jobs(
     The n-th gets GPU n modulo their number, or as many as it asks for from there on.
     """
     ids = []
-    gpus = local_gpus() if settings.gpus else 0
+    gpus = _gpu_numbers() if settings.gpus else []
     with _detached():
         for number, job in enumerate(jobs):
             executor = LocalExecutor(folder, max_num_timeout=_TIMEOUTS)
@@ -121,7 +121,7 @@ def start_local_jobs(
             }
             if gpus:
                 first = number * settings.gpus
-                own = {(first + offset) % gpus for offset in range(settings.gpus)}
+                own = {gpus[(first + offset) % len(gpus)] for offset in range(settings.gpus)}
                 parameters["visible_gpus"] = sorted(own)
             executor.update_parameters(**parameters)
             ids.append(executor.submit(job).job_id)
@@ -150,13 +150,31 @@ def _detached() -> Iterator[None]:
 
 
 def local_gpus() -> int:
-    """The number of NVIDIA GPUs of this machine, asked without torch."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES") == "" or shutil.which("nvidia-smi") is None:
-        return 0
+    """The number of NVIDIA GPUs of this machine that may be used, asked without torch.
+
+    Raises:
+        UserError: CUDA_VISIBLE_DEVICES names them otherwise than by numbers.
+    """
+    return len(_gpu_numbers())
+
+
+def _gpu_numbers() -> list[int]:
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen == "" or shutil.which("nvidia-smi") is None:
+        return []
     done = subprocess.run(
         ["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False
     )
-    return done.stdout.count("GPU ") if done.returncode == 0 else 0
+    there = range(done.stdout.count("GPU ") if done.returncode == 0 else 0)
+    if chosen is None:
+        return list(there)
+    names = [name.strip() for name in chosen.split(",")]
+    if not all(name.isdecimal() for name in names):
+        raise UserError(
+            f"CUDA_VISIBLE_DEVICES = {chosen!r} is not allowed for local jobs; allowed: numbers, "
+            "as `nvidia-smi --list-gpus` has them"
+        )
+    return [int(name) for name in names if int(name) in there]
 
 
 def check_python() -> list[str]:

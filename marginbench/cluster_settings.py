@@ -15,6 +15,7 @@ from marginbench.errors import UserError
 from marginbench.parameters import NonNegative, Positive, PositiveInteger
 
 PROFILE_FILE = "marginbench.toml"
+HOURS_OF_A_YEAR = 8784
 
 
 class ClusterSettings(BaseModel):
@@ -29,8 +30,8 @@ class ClusterSettings(BaseModel):
             means; without GPUs any number.
         cpus: cores of each process of a job.
         mem: memory of a job in GB; the cluster's default if None.
-        hours: time limit of a job, at least a minute. A cell that needs longer goes on in the
-            requeued job.
+        hours: time limit of a job, from a minute to a year. A cell that needs longer goes on in
+            the requeued job.
         max_parallel: jobs of a submission that run at a time; None for as many as the cluster
             lets run. Of local processes, the number that are started.
         cells_per_job: cells that a job trains one after the other.
@@ -54,7 +55,7 @@ class ClusterSettings(BaseModel):
     processes: PositiveInteger | None = None
     cpus: PositiveInteger = 1
     mem: Positive | None = None
-    hours: Annotated[float, Field(ge=1 / 60)] = 4.0
+    hours: Annotated[float, Field(ge=1 / 60, le=HOURS_OF_A_YEAR)] = 4.0
     max_parallel: PositiveInteger | None = None
     cells_per_job: PositiveInteger = 1
     tries: PositiveInteger = 3

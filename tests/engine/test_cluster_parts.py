@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marginbench import tries
+from marginbench import cluster_executor, tries
 from marginbench.array_plan import plan_arrays
 from marginbench.cell_jobs import Job, all_jobs
 from marginbench.cluster_settings import make_settings, read_profile
@@ -194,3 +194,26 @@ def test_a_damaged_submission_is_told_in_one_line(tmp_path, name, content, words
     assert words in str(refused.value)
     assert str(made.path / name) in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "numbers"), [(None, [0, 1, 2, 3]), ("", []), ("2,3", [2, 3]), ("1, 7", [1])]
+)
+def test_local_jobs_get_gpus_that_may_be_used(monkeypatch, tmp_path, chosen, numbers):
+    """Of four, as a program of nvidia-smi's name lists them."""
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\nfor n in 0 1 2 3; do echo GPU $n: a; done\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if chosen is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+    assert cluster_executor._gpu_numbers() == numbers
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-8932f937")
+    with pytest.raises(UserError, match="CUDA_VISIBLE_DEVICES = 'GPU-8932f937'"):
+        cluster_executor.local_gpus()
+
+
+def test_a_time_limit_is_a_year_at_most():
+    with pytest.raises(UserError, match=r"hours = 1e\+308 is not allowed; allowed: number from"):
+        make_settings({"hours": 1e308})
