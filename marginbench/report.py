@@ -21,7 +21,7 @@ from marginbench.atomic_files import write_atomically, write_text_atomically
 from marginbench.errors import UserError
 from marginbench.grids import Suite
 from marginbench.sections import Picture, Section, SectionContent, Table, chosen_sections
-from marginbench.wording import printable_line
+from marginbench.wording import printable, printable_line
 
 DOTS_PER_INCH = 150
 # What Markdown takes for more than a character; a link needs "](".
@@ -82,7 +82,7 @@ def write_report(
             made=time.strftime("%Y-%m-%d %H:%M"),
             version=marginbench.__version__,
         )
-        write_text_atomically(report.page, page)
+        write_text_atomically(report.page, printable(page))
     except OSError as error:
         raise UserError(
             f"the report folder {str(folder)!r} cannot be written: {error.strerror or error}"
@@ -102,7 +102,7 @@ def _make_section(
         pictures = [_write_picture(picture, folder) for picture in content.pictures]
     except OSError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # Whatever a stranger's section does wrong, the others are worth having.
         message = f"{type(error).__name__}: {error}"
         report.failed_sections.append((section.name, message))

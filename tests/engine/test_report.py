@@ -3,6 +3,7 @@
 import re
 import shutil
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pandas as pd
@@ -220,6 +221,19 @@ def test_a_section_that_fails_costs_only_itself(trained, tmp_path):
     page = report.page.read_text()
     assert "a stranger&#39;s fault" in page
     assert "12 of 12 cells done" in page
+
+
+@pytest.mark.usefixtures("strangers")
+def test_a_section_that_ends_the_program_costs_only_itself(trained, tmp_path):
+    @section("ending", title="Ending", order=1)
+    def ending(frame):
+        raise SystemExit(0)
+
+    folder, cells = trained
+    suite = replace(suite_of(cells, ("ending", "account")), description="half \ud800")
+    report = write_report(results(run_of(folder, cells)), suite, tmp_path)
+    assert report.failed_sections == [("ending", "SystemExit: 0")]
+    assert "half �" in report.page.read_text(encoding="utf-8")
 
 
 @pytest.mark.usefixtures("strangers")
