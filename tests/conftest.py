@@ -25,7 +25,7 @@ from marginbench.cells import Schedule
 from marginbench.grids import component, grid, suite
 
 
-@suite("tiny", description="a suite for tests", seeds=2)
+@suite("tiny", description="a suite for tests", seeds=2, sections=("comparison", "account"))
 def tiny(seeds):
     return grid(
         setting="tiny",

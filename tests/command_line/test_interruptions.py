@@ -15,7 +15,7 @@ from tests.conftest import TINY_SUITE
 ITERATIONS = 2000
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def long_suite(tmp_path_factory):
     """Like the tiny suite, but long enough to be killed in the middle."""
     file = tmp_path_factory.mktemp("suite") / "long_suite.py"
@@ -45,7 +45,7 @@ def outcome_files(folder):
     }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def undisturbed(long_suite, tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
     process = start(long_suite, folder)

@@ -12,7 +12,7 @@ import pytest
 CLONE = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
     # Of a copy, since building leaves its own files in the tree.

@@ -54,7 +54,7 @@ def test_a_name_that_is_taken_is_refused_and_tells_the_file(marginbench_process,
     assert "Traceback" not in done.stderr
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def packages(tmp_path_factory) -> Path:
     """A folder with two really installed packages: one with a head, one that does not import."""
     folder = tmp_path_factory.mktemp("strangers")

@@ -90,7 +90,7 @@ def slurm(tmp_path, monkeypatch):
     return made
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def suite_file(tmp_path_factory):
     file = tmp_path_factory.mktemp("queued") / "queued.py"
     file.write_text(SUITE)

@@ -221,7 +221,7 @@ def test_a_cell_survives_its_json():
         ({"schedule": {"iterations": 0, "batch_size": 8}}, ["schedule.iterations = 0", "≥ 1"]),
         ({"schedule": {"batch_size": 8}}, ["needs the field 'schedule.iterations'"]),
         ({"precision": "fp8"}, ["precision = 'fp8'", "'float32' or 'bf16'"]),
-        ({"seed": -1}, ["seed = -1", "≥ 0"]),
+        ({"seed": -1}, ["seed = -1", "integer from 0 to below"]),
         ({"colour": 1}, ["no field 'colour'", "backbone"]),
         ({"optimiser": {"lr": 0.1}}, ["no field 'optimiser.lr'", "learning_rate"]),
         ({"optimiser": {"learning_rate": -1}}, ["optimiser.learning_rate = -1", "> 0"]),

@@ -32,7 +32,7 @@ def suite_of(cells, sections=None):
     return Suite("tested", "a suite", "nothing", 2, "softmax", sections, lambda seeds: cells)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     """Four heads with two seeds, closed set with 2-D features, and two heads open set."""
     folder = tmp_path_factory.mktemp("trained")
@@ -74,7 +74,7 @@ class Page(HTMLParser):
         self.ids |= {values["id"]} if "id" in values else set()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def written(trained, tmp_path_factory):
     folder, cells = trained
     frame = results(run_of(folder, cells))

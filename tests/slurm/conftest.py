@@ -15,8 +15,8 @@ from tests.slurm.slurm_cluster import SlurmCluster, missing_packages, wait_until
 
 COMMAND = [sys.executable, "-m", "marginbench.command_line"]
 
-# A head that is in no hurry where DAWDLE says so, until its job is put back into the queue; what it
-# computes is L-Softmax, annealing and all.
+# A head that takes DAWDLE seconds a step, the first steps excepted, until there is the file HURRY
+# or its job is put back into the queue; what it computes is L-Softmax, annealing and all.
 HEAD = """
 import os
 import time
@@ -30,9 +30,12 @@ from marginbench.parameters import PositiveInteger
 class Dawdling(LSoftmax):
     def __init__(self, in_features: int, num_classes: int, *, m: PositiveInteger = 2):
         super().__init__(in_features, num_classes, m=m, lambda_gamma=0.02)
+        self.steps = 0
 
     def loss(self, features, labels):
-        if os.environ.get("SLURM_RESTART_COUNT", "0") == "0":
+        self.steps += 1
+        first_life = os.environ.get("SLURM_RESTART_COUNT", "0") == "0"
+        if first_life and self.steps > 12 and not os.path.exists(os.environ.get("HURRY", "/")):
             time.sleep(float(os.environ.get("DAWDLE", "0")))
         return super().loss(features, labels)
 """
@@ -67,7 +70,7 @@ class Bench:
     def __init__(self, folder, name, environment):
         self.folder = folder
         self.name = name
-        self.environment = environment
+        self.environment = environment | {"HURRY": str(folder / "hurry")}
         self.suite_folder = folder / "runs" / name
         (folder / "suite.py").write_text(SUITE.replace("NAME", name))
         (folder / "head.py").write_text(HEAD)
@@ -110,24 +113,25 @@ class Bench:
             )
             raise AssertionError(f"{error}\n{queue}\n{logs}") from None
 
-    def finish(self, cells, seconds=180.0):
-        """Until so many cells have a result."""
+    def finish(self, cells, seconds=300.0):
+        """Let all cells hurry, until so many have a result."""
+        (self.folder / "hurry").touch()
         self.wait_for(
             lambda: len(list(self.suite_folder.glob("*/result.json"))) >= cells,
             f"{cells} results",
             seconds,
         )
 
-    def in_the_middle(self, rows=3):
-        """Until some cell has recorded so many rows; its run folder."""
+    def in_the_middle(self):
+        """Until some cell has recorded a row and can go on from a checkpoint; its run folder."""
 
         def found():
-            for path in self.suite_folder.glob("*/history.jsonl"):
-                if len(path.read_text().splitlines()) >= rows:
+            for path in self.suite_folder.glob("*/checkpoint.pt"):
+                if path.with_name("history.jsonl").read_text():
                     return path.parent
             return None
 
-        return self.wait_for(found, f"{rows} rows of history")
+        return self.wait_for(found, "a checkpoint")
 
     def outcome(self):
         """The bytes that must not depend on what happened on the way."""
@@ -195,7 +199,7 @@ def other_cluster():
 def bench(cluster, tmp_path, request):
     """The command against the SLURM, with a suite named after the test."""
     name = request.node.name.removeprefix("test_").replace("_", "-").split("[")[0]
-    made = Bench(tmp_path, name, cluster.environment | {"DAWDLE": "0.03"})
+    made = Bench(tmp_path, name, cluster.environment | {"DAWDLE": "1"})
     yield made
     subprocess.run(["scancel", f"--name=marginbench:{name}"], env=cluster.environment, check=False)
     wait_until(lambda: not cluster.call("squeue", "-h"), "an empty queue", 60)

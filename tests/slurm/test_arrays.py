@@ -10,6 +10,7 @@ def test_an_array_runs_on_both_nodes(bench, same):
     assert "2 to submit" in output
     assert "submitted 2 cells in 1 job array" in output
     assert "0 to submit" in bench.submit()
+    bench.wait_for(lambda: len(bench.folders()) == 2, "both jobs to start")
     bench.finish(2)
     same(bench, 2)
     assert {bench.lines(folder)[0]["host"] for folder in bench.folders()} == set(NODES)

@@ -23,8 +23,10 @@ def starts(bench, folder):
 def test_scontrol_requeue_in_the_middle(bench, cluster, same):
     bench.submit()
     folder = bench.in_the_middle()
-    cluster.call("scontrol", "requeue", job_of(bench, folder))
-    bench.wait_for(lambda: "requeued" in bench("status"), "the requeued job to be shown", 30)
+    job = job_of(bench, folder)
+    cluster.call("scontrol", "requeuehold", job)
+    bench.wait_for(lambda: "requeued" in bench("status"), "the requeued job to be shown")
+    cluster.call("scontrol", "release", job)
     bench.finish(2)
     same(bench, 2)
     bench.wait_for(lambda: ends(bench, folder) == ["stopped", "done"], "the tries to end so", 20)
@@ -40,9 +42,12 @@ def test_preemption_by_a_higher_partition(bench, cluster, same):
         "sbatch", "--partition=urgent", "--nodes=2", "--ntasks-per-node=1", "--wrap=sleep 2",
         "--output=/dev/null",
     )  # fmt: skip
+    bench.wait_for(
+        lambda: any(starts(bench, folder)[-1]["restart"] == 1 for folder in bench.folders()),
+        "a preempted cell to go on",
+    )
     bench.finish(2)
     same(bench, 2)
-    assert any(starts(bench, folder)[-1]["restart"] == 1 for folder in bench.folders())
 
 
 def test_a_bare_warning_sends_the_job_back_into_the_queue(bench, cluster, same):
@@ -50,6 +55,7 @@ def test_a_bare_warning_sends_the_job_back_into_the_queue(bench, cluster, same):
     bench.submit("--seeds", 1)
     folder = bench.in_the_middle()
     cluster.call("scancel", "--signal=TERM", job_of(bench, folder))
+    bench.wait_for(lambda: ends(bench, folder) == ["stopped"], "the cell to stop")
     bench.finish(1)
     same(bench, 1)
     bench.wait_for(lambda: ends(bench, folder) == ["stopped", "done"], "the tries to end so", 20)
@@ -58,8 +64,8 @@ def test_a_bare_warning_sends_the_job_back_into_the_queue(bench, cluster, same):
 
 def test_time_limit_with_requeue(bench, cluster, same):
     """SLURM looks at limits twice a minute: the cell is in its middle when the limit draws near."""
-    bench.submit("--cells-per-job", 2, "--grace", 120, DAWDLE="1")
-    folder = bench.in_the_middle(1)
+    bench.submit("--cells-per-job", 2, "--grace", 120)
+    folder = bench.in_the_middle()
     job = job_of(bench, folder)
     # At its next look SLURM finds at most two minutes left, and warns.
     minutes = minutes_of(cluster.call("squeue", "-h", "-j", job, "-o", "%M"))
@@ -80,7 +86,7 @@ def minutes_of(elapsed):
 
 
 def test_a_node_crashes_and_comes_back(bench, cluster, same):
-    bench.submit(DAWDLE="0.05")
+    bench.submit()
     folder = bench.in_the_middle()
     node = starts(bench, folder)[-1]["host"]
     cluster.crash_node(node)
@@ -148,7 +154,7 @@ def test_cancelled_cells_stop_and_go_on_when_submitted_again(bench, cluster, sam
 
 def test_cancelling_a_head_leaves_the_other_heads_jobs_to_end(bench):
     """Three jobs: two cells of the slow head, one of it and one of softmax, two of softmax."""
-    bench.submit("--seeds", 3, "--head", "softmax", "--cells-per-job", 2, DAWDLE="0.3")
+    bench.submit("--seeds", 3, "--head", "softmax", "--cells-per-job", 2)
     bench.wait_for(
         lambda: {folder.name.split("seed")[1][0] for folder in bench.folders()} >= {"0", "2"},
         "the first two jobs to start",

@@ -11,7 +11,7 @@ from tests.slurm.conftest import Bench
 @pytest.fixture
 def there(bench, other_cluster):
     """The same suite in the same folder, seen from the other cluster."""
-    yield Bench(bench.folder, bench.name, other_cluster.environment | {"DAWDLE": "0.05"})
+    yield Bench(bench.folder, bench.name, other_cluster.environment | {"DAWDLE": "1"})
     other_cluster.call("scancel", f"--name=marginbench:{bench.name}")
 
 
