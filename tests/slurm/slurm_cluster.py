@@ -1,5 +1,6 @@
 """A real SLURM on one machine: a controller, two nodes and munge, in a folder of its own."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -124,11 +125,11 @@ class SlurmCluster:
         victims = {self.processes[node].pid}
         for process in self.jobs_processes(node):
             victims |= {process.pid, *(p.pid for p in process.parents() if is_step_daemon(p))}
-        for pid in victims:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        # All stand still before the first one dies: none lives to tell SLURM of another's end.
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in victims:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
         self.processes.pop(node).wait()
 
     def jobs_processes(self, node):
