@@ -25,7 +25,10 @@ from marginbench.cells import Schedule
 from marginbench.grids import component, grid, suite
 
 
-@suite("tiny", description="a suite for tests", seeds=2, sections=("comparison", "account"))
+SECTIONS = ("comparison", "overfitting", "account")
+
+
+@suite("tiny", description="a suite for tests", seeds=2, sections=SECTIONS)
 def tiny(seeds):
     return grid(
         setting="tiny",

@@ -25,7 +25,9 @@ def test_scontrol_requeue_in_the_middle(bench, cluster, same):
     folder = bench.in_the_middle()
     job = job_of(bench, folder)
     cluster.call("scontrol", "requeuehold", job)
-    bench.wait_for(lambda: "requeued" in bench("status"), "the requeued job to be shown")
+    state = ["squeue", "--noheader", "--array", f"--jobs={job}", "--format=%t"]
+    bench.wait_for(lambda: "PD" in cluster.call(*state), "the job to be back in the queue")
+    assert "1 requeued" in bench("status")
     cluster.call("scontrol", "release", job)
     bench.finish(2)
     same(bench, 2)
