@@ -17,15 +17,19 @@ $(VENV)/bin/python:
 		{ echo "marginbench needs Python >= 3.11; say which: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
+# Python compiles the few modules that are used when they are first imported: compiling all takes
+# as long as the rest of the installation.
+PIP := $(BIN)/python -m pip install --quiet --no-compile
+
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 	@echo "Installing into $(VENV) (torch is large: some minutes the first time) ..."
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable .
+	$(PIP) --editable .
 	@touch $@
 
-$(VENV)/.installed-test: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
-	@touch $@
+$(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/python
+	@echo "Installing into $(VENV) (torch is large: some minutes the first time) ..."
+	$(PIP) --editable '.[test]'
+	@touch $@ $(VENV)/.installed
 
 style: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ folders: a job that was put back into the queue goes on where they stand.
 
 from __future__ import annotations
 
+import importlib
 import os
 import platform
 import signal
@@ -22,6 +23,7 @@ from marginbench import tries
 from marginbench.cell_processes import CellProcesses
 from marginbench.cells import Cell
 from marginbench.code_version import changes, code_version
+from marginbench.deciding_code import libraries_of_parts
 from marginbench.errors import UserError
 from marginbench.lease import Lease
 from marginbench.lease_state import EXPIRY_SECONDS
@@ -257,6 +259,9 @@ class CellRunner:
         try:
             # Imported once, here: the cells' processes are forked off with torch loaded.
             import marginbench.worker_preload  # noqa: F401
+
+            for library in libraries_of_parts(self._cells):
+                importlib.import_module(library)
         except Exception as error:
             return f"{socket.gethostname()}: {type(error).__name__}: {error}".splitlines()[0]
         return None

@@ -117,6 +117,19 @@ def deciding_code(cell: Cell) -> DecidingCode:
     return _deciding_code(*((field, getattr(cell, field).name) for field in PARTS))
 
 
+def libraries_of_parts(cells: Iterable[Cell]) -> list[str]:
+    """The modules of other packages that the cells' parts import, wherever they do: "timm", say.
+
+    For a process that others are forked from: what it has imported, none of them imports again.
+    """
+    found: set[str] = set()
+    for field, name in {(field, getattr(cell, field).name) for cell in cells for field in PARTS}:
+        with contextlib.suppress(NotStatic):
+            for module in _with_imports(defining_module(field, name)):
+                found |= {name for name in module.imported if name.partition(".")[0] in _LIBRARIES}
+    return sorted(found)
+
+
 @cache
 def read_sources() -> None:
     """Read all sources now, for :func:`deciding_code` later.

@@ -19,6 +19,7 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
 from marginbench.cell_status import CellStatus, State, running_status
+from marginbench.deciding_code import libraries_of_parts
 from marginbench.lease_state import holder
 from marginbench.store import RunFolder
 from marginbench.worker import (
@@ -91,7 +92,7 @@ def run_locally(orders: list[Order], workers: int, show: Callable[[Board], None]
     slots: dict[int, _Worker] = {}
     try:
         gpus = _gpus(orders[0].device) if orders else 0
-        context = _process_context()
+        context = _process_context(orders)
         while pending or slots:
             _start(context, board, pending, slots, workers, gpus)
             _look(board, slots)
@@ -201,11 +202,12 @@ def _stop(board: Board, slots: dict[int, _Worker], show: Callable[[Board], None]
         board.ended.append((folder, folder.status()))
 
 
-def _process_context() -> multiprocessing.context.BaseContext:
+def _process_context(orders: list[Order]) -> multiprocessing.context.BaseContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["marginbench.worker_preload"])
+    libraries = libraries_of_parts(order.cell for order in orders)
+    context.set_forkserver_preload(["marginbench.worker_preload", *libraries])
     # Ctrl-C reaches the whole process group; while the server loads, it would print a traceback.
     # What is blocked stays so in the server and its workers, which are told to stop by a SIGTERM.
     # The tracker is started first: starting it unblocks the signal.

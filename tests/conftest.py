@@ -5,16 +5,11 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-import torch
-
-from marginbench.cells import Component, Schedule, make_cell, resolve_cell
-from marginbench.lease import Lease
-from marginbench.store import RunFolder
-from marginbench.training import train
+from filelock import FileLock
 
 # One thread: what repeats to the bit does so with a fixed number, and the tests run side by side.
-torch.set_num_threads(1)
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Set before torch is loaded, which not every test needs.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 # How long an example takes says nothing on a shared machine.
 hypothesis.settings.register_profile("untimed", deadline=None)
@@ -40,6 +35,24 @@ def tiny(seeds):
     )
 """
 
+# Images of a plug-in file: ready at once, where scikit-learn's digits take two seconds to import.
+BARS_SOURCE = """
+import torch
+
+from marginbench.data import ImageData, data_source
+
+
+@data_source("bars")
+def bars() -> ImageData:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(300) % 10
+    images = torch.randint(0, 160, (300, 1, 10, 10), generator=generator, dtype=torch.uint8)
+    images[torch.arange(300), 0, labels] += 90
+    return ImageData(
+        images[:200], labels[:200], images[200:], labels[200:], tuple("0123456789")
+    )
+"""
+
 
 @pytest.fixture(scope="session")
 def tiny_suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -49,8 +62,30 @@ def tiny_suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str):
+    """Call ``make(folder)`` once for all of pytest's processes: ``made_once("name", make)``.
+
+    Returns the folder. A call that fails is made again by the next one that asks.
+    """
+
+    def once(name, make) -> Path:
+        base = tmp_path_factory.getbasetemp()
+        parent = base if worker_id == "master" else base.parent
+        with FileLock(parent / f"{name}.lock"):
+            if not (parent / f"{name}.made").exists():
+                folder = tmp_path_factory.mktemp(name)
+                make(folder)
+                (parent / f"{name}.made").write_text(str(folder))
+        return Path((parent / f"{name}.made").read_text())
+
+    return once
+
+
 def tiny_cell(head="softmax", *, iterations=24, seed=0, schedule=None, data=None, **parameters):
     """A resolved cell on the digits that trains in less than a second."""
+    from marginbench.cells import Component, Schedule, make_cell, resolve_cell
+
     return resolve_cell(
         make_cell(
             data=data or Component(name="digits"),
@@ -64,6 +99,12 @@ def tiny_cell(head="softmax", *, iterations=24, seed=0, schedule=None, data=None
 
 def train_cell(cell, suite_folder: Path, **options):
     """Train a cell in this process, on the CPU; the result and the run folder."""
+    import torch
+
+    from marginbench.lease import Lease
+    from marginbench.store import RunFolder
+    from marginbench.training import train
+
     folder = RunFolder(suite_folder, cell)
     folder.create()
     with Lease.acquire(folder.path) as lease:

@@ -8,8 +8,6 @@ from typing import Annotated
 import numpy as np
 import torch
 from pydantic import Field
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 from marginbench.data import ImageData, VerificationPairs, data_source
 from marginbench.data.class_pairs import draw_class_pairs
@@ -32,6 +30,9 @@ def digits(*, left_out: tuple[Digit, ...] = ()) -> ImageData:
     Raises:
         UserError: fewer than two digits left out, or fewer than two left to train on.
     """
+    # Imported where it is needed: it takes two seconds, and every command knows this source.
+    from sklearn.model_selection import train_test_split
+
     images, labels = _all_digits()
     train, test = train_test_split(
         np.arange(len(labels)), test_size=0.5, random_state=0, stratify=labels
@@ -57,6 +58,8 @@ def digits(*, left_out: tuple[Digit, ...] = ()) -> ImageData:
 
 @cache
 def _all_digits() -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.datasets import load_digits
+
     bunch = load_digits()
     # Grey values 0…16 spread over 0…255.
     images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[:, None]

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from tests.command_line.conftest import COMMAND, hear_ctrl_c
-from tests.conftest import TINY_SUITE
+from tests.conftest import BARS_SOURCE, TINY_SUITE
 
 ITERATIONS = 2000
 
@@ -20,7 +20,8 @@ def long_suite(tmp_path_factory):
     """Like the tiny suite, but long enough to be killed in the middle."""
     file = tmp_path_factory.mktemp("suite") / "long_suite.py"
     text = TINY_SUITE.replace("ITERATIONS", str(ITERATIONS)).replace('"tiny"', '"long"')
-    file.write_text(text.replace("evaluations=4", "evaluations=20"))
+    text = text.replace("evaluations=4", "evaluations=20").replace('"digits"', '"bars"')
+    file.write_text(BARS_SOURCE + text)
     return file
 
 
@@ -46,12 +47,13 @@ def outcome_files(folder):
 
 
 @pytest.fixture(scope="session")
-def undisturbed(long_suite, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("undisturbed")
-    process = start(long_suite, folder)
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
-    files = outcome_files(folder)
+def undisturbed(long_suite, made_once):
+    def run(folder):
+        process = start(long_suite, folder)
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, output
+
+    files = outcome_files(made_once("undisturbed", run))
     assert len(files) == 4
     return files
 
@@ -85,23 +87,23 @@ def owners(folder):
     return pids
 
 
-@pytest.mark.parametrize("rows_before_kill", [0, 1, 7, 15])
-def test_a_run_killed_without_warning_ends_as_if_undisturbed(
-    rows_before_kill, long_suite, undisturbed, tmp_path
+def test_a_run_killed_without_warning_again_and_again_ends_as_if_undisturbed(
+    long_suite, undisturbed, tmp_path
 ):
-    process = start(long_suite, tmp_path, "--checkpoint-seconds", "0.2")
-    if rows_before_kill:
-        wait_for_history(tmp_path, rows_before_kill)
-    else:
-        wait_until(lambda: owners(tmp_path), "no lease was written")
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    for pid in owners(tmp_path):
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-    assert outcome_files(tmp_path) != undisturbed
+    for rows_before_kill in (0, 1, 7, 15):
+        process = start(long_suite, tmp_path, "--checkpoint-seconds", "0.2")
+        if rows_before_kill:
+            wait_for_history(tmp_path, rows_before_kill)
+        else:
+            wait_until(lambda: owners(tmp_path), "no lease was written")
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for pid in owners(tmp_path):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        assert outcome_files(tmp_path) != undisturbed
     again = start(long_suite, tmp_path)
     output, _ = again.communicate(timeout=300)
     assert again.returncode == 0, output

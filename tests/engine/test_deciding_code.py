@@ -2,13 +2,21 @@
 
 import itertools
 import json
+import subprocess
+import sys
 
 import pytest
 
 from marginbench import deciding_code as deciding
 from marginbench import source_modules
 from marginbench.cells import Component, Schedule, make_cell, resolve_cell
-from marginbench.deciding_code import NOT_DECIDING, code_notes, deciding_code, is_stale
+from marginbench.deciding_code import (
+    NOT_DECIDING,
+    code_notes,
+    deciding_code,
+    is_stale,
+    libraries_of_parts,
+)
 from marginbench.errors import UserError
 from marginbench.plugins import load_plugin_file
 from marginbench.source_modules import source_module
@@ -271,3 +279,17 @@ def test_a_part_without_a_file_costs_nothing(monkeypatch):
     monkeypatch.setattr(deciding, "defining_module", unknown)
     reread()
     assert "marginbench/step.py" in deciding_code(resolve_cell(cell_with())).files
+
+
+def test_a_process_that_others_are_forked_from_loads_what_their_cells_import_and_no_more():
+    digits = tiny_cell()
+    assert {"sklearn.datasets", "torch"} <= set(libraries_of_parts([digits]))
+    timm = digits.model_copy(update={"backbone": Component(name="timm:resnet10t")})
+    assert "timm" in libraries_of_parts([digits, timm])
+    code = (
+        "import sys, marginbench.worker_preload\n"
+        "heavy = {'sklearn', 'scipy', 'pandas', 'timm', 'torchvision', 'matplotlib'}\n"
+        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

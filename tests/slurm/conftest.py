@@ -9,15 +9,15 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
+from tests.conftest import BARS_SOURCE
 from tests.slurm.slurm_cluster import SlurmCluster, missing_packages, wait_until
 
 COMMAND = [sys.executable, "-m", "marginbench.command_line"]
 
 # A head that takes DAWDLE seconds a step, the first steps excepted, until there is the file HURRY
 # or its job is put back into the queue; what it computes is L-Softmax, annealing and all.
-HEAD = """
+HEAD = f"""{BARS_SOURCE}
 import os
 import time
 
@@ -49,7 +49,7 @@ from marginbench.grids import component, grid, suite
 def tests(seeds):
     return grid(
         setting="tests",
-        data="digits",
+        data="bars",
         backbone=component("small", widths=[4], features=2),
         head="dawdling",
         schedule=Schedule(iterations=200, batch_size=32, evaluations=20),
@@ -206,16 +206,14 @@ def bench(cluster, tmp_path, request):
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory, worker_id):
+def undisturbed(made_once):
     """What a run without SLURM and without disturbance writes: three seeds."""
-    # Where the tests are shared among processes, one of these runs it for all.
-    base = tmp_path_factory.getbasetemp()
-    folder = (base if worker_id == "master" else base.parent) / "undisturbed"
-    with FileLock(f"{folder}.lock"):
-        folder.mkdir(exist_ok=True)
-        bench = Bench(folder, "undisturbed", dict(os.environ))
-        bench("run", "--seeds", 3, "--workers", 1, "--device", "cpu", "--no-report")
-        files = bench.outcome()
+
+    def run(folder):
+        arguments = ("--seeds", 3, "--workers", 1, "--device", "cpu", "--no-report")
+        Bench(folder, "undisturbed", dict(os.environ))("run", *arguments)
+
+    files = Bench(made_once("undisturbed-here", run), "undisturbed", dict(os.environ)).outcome()
     assert len(files) == 2 * 3
     return files
 
