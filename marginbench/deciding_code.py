@@ -124,7 +124,8 @@ def libraries_of_parts(cells: Iterable[Cell]) -> list[str]:
     """
     found: set[str] = set()
     for field, name in {(field, getattr(cell, field).name) for cell in cells for field in PARTS}:
-        with contextlib.suppress(NotStatic):
+        # A part of a plug-in file may be known to none but the cell's own process.
+        with contextlib.suppress(NotStatic, UserError):
             for module in _with_imports(defining_module(field, name)):
                 found |= {name for name in module.imported if name.partition(".")[0] in _LIBRARIES}
     return sorted(found)

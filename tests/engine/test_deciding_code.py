@@ -286,6 +286,8 @@ def test_a_process_that_others_are_forked_from_loads_what_their_cells_import_and
     assert {"sklearn.datasets", "torch"} <= set(libraries_of_parts([digits]))
     timm = digits.model_copy(update={"backbone": Component(name="timm:resnet10t")})
     assert "timm" in libraries_of_parts([digits, timm])
+    strange = digits.model_copy(update={"data": Component(name="of-a-plug-in-not-loaded")})
+    assert libraries_of_parts([strange])
     code = (
         "import sys, marginbench.worker_preload\n"
         "heavy = {'sklearn', 'scipy', 'pandas', 'timm', 'torchvision', 'matplotlib'}\n"
