@@ -35,11 +35,14 @@ style: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# Tests of tests/slurm mostly wait: they run beside the others, each process with a SLURM of its own,
-# and what they print comes last.
+# SLURM's tests mostly wait: they run beside the others, each process with a SLURM of its own, and
+# what they print comes last.
+SLURM_TESTS := tests/dispatch/slurm
+PYTEST := $(BIN)/python -m pytest --dist worksteal
+
 test: style
-	@$(BIN)/python -m pytest --numprocesses 3 --dist worksteal tests/slurm >$(VENV)/slurm.log 2>&1 & \
-	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --ignore tests/slurm; here=$$?; \
+	@$(PYTEST) --numprocesses 3 $(SLURM_TESTS) >$(VENV)/slurm.log 2>&1 & \
+	$(PYTEST) --numprocesses auto --ignore $(SLURM_TESTS); here=$$?; \
 	wait $$!; slurm=$$?; cat $(VENV)/slurm.log; exit $$((here || slurm))
 
 clean:

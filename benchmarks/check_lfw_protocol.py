@@ -15,11 +15,11 @@ from pathlib import Path
 
 from lfw_pixels_brute_force import CROP, SIZE, accuracies
 
-from marginbench.cells import Verification
-from marginbench.data.content import content_key
-from marginbench.data.lfw_images import find_image_folder, read_lfw_images
-from marginbench.data.lfw_protocol import read_pairs
-from marginbench.verification_evaluation import evaluate_verification
+from marginbench.data.choices.lfw_protocol import read_pairs
+from marginbench.data.files.content import content_key
+from marginbench.data.sources.lfw_images import find_image_folder, read_lfw_images
+from marginbench.evaluation.verification_evaluation import evaluate_verification
+from marginbench.experiments.cells import Verification
 
 OWNER = "check"
 

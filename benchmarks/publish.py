@@ -19,12 +19,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from marginbench.grids import FULL
-from marginbench.report import markdown
-from marginbench.results import finished_runs, results
-from marginbench.sections import Picture, Section, SectionContent, chosen_sections
-from marginbench.suite_runs import SuiteRun, open_suite
-from marginbench.wording import count, duration, percent
+from marginbench.experiments.grids import FULL
+from marginbench.reporting.page import markdown
+from marginbench.reporting.sections import Picture, Section, SectionContent, chosen_sections
+from marginbench.runs.results import finished_runs, results
+from marginbench.runs.suite_runs import SuiteRun, open_suite
+from marginbench.text import count, duration, percent
 
 PUBLISHED = Path(__file__).parents[1] / "reports" / "published"
 DOTS_PER_INCH = 100

@@ -19,8 +19,8 @@ import time
 from pathlib import Path
 
 SUITE = """
-from marginbench.cells import Schedule
-from marginbench.grids import component, grid, suite
+from marginbench.experiments.cells import Schedule
+from marginbench.experiments.grids import component, grid, suite
 
 
 @suite("many", description="many cells", seeds=SEEDS)
@@ -133,10 +133,10 @@ def measure(folder: Path, what: str, *arguments: str) -> None:
 MAKE = """
 import json, os, sys, time
 from pathlib import Path
-from marginbench import tries
-from marginbench.store import RunFolder
-from marginbench.submissions import submissions
-from marginbench.suite_runs import open_suite
+from marginbench.runs import attempts as tries
+from marginbench.runs.run_folder import RunFolder
+from marginbench.dispatch.slurm.submissions import submissions
+from marginbench.runs.suite_runs import open_suite
 
 states = sys.argv[1:]
 suite_run = open_suite("many.py", Path("runs"), light=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from marginbench.annealing import MarginAnnealing
-from marginbench.chebyshev import multiplicative_psi
 from marginbench.heads import CosineHead, WithoutMargin, register_head
-from marginbench.parameters import IntegerMultiplicativeMargin, NonNegative
+from marginbench.heads.annealing import MarginAnnealing
+from marginbench.heads.chebyshev import multiplicative_psi
+from marginbench.plugins.parameters import IntegerMultiplicativeMargin, NonNegative
 
 
 @register_head("a-softmax")
@@ -28,7 +28,7 @@ class ASoftmax(CosineHead):
         lambda_gamma: γ, the speed of λ's decay per iteration.
         lambda_power: the power of λ's decay.
         lambda_min: λ's floor.
-            (See :class:`marginbench.annealing.MarginAnnealing`.)
+            (See :class:`marginbench.heads.annealing.MarginAnnealing`.)
     """
 
     formula = "z_y = (λ‖x‖cos θ + ‖x‖ψ(θ)) / (1 + λ),  ψ = (−1)^k cos mθ − 2k,  ‖w‖ = 1"

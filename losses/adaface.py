@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from marginbench.additive import additive_psi
-from marginbench.geometry import sine
 from marginbench.heads import CosineHead, WithoutMargin, register_head
-from marginbench.parameters import AngularMargin, Fraction, MarginGradient, Positive
+from marginbench.heads.additive import additive_psi
+from marginbench.heads.geometry import sine
+from marginbench.plugins.parameters import AngularMargin, Fraction, MarginGradient, Positive
 
 
 @register_head("adaface")

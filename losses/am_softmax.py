@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from marginbench.heads import CosineHead, WithoutMargin, register_head
-from marginbench.parameters import CosineMargin, Positive
+from marginbench.plugins.parameters import CosineMargin, Positive
 
 
 @register_head("am-softmax")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from marginbench.additive import additive_psi
 from marginbench.heads import CosineHead, WithoutMargin, register_head
-from marginbench.parameters import AngularMargin, BeyondPi, MarginGradient, Positive
+from marginbench.heads.additive import additive_psi
+from marginbench.plugins.parameters import AngularMargin, BeyondPi, MarginGradient, Positive
 
 
 @register_head("arcface")
@@ -20,7 +20,7 @@ class ArcFace(CosineHead):
         s: scale > 0. A few classes want a small one (8 to 16), thousands of them 30 to 64.
         beyond: what continues cos(θ + m) beyond θ = π − m, where it would rise again: "linear",
             "mirror", "clamp" or "none"; or "easy", no margin where cos θ ≤ 0. See
-            :func:`marginbench.additive.additive_psi`.
+            :func:`marginbench.heads.additive.additive_psi`.
         grad: "exact" is the formula's gradient, with the factor sin(θ + m)/sin θ in the target's
             logit; "detached" leaves the factor out.
 

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from marginbench.heads import CosineHead, register_head
-from marginbench.parameters import Fraction, MarginGradient, Positive
+from marginbench.plugins.parameters import Fraction, MarginGradient, Positive
 
 
 @register_head("circle")

@@ -8,10 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from marginbench.additive import folded_cosine
-from marginbench.geometry import angle
 from marginbench.heads import CosineHead, WithoutMargin, register_head
-from marginbench.parameters import (
+from marginbench.heads.additive import folded_cosine
+from marginbench.heads.geometry import angle
+from marginbench.plugins.parameters import (
     AngularMargin,
     CosineMargin,
     MarginGradient,

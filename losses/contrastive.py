@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from marginbench.heads import Head, WithoutMargin, classifier_weight, register_head
-from marginbench.parameters import NonNegative, Positive
+from marginbench.plugins.parameters import NonNegative, Positive
 
 
 @register_head("contrastive")

@@ -5,9 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from marginbench.additive import additive_psi
 from marginbench.heads import CosineHead, register_head
-from marginbench.parameters import AngularMargin, BeyondPi, Fraction, MarginGradient, Positive
+from marginbench.heads.additive import additive_psi
+from marginbench.plugins.parameters import (
+    AngularMargin,
+    BeyondPi,
+    Fraction,
+    MarginGradient,
+    Positive,
+)
 
 
 @register_head("curricularface")
@@ -26,7 +32,7 @@ class CurricularFace(CosineHead):
         s: scale > 0. A few classes want a small one (8 to 16), thousands of them 30 to 64.
         momentum: weight of a new batch in t.
         beyond: where cos(θ + m) does not hold: see
-            :func:`marginbench.additive.additive_psi`.
+            :func:`marginbench.heads.additive.additive_psi`.
         grad: "exact" is the formula's gradient; "detached" leaves out the margin's slope.
     """
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from marginbench.errors import UserError
-from marginbench.geometry import direction
 from marginbench.heads import Head, classifier_weight, register_head
-from marginbench.parameters import Positive, Probability
+from marginbench.heads.geometry import direction
+from marginbench.plugins.parameters import Positive, Probability
 
 
 def lower_bound_on_alpha(num_classes: int, p: float) -> float:

@@ -5,9 +5,6 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from marginbench.annealing import MarginAnnealing
-from marginbench.chebyshev import multiplicative_psi
-from marginbench.geometry import norm_and_direction
 from marginbench.heads import (
     Head,
     WithoutMargin,
@@ -15,7 +12,10 @@ from marginbench.heads import (
     register_head,
     replace_target,
 )
-from marginbench.parameters import IntegerMultiplicativeMargin, NonNegative
+from marginbench.heads.annealing import MarginAnnealing
+from marginbench.heads.chebyshev import multiplicative_psi
+from marginbench.heads.geometry import norm_and_direction
+from marginbench.plugins.parameters import IntegerMultiplicativeMargin, NonNegative
 
 
 @register_head("l-softmax")
@@ -33,7 +33,7 @@ class LSoftmax(Head):
         lambda_gamma: γ, the speed of λ's decay per iteration.
         lambda_power: the power of λ's decay.
         lambda_min: λ's floor.
-            (See :class:`marginbench.annealing.MarginAnnealing`; γ and power default to the
+            (See :class:`marginbench.heads.annealing.MarginAnnealing`; γ and power default to the
             authors' MNIST setting, made for 30,000 iterations.)
     """
 

@@ -5,10 +5,16 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from marginbench.additive import additive_psi
 from marginbench.errors import UserError
 from marginbench.heads import CosineHead, WithoutMargin, register_head
-from marginbench.parameters import AngularMargin, BeyondPi, MarginGradient, NonNegative, Positive
+from marginbench.heads.additive import additive_psi
+from marginbench.plugins.parameters import (
+    AngularMargin,
+    BeyondPi,
+    MarginGradient,
+    NonNegative,
+    Positive,
+)
 
 
 @register_head("magface")
@@ -29,7 +35,7 @@ class MagFace(CosineHead):
         lambda_g: weight λ_g ≥ 0 of g, which rewards long features.
         s: scale > 0. A few classes want a small one (8 to 16), thousands of them 30 to 64.
         beyond: where cos(θ + m) does not hold: see
-            :func:`marginbench.additive.additive_psi`. The authors' code trains with "easy".
+            :func:`marginbench.heads.additive.additive_psi`. The authors' code trains with "easy".
         grad: "exact" is the formula's gradient; "detached" leaves out the margin's slope.
 
     Raises:

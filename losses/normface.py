@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from marginbench.heads import CosineHead, register_head
-from marginbench.parameters import Positive
+from marginbench.plugins.parameters import Positive
 
 
 @register_head("normface")

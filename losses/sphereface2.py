@@ -9,7 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from marginbench.heads import CosineHead, register_head
-from marginbench.parameters import AtLeastOne, CosineMargin, MarginGradient, Positive, Probability
+from marginbench.plugins.parameters import (
+    AtLeastOne,
+    CosineMargin,
+    MarginGradient,
+    Positive,
+    Probability,
+)
 
 
 @register_head("sphereface2")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from marginbench.heads import WithoutMargin, register_head
-from marginbench.parameters import IntegerMultiplicativeMargin, NonNegative, Positive
+from marginbench.plugins.parameters import IntegerMultiplicativeMargin, NonNegative, Positive
 
 from .a_softmax import ASoftmax
 
@@ -22,7 +22,7 @@ class SphereFaceFNorm(ASoftmax):
         m: margin, integer from 1 to 100.
         s: scale > 0. A few classes want a small one (8 to 16), thousands of them 30 to 64.
         lambda_base: as the other ``lambda_`` parameters, see
-            :class:`marginbench.annealing.MarginAnnealing`; 0 switches annealing off.
+            :class:`marginbench.heads.annealing.MarginAnnealing`; 0 switches annealing off.
         lambda_gamma: ≥ 0.
         lambda_power: ≥ 0.
         lambda_min: ≥ 0.

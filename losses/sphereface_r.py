@@ -7,10 +7,10 @@ from typing import Literal
 
 from torch import Tensor
 
-from marginbench.additive import folded_cosine
-from marginbench.geometry import angle
 from marginbench.heads import CosineHead, WithoutMargin, register_head
-from marginbench.parameters import MarginGradient, MultiplicativeMargin, Positive
+from marginbench.heads.additive import folded_cosine
+from marginbench.heads.geometry import angle
+from marginbench.plugins.parameters import MarginGradient, MultiplicativeMargin, Positive
 
 
 @register_head("sphereface-r")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from marginbench.additive import additive_psi
-from marginbench.geometry import norm_and_direction
 from marginbench.heads import CosineHead, WithoutMargin, classifier_weight, register_head
-from marginbench.parameters import (
+from marginbench.heads.additive import additive_psi
+from marginbench.heads.geometry import norm_and_direction
+from marginbench.plugins.parameters import (
     AngularMargin,
     BeyondPi,
     MarginGradient,
@@ -28,7 +28,7 @@ class SubcenterArcFace(CosineHead):
         m: margin in radians, 0 ≤ m < π.
         s: scale > 0. A few classes want a small one (8 to 16), thousands of them 30 to 64.
         beyond: where cos(θ + m) does not hold: see
-            :func:`marginbench.additive.additive_psi`.
+            :func:`marginbench.heads.additive.additive_psi`.
         grad: "exact" is the formula's gradient; "detached" leaves out the margin's slope.
     """
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from marginbench.geometry import norm_and_direction
 from marginbench.heads import Head, WithoutMargin, classifier_weight, register_head
-from marginbench.pairs import pair_masks
-from marginbench.parameters import NonNegative, SquaredDistanceMargin
+from marginbench.heads.geometry import norm_and_direction
+from marginbench.heads.pairs import pair_masks
+from marginbench.plugins.parameters import NonNegative, SquaredDistanceMargin
 
 
 @register_head("triplet")

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from marginbench.errors import UserError
 from marginbench.heads import Head, WithoutMargin, classifier_weight, register_head
-from marginbench.parameters import NonNegative
+from marginbench.plugins.parameters import NonNegative
 
 
 @register_head("weighted-softmax")

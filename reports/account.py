@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from marginbench.results import settings
-from marginbench.sections import SectionContent, Table, section
-from marginbench.store import State
-from marginbench.wording import count, duration
+from marginbench.reporting.sections import SectionContent, Table, section
+from marginbench.runs.results import settings
+from marginbench.runs.run_folder import State
+from marginbench.text import count, duration
 
 
 @section("account", title="Account of the cells", order=90)

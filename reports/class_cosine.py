@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from marginbench.comparison_table import compare
-from marginbench.drawing import literal, new_figure
-from marginbench.results import evaluation, finished_runs, is_in_evaluation, settings
-from marginbench.sections import Picture, SectionContent, section
-from marginbench.wording import slug
+from marginbench.reporting.comparison_table import compare
+from marginbench.reporting.drawing import literal, new_figure
+from marginbench.reporting.sections import Picture, SectionContent, section
+from marginbench.runs.results import evaluation, finished_runs, is_in_evaluation, settings
+from marginbench.text import slug
 
 PAPERS_HEAD = "l-softmax m=4"
 SHORT_NAME = 3

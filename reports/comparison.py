@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from marginbench.comparison_table import ComparedRow, compare
-from marginbench.results import only_verified, settings
-from marginbench.sections import SectionContent, Table, section
-from marginbench.wording import percent, slug
+from marginbench.reporting.comparison_table import ComparedRow, compare
+from marginbench.reporting.sections import SectionContent, Table, section
+from marginbench.runs.results import only_verified, settings
+from marginbench.text import percent, slug
 
 
 @section("comparison", title="Comparison", order=10)

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from marginbench.drawing import class_colours, clear_unused, literal, new_figure
-from marginbench.results import evaluation, finished_runs, settings
-from marginbench.sections import Picture, SectionContent, section
-from marginbench.wording import percent, slug
+from marginbench.reporting.drawing import class_colours, clear_unused, literal, new_figure
+from marginbench.reporting.sections import Picture, SectionContent, section
+from marginbench.runs.results import evaluation, finished_runs, settings
+from marginbench.text import percent, slug
 
 COLUMNS = 4
 

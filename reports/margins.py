@@ -10,9 +10,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from marginbench.drawing import LabelStyle, label_styles, literal
 from marginbench.errors import UserError
-from marginbench.sections import Picture, SectionContent, Table, section
+from marginbench.reporting.drawing import LabelStyle, label_styles, literal
+from marginbench.reporting.sections import Picture, SectionContent, Table, section
 
 if TYPE_CHECKING:
     from marginbench.heads import Head

@@ -5,10 +5,16 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.axes import Axes
 
-from marginbench.drawing import LabelStyle, label_styles, literal, new_figure, use_error_scale
-from marginbench.results import finished_runs, history, settings
-from marginbench.sections import Picture, SectionContent, Table, section
-from marginbench.wording import slug
+from marginbench.reporting.drawing import (
+    LabelStyle,
+    label_styles,
+    literal,
+    new_figure,
+    use_error_scale,
+)
+from marginbench.reporting.sections import Picture, SectionContent, Table, section
+from marginbench.runs.results import finished_runs, history, settings
+from marginbench.text import slug
 
 PANELS = {
     "train_error": "Training error",

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import pandas as pd
 from scipy import stats
 
-from marginbench.results import finished_runs, settings
-from marginbench.sections import SectionContent, Table, section
-from marginbench.significance import shows_spread
-from marginbench.wording import count, slug
+from marginbench.reporting.sections import SectionContent, Table, section
+from marginbench.reporting.significance import shows_spread
+from marginbench.runs.results import finished_runs, settings
+from marginbench.text import count, slug
 
 from .paper_numbers import PAPER, PublishedTable, is_small, published_table
 
@@ -21,7 +21,7 @@ class OurRow:
     """Our result for one head.
 
     Attributes:
-        label: see :func:`marginbench.results.row_labels`.
+        label: see :func:`marginbench.runs.results.row_labels`.
         key: (head, m), m 1 for a head without one.
         values: of the finished seeds, in percent, as the table counts.
         of: seeds that the suite asks for.

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pandas as pd
 
-from marginbench.results import (
+from marginbench.reporting.sections import SectionContent, Table, section
+from marginbench.runs.results import (
     conditions_key,
     conditions_text,
     finished_runs,
     told_values,
     varying_conditions,
 )
-from marginbench.sections import SectionContent, Table, section
-from marginbench.wording import slug
+from marginbench.text import slug
 
 LEARNING_RATE = "optimiser.learning_rate"
 

@@ -8,12 +8,12 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from marginbench.comparison_table import ComparedRow, compare
-from marginbench.drawing import label_styles
-from marginbench.receiver_operating import Characteristic
-from marginbench.sections import SectionContent, Table, section
-from marginbench.verification_results import VerifiedSetting, verified_settings
-from marginbench.wording import percent, slug
+from marginbench.evaluation.receiver_operating import Characteristic
+from marginbench.reporting.comparison_table import ComparedRow, compare
+from marginbench.reporting.drawing import label_styles
+from marginbench.reporting.sections import SectionContent, Table, section
+from marginbench.reporting.verification_results import VerifiedSetting, verified_settings
+from marginbench.text import percent, slug
 
 from .verification_figures import (
     accuracy_picture,

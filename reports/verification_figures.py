@@ -7,12 +7,12 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from marginbench.comparison_table import ComparedRow
-from marginbench.drawing import LabelStyle, clear_unused, literal, new_figure
-from marginbench.receiver_operating import rates
-from marginbench.sections import Picture
-from marginbench.verification_results import VerifiedSetting
-from marginbench.wording import slug
+from marginbench.evaluation.receiver_operating import rates
+from marginbench.reporting.comparison_table import ComparedRow
+from marginbench.reporting.drawing import LabelStyle, clear_unused, literal, new_figure
+from marginbench.reporting.sections import Picture
+from marginbench.reporting.verification_results import VerifiedSetting
+from marginbench.text import slug
 
 HISTOGRAM_COLUMNS = 4
 HISTOGRAM_BINS = 60

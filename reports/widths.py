@@ -7,17 +7,17 @@ from typing import Any
 import pandas as pd
 import seaborn as sns
 
-from marginbench.drawing import literal, new_figure
-from marginbench.results import (
+from marginbench.reporting.drawing import literal, new_figure
+from marginbench.reporting.sections import Picture, SectionContent, Table, section
+from marginbench.runs.results import (
     conditions_key,
     conditions_text,
     finished_runs,
     history,
     varying_conditions,
 )
-from marginbench.sections import Picture, SectionContent, Table, section
-from marginbench.store import State
-from marginbench.wording import slug
+from marginbench.runs.run_folder import State
+from marginbench.text import slug
 
 WIDTH_FIELDS = [f"backbone.parameters.{name}" for name in ("filters", "width", "widths")]
 PANELS = {"train_error": "Training error", "test_error": "Test error"}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from marginbench.cells import Cell, Component
-from marginbench.grids import component, suite
+from marginbench.experiments.cells import Cell
+from marginbench.experiments.grids import component, suite
+from marginbench.plugins.component import Component
 
 from .paper import (
     CIFAR10_ANNEALING,

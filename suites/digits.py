@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from marginbench.cells import Cell, Component, Optimiser, Schedule
-from marginbench.grids import component, grid, suite
+from marginbench.experiments.cells import Cell, Optimiser, Schedule
+from marginbench.experiments.grids import component, grid, suite
+from marginbench.plugins.component import Component
 
 
 def heads(iterations: int, lambda_min: float, additive_margin: dict[str, float]) -> list[Component]:

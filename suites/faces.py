@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from marginbench.cells import Cell, Component, Optimiser, Schedule, Verification
-from marginbench.grids import component, grid, suite
+from marginbench.experiments.cells import Cell, Optimiser, Schedule, Verification
+from marginbench.experiments.grids import component, grid, suite
+from marginbench.plugins.component import Component
 
 from .paper import SMALL, Annealing, Size
 

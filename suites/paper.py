@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from marginbench.cells import Cell, Component, Optimiser, Schedule
-from marginbench.grids import component, every_other_head, grid
+from marginbench.experiments.cells import Cell, Optimiser, Schedule
+from marginbench.experiments.grids import component, every_other_head, grid
+from marginbench.plugins.component import Component
 
 FULL_ITERATIONS = 18_000
 SMALL = "small"

@@ -16,8 +16,8 @@ hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
 TINY_SUITE = """
-from marginbench.cells import Schedule
-from marginbench.grids import component, grid, suite
+from marginbench.experiments.cells import Schedule
+from marginbench.experiments.grids import component, grid, suite
 
 
 SECTIONS = ("comparison", "overfitting", "account")
@@ -82,9 +82,23 @@ def made_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str):
     return once
 
 
+@pytest.fixture
+def scratch_registry(monkeypatch):
+    """A registry of heads that a test may fill, and that is as before afterwards."""
+    from marginbench import heads
+    from marginbench.plugins import loading
+
+    heads.head_names()  # the plug-ins first, so that they are not loaded into the copy only
+    for attribute in ("_entries", "_origins"):
+        copy = dict(getattr(heads._registry, attribute))
+        monkeypatch.setattr(heads._registry, attribute, copy)
+    monkeypatch.setattr(loading, "_plugin_files", dict(loading._plugin_files))
+
+
 def tiny_cell(head="softmax", *, iterations=24, seed=0, schedule=None, data=None, **parameters):
     """A resolved cell on the digits that trains in less than a second."""
-    from marginbench.cells import Component, Schedule, make_cell, resolve_cell
+    from marginbench.experiments.cells import Schedule, make_cell, resolve_cell
+    from marginbench.plugins.component import Component
 
     return resolve_cell(
         make_cell(
@@ -101,9 +115,9 @@ def train_cell(cell, suite_folder: Path, **options):
     """Train a cell in this process, on the CPU; the result and the run folder."""
     import torch
 
-    from marginbench.lease import Lease
-    from marginbench.store import RunFolder
-    from marginbench.training import train
+    from marginbench.runs.lease import Lease
+    from marginbench.runs.run_folder import RunFolder
+    from marginbench.training.loop import train
 
     folder = RunFolder(suite_folder, cell)
     folder.create()

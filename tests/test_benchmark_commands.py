@@ -7,11 +7,11 @@ import pytest
 from click.testing import CliRunner
 
 from marginbench.command_line import main
-from marginbench.data.content import _key_once
+from marginbench.data.files.content import _key_once
 
 SUITE = """
-from marginbench.cells import Schedule
-from marginbench.grids import component, grid, suite
+from marginbench.experiments.cells import Schedule
+from marginbench.experiments.grids import component, grid, suite
 
 
 @suite("own-images", seeds=2, profiles={"small": 1}, sections=["comparison"])

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.publish import main
-from marginbench.suite_runs import open_suite
+from marginbench.runs.suite_runs import open_suite
 from tests.conftest import train_cell
 
 PUBLISHED = Path(__file__).parents[1] / "reports" / "published"

@@ -13,9 +13,9 @@ from typing import Any
 from torch import nn
 
 from marginbench.errors import UserError
-from marginbench.folder_imports import import_all_modules
-from marginbench.parameters import resolve
-from marginbench.registry import Registry
+from marginbench.plugins.folder_imports import import_all_modules
+from marginbench.plugins.parameters import resolve
+from marginbench.plugins.registry import Registry
 
 
 class Backbone(nn.Module):
@@ -30,9 +30,7 @@ class Backbone(nn.Module):
 
 BackboneFunction = Callable[..., Backbone]
 
-_registry: Registry[BackboneFunction] = Registry(
-    "backbone", lambda: import_all_modules(__name__, __path__)
-)
+_registry: Registry[BackboneFunction] = Registry("backbone", lambda: import_all_modules(__name__))
 
 
 def register_backbone(name: str) -> Callable[[BackboneFunction], BackboneFunction]:
@@ -63,7 +61,7 @@ class BackboneFamily:
 
 
 _families: Registry[BackboneFamily] = Registry(
-    "backbone family", lambda: import_all_modules(__name__, __path__)
+    "backbone family", lambda: import_all_modules(__name__)
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from marginbench.backbones import Backbone, register_backbone
-from marginbench.parameters import PositiveInteger
+from marginbench.plugins.parameters import PositiveInteger
 
 
 class PlainNetwork(Backbone):

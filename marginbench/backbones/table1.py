@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from marginbench.backbones import register_backbone
 from marginbench.backbones.plain import PlainNetwork
 from marginbench.errors import UserError
-from marginbench.parameters import Positive, PositiveInteger
+from marginbench.plugins.parameters import Positive, PositiveInteger
 
 
 @dataclass(frozen=True)

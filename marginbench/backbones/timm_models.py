@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from marginbench.backbones import Backbone, register_backbone_family
 from marginbench.errors import UserError
-from marginbench.parameters import Fraction, PositiveInteger
+from marginbench.plugins.parameters import Fraction, PositiveInteger
 
 
 class TimmBackbone(Backbone):

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from marginbench.cells import Component
 from marginbench.errors import UserError
-from marginbench.folder_imports import import_all_modules
-from marginbench.parameters import resolve
-from marginbench.registry import Registry
+from marginbench.plugins.component import Component
+from marginbench.plugins.folder_imports import import_all_modules
+from marginbench.plugins.parameters import resolve
+from marginbench.plugins.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class ImageData:
 DataSource = Callable[..., ImageData]
 
 _registry: Registry[DataSource] = Registry(
-    "data source", lambda: import_all_modules(__name__, __path__)
+    "data source", lambda: import_all_modules(f"{__name__}.sources")
 )
 
 
@@ -152,6 +152,9 @@ def load_data(name: str, given: Mapping[str, Any]) -> ImageData:
     Raises:
         UserError: an unknown source or parameter, or data that is damaged.
     """
+    # Here, since what only names a source does without it.
+    import torch
+
     data = _registry.get(name)(**resolve_data_parameters(name, given))
     for split, images, labels in (
         ("training", data.train_images, data.train_labels),
@@ -216,6 +219,8 @@ def check_data(components: Iterable[Component]) -> None:
 
 
 def _check_pairs(owner: str, pairs: VerificationPairs, data: ImageData) -> None:
+    import torch
+
     count = len(pairs.images)
     if pairs.images.dtype != torch.uint8 or pairs.images.shape[1:] != data.train_images.shape[1:]:
         raise UserError(

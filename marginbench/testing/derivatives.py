@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from marginbench.cosine_head import SLOPE_OF_MARGIN, CosineHead
 from marginbench.heads import Head
+from marginbench.heads.cosine import SLOPE_OF_MARGIN, CosineHead
 from marginbench.testing.subject import (
     CheckFailure,
     Subject,

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from marginbench.cosine_head import CosineHead
 from marginbench.errors import UserError
 from marginbench.heads import Head, WithoutMargin, head_class
+from marginbench.heads.cosine import CosineHead
 from marginbench.testing.subject import (
     CheckFailure,
     NotApplicable,

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from marginbench.errors import UserError
 from marginbench.heads import head_class, head_names
-from marginbench.plugins import load_plugin_file
+from marginbench.plugins.loading import load_plugin_file
 from marginbench.testing.checks import check_head
 from marginbench.testing.subject import CheckResult
 

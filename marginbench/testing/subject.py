@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from marginbench.errors import UserError
 from marginbench.heads import Head, build_head, head_class, resolve_head_parameters
-from marginbench.parameters import parameter_model
+from marginbench.plugins.parameters import parameter_model
 
 _SEEDED = torch.Generator().manual_seed(0).get_state()
 

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from marginbench.backbones import build_backbone
+from marginbench.backbones.model_size import model_size
 from marginbench.backbones.table1 import NETWORKS
 from marginbench.errors import UserError
-from marginbench.model_size import model_size
 
 # Copied from the printed table, block by block: (kernel, filters, how many), "pool", features.
 PRINTED = {

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from marginbench.backbones import build_backbone, resolve_backbone_parameters
-from marginbench.cells import Schedule, make_cell, resolve_cell
 from marginbench.errors import UserError
-from marginbench.grids import component
+from marginbench.experiments.cells import Schedule, make_cell, resolve_cell
+from marginbench.experiments.grids import component
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ def test_missing_data_are_told_before_anything_is_written(marginbench, tmp_path,
     def offline(dataset, folder):
         raise OSError("no network in tests")
 
-    monkeypatch.setattr("marginbench.data.downloads._download", offline)
+    monkeypatch.setattr("marginbench.data.files.downloads._download", offline)
     monkeypatch.setenv("MARGINBENCH_DATA", str(tmp_path / "images" / "here"))
     done = marginbench("run", "mnist", "--profile", "small", "--runs", tmp_path / "new" / "runs")
     assert done.returncode == 1
@@ -158,8 +158,8 @@ def test_status_tells_every_cell(copy_of_finished, marginbench, tiny_suite):
 def test_a_failed_cell_is_told_and_the_rest_is_done(marginbench_process, tmp_path):
     plugin = tmp_path / "breaking.py"
     plugin.write_text(
-        "from marginbench.cells import Schedule\n"
-        "from marginbench.grids import grid, suite\n"
+        "from marginbench.experiments.cells import Schedule\n"
+        "from marginbench.experiments.grids import grid, suite\n"
         "from marginbench.heads import Head, register_head\n"
         "@register_head('breaking')\n"
         "class Breaking(Head):\n"
@@ -269,7 +269,7 @@ def test_bad_input_gets_one_clear_message(marginbench, arguments, words, tmp_pat
 
 
 BROKEN = """
-from marginbench.grids import suite
+from marginbench.experiments.grids import suite
 @suite("broken", description="d\\x1b[31m")
 def broken(seeds):
     raise ValueError("first\\n\\x1b[31msecond\\ud800")
@@ -315,8 +315,8 @@ def test_a_plugin_that_ends_the_program_is_no_success(marginbench, tmp_path):
 
 
 ODD_SETTING = """
-from marginbench.cells import Schedule
-from marginbench.grids import component, grid, suite
+from marginbench.experiments.cells import Schedule
+from marginbench.experiments.grids import component, grid, suite
 @suite("odd-setting", seeds=1)
 def odd(seeds):
     return grid(

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from marginbench.cell_status import State
-from marginbench.suite_runs import open_suite
+from marginbench.runs.cell_status import State
+from marginbench.runs.suite_runs import open_suite
 
 
 def make_directory(path):

@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from marginbench.suite_runs import open_suite
+from marginbench.runs.suite_runs import open_suite
 from tests.conftest import train_cell
 
-NOTE = "1 result made by other code: marginbench/step.py changed; --retrain-stale"
+NOTE = "1 result made by other code: marginbench/training/step.py changed; --retrain-stale"
 
 SLURM = """#!/bin/sh
 case "$(basename "$0")" in
@@ -31,7 +31,7 @@ def stale(tmp_path, tiny_suite):
     result = first.read_result() | {"code": "0" * 12, "train_error": 0.5}
     (first.path / "result.json").write_text(json.dumps(result))
     environment = first.read_environment()
-    environment["code"]["files"]["marginbench/step.py"] = "0" * 16
+    environment["code"]["files"]["marginbench/training/step.py"] = "0" * 16
     (first.path / "environment.json").write_text(json.dumps(environment))
     return folders
 

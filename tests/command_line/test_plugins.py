@@ -10,7 +10,7 @@ HEAD = '''
 import torch
 
 from marginbench.heads import CosineHead, register_head
-from marginbench.parameters import NonNegative, Positive
+from marginbench.plugins.parameters import NonNegative, Positive
 
 
 @register_head("NAME")

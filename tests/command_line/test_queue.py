@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from marginbench.store import RunFolder
-from marginbench.submissions import submissions
+from marginbench.dispatch.slurm.submissions import submissions
+from marginbench.runs.run_folder import RunFolder
 
 CPU = ("--gpus", 0)
 
@@ -13,8 +13,8 @@ CPU = ("--gpus", 0)
 SUITE = """
 import os
 
-from marginbench.cells import Optimiser, Schedule
-from marginbench.grids import component, grid, suite
+from marginbench.experiments.cells import Optimiser, Schedule
+from marginbench.experiments.grids import component, grid, suite
 
 
 @suite("queued", description="a suite for tests", seeds=2)
@@ -283,11 +283,11 @@ def machine(monkeypatch):
         return [str(os.getpid())] * len(jobs)
 
     def make(gpus):
-        monkeypatch.setattr("marginbench.cluster_executor.local_gpus", lambda: gpus)
+        monkeypatch.setattr("marginbench.dispatch.slurm.executor.local_gpus", lambda: gpus)
         return started
 
-    monkeypatch.setattr("marginbench.cluster_executor.start_local_jobs", start)
-    monkeypatch.setattr("marginbench.local_dispatch.default_workers", lambda device: 8)
+    monkeypatch.setattr("marginbench.dispatch.slurm.executor.start_local_jobs", start)
+    monkeypatch.setattr("marginbench.dispatch.local.default_workers", lambda device: 8)
     return make
 
 

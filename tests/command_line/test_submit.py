@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from marginbench.cluster_executor import check_python
+from marginbench.dispatch.slurm.executor import check_python
 from tests.command_line.conftest import COMMAND
 
 GOLDEN = Path(__file__).with_name("sbatch_script.txt")
@@ -159,11 +159,11 @@ def test_a_node_without_a_gpu_is_told_in_one_line(marginbench_process, tiny_suit
         "import os, sys\nfrom pathlib import Path\n"
         "os.environ |= {'SUBMITIT_EXECUTOR': 'local', 'SUBMITIT_LOCAL_JOB_ID': '77',\n"
         "    'CUDA_VISIBLE_DEVICES': ''}\n"
-        "from marginbench.cluster_job import ClusterJob\n"
-        "from marginbench.cluster_settings import ClusterSettings\n"
-        "from marginbench.code_version import code_version\n"
-        "from marginbench.submissions import Submission\n"
-        "from marginbench.suite_runs import open_suite\n"
+        "from marginbench.dispatch.slurm.job import ClusterJob\n"
+        "from marginbench.dispatch.slurm.settings import ClusterSettings\n"
+        "from marginbench.runs.code_version import code_version\n"
+        "from marginbench.dispatch.slurm.submissions import Submission\n"
+        "from marginbench.runs.suite_runs import open_suite\n"
         "run = open_suite(sys.argv[1], Path('runs'), seeds=1, light=True)\n"
         "version = code_version()\n"
         "if len(sys.argv) > 2: version['python'] = sys.argv[2]\n"
@@ -223,8 +223,8 @@ def test_the_script_has_nothing_to_tell_of_this_python():
 
 
 FOLDER_SUITE = """
-from marginbench.cells import Schedule
-from marginbench.grids import component, grid, suite
+from marginbench.experiments.cells import Schedule
+from marginbench.experiments.grids import component, grid, suite
 
 
 @suite("own", description="own images", seeds=1)

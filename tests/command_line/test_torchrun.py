@@ -12,8 +12,8 @@ import pytest
 from marginbench.command_line import main
 from tests.command_line.conftest import hear_ctrl_c
 from tests.conftest import TINY_SUITE
-from tests.engine.test_ranks import on_ranks, torchrun_environment
-from tests.slurm.slurm_cluster import wait_until
+from tests.dispatch.slurm.slurm_cluster import wait_until
+from tests.training.test_ranks import on_ranks, torchrun_environment
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 DEADLINE = 300

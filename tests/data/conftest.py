@@ -18,7 +18,7 @@ def root(tmp_path, monkeypatch):
     def offline(dataset, folder):
         raise OSError("no network in tests")
 
-    monkeypatch.setattr("marginbench.data.downloads._download", offline)
+    monkeypatch.setattr("marginbench.data.files.downloads._download", offline)
     (tmp_path / "data").mkdir()
     return tmp_path / "data"
 

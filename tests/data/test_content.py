@@ -10,12 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from marginbench.cells import Component
 from marginbench.data import data_content, load_data, resolve_data_parameters
-from marginbench.data.array_files import read_array_file
-from marginbench.data.content import _key_once
-from marginbench.data.pictures import read_pictures
+from marginbench.data.files.content import _key_once
+from marginbench.data.formats.array_files import read_array_file
+from marginbench.data.formats.pictures import read_pictures
 from marginbench.errors import UserError
+from marginbench.plugins.component import Component
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,8 @@ def test_another_pillow_decodes_anew(write_folder, monkeypatch):
     before = load_data("folder", {"name": "mine"}).train_images
     monkeypatch.setattr("PIL.__version__", "0.1")
     monkeypatch.setattr(
-        "marginbench.data.own_images.read_pictures", lambda *_, **__: 255 - read_pictures(*_, **__)
+        "marginbench.data.sources.own_images.read_pictures",
+        lambda *_, **__: 255 - read_pictures(*_, **__),
     )
     assert torch.equal(load_data("folder", {"name": "mine"}).train_images, 255 - before)
 
@@ -95,7 +96,7 @@ def test_images_that_change_while_they_are_decoded_are_not_kept(
         Image.new("RGB", (9, 7)).save(file)
         return read_pictures(*arguments, **options)
 
-    monkeypatch.setattr("marginbench.data.own_images.read_pictures", change_and_read)
+    monkeypatch.setattr("marginbench.data.sources.own_images.read_pictures", change_and_read)
     with pytest.raises(UserError, match="the files have changed since"):
         load_data("folder", given)
     monkeypatch.undo()
@@ -120,7 +121,7 @@ def test_an_npz_that_changes_while_it_is_read_is_refused(root, monkeypatch):
         np.savez(path, **(arrays | {"x_train": 255 - arrays["x_train"]}))
         return read_array_file(owner, path)
 
-    monkeypatch.setattr("marginbench.data.own_images.read_array_file", change_and_read)
+    monkeypatch.setattr("marginbench.data.sources.own_images.read_array_file", change_and_read)
     with pytest.raises(UserError, match="the files have changed since"):
         load_data("npz", given)
 
@@ -220,7 +221,7 @@ def test_content_that_changes_is_told(root, write_mnist, write_cifar100):
 def test_content_is_read_once(write_mnist, monkeypatch):
     write_mnist()
     before = content("mnist")
-    monkeypatch.setattr("marginbench.data.mnist._read_sets", None)
+    monkeypatch.setattr("marginbench.data.sources.mnist._read_sets", None)
     assert content("mnist") == before
 
 

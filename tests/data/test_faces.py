@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from marginbench.data import load_data, resolve_data_parameters
-from marginbench.data.content import _key_once
-from marginbench.data.people_lists import normalised
-from marginbench.data.pictures import decode_picture
+from marginbench.data.choices.people_lists import normalised
+from marginbench.data.files.content import _key_once
+from marginbench.data.formats.pictures import decode_picture
 from marginbench.errors import UserError
 from tests.data.lfw_files import write_image, write_lfw
 from tests.data.record_files import (
@@ -291,17 +291,20 @@ def test_files_that_change_while_they_are_decoded_are_not_kept(
 ):
     if kind == "records":
         write_faces(root / "mine", [2, 3, 1])
-        file, target = root / "mine" / "train.rec", "marginbench.data.face_sets.decode_picture"
+        file, target = (
+            root / "mine" / "train.rec",
+            "marginbench.data.sources.face_sets.decode_picture",
+        )
     elif kind == "folder":
         for person in range(2):
             (root / "mine" / str(person)).mkdir(parents=True)
             (root / "mine" / str(person) / "0.png").write_bytes(png(person))
         file = root / "mine" / "1" / "0.png"
-        target = "marginbench.data.face_sets.decode_picture"
+        target = "marginbench.data.sources.face_sets.decode_picture"
     else:
         write_faces(root / "mine", [2, 3, 1])
         file = root / "lfw/lfw-deepfunneled/Set4_Person_1/Set4_Person_1_0001.jpg"
-        target = "marginbench.data.lfw_images.decode_picture"
+        target = "marginbench.data.sources.lfw_images.decode_picture"
     verify = {"verify": ["lfw"], "size": 16} if kind == "lfw" else BIN
     given = resolve_data_parameters("faces", {"name": "mine", **verify})
 
@@ -324,7 +327,7 @@ def kept_arrays(tmp_path):
 
 
 def test_few_people_are_chosen_and_only_they_are_decoded(root, with_bin, monkeypatch):
-    from marginbench.data import face_sets
+    from marginbench.data.sources import face_sets
 
     write_faces(root / "ms1m", [2, 5, 1, 3])
     places = []

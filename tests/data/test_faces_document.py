@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from marginbench.data import _registry
-from marginbench.parameters import resolve
+from marginbench.plugins.parameters import resolve
 
 TEXT = (Path(__file__).parents[2] / "docs" / "faces.md").read_text()
 LINES = [

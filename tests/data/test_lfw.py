@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from marginbench.data import load_data, resolve_data_parameters
-from marginbench.data.content import _key_once
+from marginbench.data.files.content import _key_once
 from marginbench.errors import UserError
 from tests.data.lfw_files import people_of_set, write_lfw
 
@@ -132,7 +132,7 @@ def test_view_1_keeps_out_people_to_choose_the_threshold(place):
 
 def test_every_protocol_fold_and_head_shares_one_cache(place, tmp_path, monkeypatch):
     load_data("lfw", UNRESTRICTED)
-    monkeypatch.setattr("marginbench.data.lfw_images.decode_picture", None)
+    monkeypatch.setattr("marginbench.data.sources.lfw_images.decode_picture", None)
     for number in range(2, 11):
         load_data("lfw", UNRESTRICTED | {"tested_set": number})
     load_data("lfw", VIEW1)

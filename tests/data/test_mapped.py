@@ -5,8 +5,8 @@ import fcntl
 import numpy as np
 import pytest
 
-from marginbench.data import mapped
-from marginbench.data.mapped import in_blocks, mapped_array
+from marginbench.data.files import mapped
+from marginbench.data.files.mapped import in_blocks, mapped_array
 
 VALUES = np.arange(24, dtype=np.uint8).reshape(6, 2, 2)
 

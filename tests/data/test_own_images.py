@@ -13,12 +13,12 @@ import pytest
 import torch
 from PIL import Image
 
-from marginbench.cells import Schedule, make_cell, resolve_cell
 from marginbench.data import load_data, resolve_data_parameters
-from marginbench.data.array_files import read_array_file, read_training_arrays
-from marginbench.data.content import _key_once
+from marginbench.data.files.content import _key_once
+from marginbench.data.formats.array_files import read_array_file, read_training_arrays
 from marginbench.errors import UserError
-from marginbench.grids import component
+from marginbench.experiments.cells import Schedule, make_cell, resolve_cell
+from marginbench.experiments.grids import component
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +69,7 @@ def test_images_are_resized_and_turned_grey(write_folder):
 def test_decoding_happens_once(write_folder, monkeypatch):
     write_folder()
     first = load_data("folder", {"name": "mine", "size": 8})
-    monkeypatch.setattr("marginbench.data.own_images.read_pictures", None)
+    monkeypatch.setattr("marginbench.data.sources.own_images.read_pictures", None)
     second = load_data("folder", {"name": "mine", "size": 8, "train_count": 4})
     assert second.train_images.shape == (4, 3, 8, 8)
     assert torch.equal(first.test_images, second.test_images)
@@ -376,7 +376,7 @@ def test_large_arrays_are_refused_before_they_are_unpacked(root, arrays, name, m
     write_parts(root / "x.npz", parts | {array: content + bytes(HUGE)})
     assert (root / "x.npz").stat().st_size < 1_000_000
     machine = SimpleNamespace(total=HUGE // 2)
-    monkeypatch.setattr("marginbench.archives.psutil.virtual_memory", lambda: machine)
+    monkeypatch.setattr("marginbench.data.formats.archives.psutil.virtual_memory", lambda: machine)
     tracemalloc.start()
     try:
         if words is None:

@@ -10,10 +10,10 @@ import pytest
 from PIL import EpsImagePlugin, Image
 
 from marginbench.data import load_data
-from marginbench.data.content import content_key
-from marginbench.data.face_sets import Look, read_face_set
-from marginbench.data.pictures import MOST_PIXELS, decode_picture
-from marginbench.data.verification_bins import verification_bin
+from marginbench.data.files.content import content_key
+from marginbench.data.formats.pictures import MOST_PIXELS, decode_picture
+from marginbench.data.formats.verification_bins import verification_bin
+from marginbench.data.sources.face_sets import Look, read_face_set
 from marginbench.errors import UserError
 from tests.data.record_files import image_record, write_records
 

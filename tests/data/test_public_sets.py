@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from marginbench.data import load_data
-from marginbench.data.downloads import fetch
+from marginbench.data.files.downloads import fetch
 from marginbench.errors import UserError
 from tests.data.pickle_files import BOMBS, python_2_array, python_2_text
 
@@ -79,7 +79,7 @@ def test_files_larger_than_memory_are_refused(write_mnist, write_cifar100, monke
     write_mnist()
     write_cifar100()
     machine = SimpleNamespace(total=70_000)
-    monkeypatch.setattr("marginbench.archives.psutil.virtual_memory", lambda: machine)
+    monkeypatch.setattr("marginbench.data.formats.archives.psutil.virtual_memory", lambda: machine)
     for name in ("mnist", "cifar100"):
         with pytest.raises(UserError, match=r"cannot be read: it holds .* bytes, and this machine"):
             load_data(name, {})
@@ -135,7 +135,7 @@ def test_a_download_appears_whole_and_only_once(root, monkeypatch):
         (place / "A" / "raw").mkdir(parents=True)
         (place / "A" / "raw" / "x").write_text(dataset)
 
-    monkeypatch.setattr("marginbench.data.downloads._download", download)
+    monkeypatch.setattr("marginbench.data.files.downloads._download", download)
     for _ in range(2):
         assert (fetch("owner", "A", root, "A/raw", ["x"]) / "x").read_text() == "A"
     assert calls == ["A"]
@@ -148,7 +148,7 @@ def test_a_download_that_another_process_won_is_dropped(root, monkeypatch):
             (base / "A" / "raw").mkdir(parents=True)
             (base / "A" / "raw" / "x").write_text(str(base))
 
-    monkeypatch.setattr("marginbench.data.downloads._download", download)
+    monkeypatch.setattr("marginbench.data.files.downloads._download", download)
     assert (fetch("owner", "A", root, "A/raw", ["x"]) / "x").read_text() == str(root)
 
 

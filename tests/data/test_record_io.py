@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marginbench.data.record_io import RecordFile
+from marginbench.data.formats.record_io import RecordFile
 from marginbench.errors import UserError
 from tests.data.record_files import MAGIC, image_record, part, record, write_records
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marginbench.data.splits import ImageSets, choose_images, stratified
+from marginbench.data.choices.splits import ImageSets, choose_images, stratified
 from marginbench.errors import UserError
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from marginbench.data import plain_pickle
-from marginbench.data.content import content_key
-from marginbench.data.pickle_stand_ins import RefusedPickle
-from marginbench.data.pickled_arrays import read_pickled_arrays
-from marginbench.data.verification_bins import read_bin, verification_bin
+from marginbench.data.files.content import content_key
+from marginbench.data.formats import plain_pickle
+from marginbench.data.formats.pickle_stand_ins import RefusedPickle
+from marginbench.data.formats.pickled_arrays import read_pickled_arrays
+from marginbench.data.formats.verification_bins import read_bin, verification_bin
 from marginbench.errors import UserError
 from tests.data.pickle_files import BOMBS, python_2_array, python_2_text
 

@@ -9,7 +9,7 @@ import torch
 
 from marginbench.errors import UserError
 from marginbench.heads import build_head, head_class, head_names, resolve_head_parameters
-from marginbench.parameters import describe_parameters
+from marginbench.plugins.parameters import describe_parameters
 
 
 @pytest.mark.parametrize(
@@ -98,8 +98,8 @@ def test_every_head_says_what_it_is_and_where_it_comes_from(name):
 
 @pytest.mark.parametrize("name", head_names())
 def test_parameters_can_be_read_without_running_the_head(name):
-    # Literal defaults, and annotations of builtins, typing and marginbench.parameters alone.
-    import marginbench.parameters as ranges
+    # Literal defaults, and annotations of builtins, typing and plugins.parameters alone.
+    import marginbench.plugins.parameters as ranges
 
     module = ast.parse(inspect.getsource(inspect.getmodule(head_class(name))))
     allowed = {"None", "bool", "int", "float", "str", "tuple", "Literal", *vars(ranges)}

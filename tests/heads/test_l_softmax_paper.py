@@ -9,7 +9,7 @@ import math
 import pytest
 import torch
 
-from marginbench.geometry import norm_and_direction
+from marginbench.heads.geometry import norm_and_direction
 from tests.heads import head_oracles
 
 

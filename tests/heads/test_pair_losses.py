@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from marginbench.pairs import pair_masks
+from marginbench.heads.pairs import pair_masks
 from tests.heads import head_oracles
 
 

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marginbench.additive import additive_psi, folded_cosine
-from marginbench.chebyshev import cosine_of_multiple, multiplicative_psi
-from marginbench.geometry import angle, norm_and_direction, sine
+from marginbench.heads.additive import additive_psi, folded_cosine
+from marginbench.heads.chebyshev import cosine_of_multiple, multiplicative_psi
+from marginbench.heads.geometry import angle, norm_and_direction, sine
 from tests.heads import head_oracles
 
 MARGINS = range(1, 9)

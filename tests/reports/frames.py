@@ -1,10 +1,10 @@
-"""Results frames made by hand, as marginbench.results makes them."""
+"""Results frames made by hand, as marginbench.runs.results makes them."""
 
 import json
 
 import pandas as pd
 
-from marginbench.results import COLUMNS
+from marginbench.runs.results import COLUMNS
 
 
 def row(head="softmax", m=None, seed=0, error=0.1, **fields):

@@ -1,7 +1,8 @@
 """The account of the cells: what is there, and how long it took."""
 
-from frames import frame, row
 from marginbench.reports.account import account
+
+from tests.reports.frames import frame, row
 
 
 def test_the_time_is_said_to_be_that_since_the_last_resumption():

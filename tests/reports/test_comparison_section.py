@@ -1,8 +1,9 @@
 """The comparison table: what its cells say, and what they do not claim."""
 
 import pytest
-from frames import frame, row
 from marginbench.reports.comparison import comparison
+
+from tests.reports.frames import frame, row
 
 
 @pytest.mark.parametrize("seeds", [2, 3])

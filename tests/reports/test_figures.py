@@ -1,11 +1,12 @@
 """Fig. 5's choice of heads, Fig. 6's gaps, Fig. 7's widths, and the choices of tuning."""
 
 import numpy as np
-from frames import frame, row, with_history
 from marginbench.reports.class_cosine import class_cosine
 from marginbench.reports.overfitting import overfitting
 from marginbench.reports.tuning import tuning
 from marginbench.reports.widths import widths
+
+from tests.reports.frames import frame, row, with_history
 
 
 def test_widths_draws_one_curve_a_width(tmp_path):

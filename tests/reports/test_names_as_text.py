@@ -5,14 +5,14 @@ import json
 import pytest
 from matplotlib.text import Text
 
-from marginbench.drawing import literal, new_figure
-from marginbench.grids import Suite
-from marginbench.report import latex, markdown, write_report
-from marginbench.results import results
-from marginbench.sections import Table, chosen_sections
-from marginbench.store import RunFolder
-from marginbench.suite_runs import SuiteRun
-from marginbench.wording import printable_line
+from marginbench.experiments.grids import Suite
+from marginbench.reporting.drawing import literal, new_figure
+from marginbench.reporting.page import latex, markdown, write_report
+from marginbench.reporting.sections import Table, chosen_sections
+from marginbench.runs.results import results
+from marginbench.runs.run_folder import RunFolder
+from marginbench.runs.suite_runs import SuiteRun
+from marginbench.text import printable_line
 from tests.conftest import tiny_cell, train_cell
 
 NAMES = [

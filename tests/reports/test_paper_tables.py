@@ -1,11 +1,11 @@
 """The paper's tables with ours beside: every printed number, and when a difference counts."""
 
 import pytest
-from frames import frame, row
 from marginbench.reports.paper_numbers import SMALL_NOTE, TABLES, published_table
 from marginbench.reports.paper_tables import apart, published
 
-from marginbench.grids import find_suite
+from marginbench.experiments.grids import find_suite
+from tests.reports.frames import frame, row
 
 # Typed again from the paper, hinge, softmax, L-Softmax m = 2, 3, 4.
 PRINTED = {

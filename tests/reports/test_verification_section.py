@@ -2,15 +2,15 @@
 
 import numpy as np
 import pytest
-from frames import frame, row
 from marginbench.reports.verification import verification
 
-from marginbench.cells import Verification
-from marginbench.receiver_operating import characteristic
-from marginbench.results import evaluation
-from marginbench.verification_evaluation import evaluate_verification
-from marginbench.verification_results import verified_settings
-from tests.engine.test_verification_evaluation import EACH, FOLDS, made_up
+from marginbench.evaluation.receiver_operating import characteristic
+from marginbench.evaluation.verification_evaluation import evaluate_verification
+from marginbench.experiments.cells import Verification
+from marginbench.reporting.verification_results import verified_settings
+from marginbench.runs.results import evaluation
+from tests.evaluation.test_verification_evaluation import EACH, FOLDS, made_up
+from tests.reports.frames import frame, row
 
 
 def verified(folder, head="softmax", seed=0, tested=None, noise=0, sets=("made-up",), **fields):

@@ -4,11 +4,11 @@ import pytest
 from marginbench.reports.paper_numbers import published_table
 from marginbench.reports.verification import verification
 
-from marginbench.cells import Schedule, Verification, resolve_cell
-from marginbench.grids import component, find_suite, grid
-from marginbench.results import results
-from marginbench.suite_runs import SuiteRun
-from marginbench.verification_results import verified_settings
+from marginbench.experiments.cells import Schedule, Verification, resolve_cell
+from marginbench.experiments.grids import component, find_suite, grid
+from marginbench.reporting.verification_results import verified_settings
+from marginbench.runs.results import results
+from marginbench.runs.suite_runs import SuiteRun
 from tests.conftest import train_cell
 from tests.data.lfw_files import write_lfw
 

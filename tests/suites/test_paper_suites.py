@@ -5,14 +5,14 @@ import sys
 
 import pytest
 
-from marginbench.annealing import MarginAnnealing
-from marginbench.cells import Schedule, resolve_cell
-from marginbench.data.splits import HELD_OUT_SHARE
+from marginbench.data.choices.splits import HELD_OUT_SHARE
 from marginbench.errors import UserError
-from marginbench.grids import component, every_other_head, find_suite, grid, suite_names
+from marginbench.experiments.cells import Schedule, resolve_cell
+from marginbench.experiments.grids import component, every_other_head, find_suite, grid, suite_names
+from marginbench.experiments.other_heads import with_other_heads
 from marginbench.heads import head_names
-from marginbench.other_heads import with_other_heads
-from marginbench.suite_runs import open_suite
+from marginbench.heads.annealing import MarginAnnealing
+from marginbench.runs.suite_runs import open_suite
 
 PAPERS = ["mnist", "fig2", "cifar10", "cifar10+", "cifar100", "cifar100-open", "fig6", "fig7"]
 TUNING = ["tune-mnist", "tune-cifar10", "tune-cifar100"]
@@ -83,7 +83,8 @@ def test_an_unknown_profile_is_refused():
 
 def test_suites_import_no_torch():
     program = (
-        "import sys, marginbench.grids as g; [g.find_suite(n).cells() for n in g.suite_names()];"
+        "import sys, marginbench.experiments.grids as g; "
+        "[g.find_suite(n).cells() for n in g.suite_names()]; "
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

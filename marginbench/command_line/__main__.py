@@ -1,0 +1,5 @@
+"""``python -m marginbench.command_line``."""
+
+from marginbench.command_line import main
+
+main()

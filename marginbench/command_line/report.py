@@ -1,0 +1,139 @@
+"""What ``report`` does, and ``run`` at its end: make the report, and print its tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from marginbench.command_line.live_display import make_console
+from marginbench.experiments.grids import FULL
+from marginbench.reporting.report_state import (
+    PrintedTable,
+    fingerprint,
+    forget,
+    remember,
+    still_good,
+)
+from marginbench.reporting.sections import chosen_sections
+from marginbench.runs.deciding_code import code_notes, image_notes
+from marginbench.runs.run_folder import State
+from marginbench.runs.suite_runs import SuiteRun, check_writable, open_suite
+
+PRINTED = ("comparison-", "verification-accuracy-")
+"""How the names of the tables begin that the terminal shows too."""
+
+
+def report_suite(
+    suite: str,
+    runs: Path,
+    *,
+    seeds: int | None,
+    size: str = FULL,
+    only: tuple[str, ...],
+    more_heads: tuple[str, ...],
+    sections: tuple[str, ...],
+) -> int:
+    """Write the report from what is there.
+
+    Returns:
+        Exit status: 0, or 1 if a cell is damaged or a section could not be made.
+
+    Raises:
+        UserError: as :func:`run_suite`, or an unknown section.
+    """
+    console = make_console()
+    if sections:
+        chosen_sections(list(sections))
+    suite_run = open_suite(suite, runs, seeds=seeds, profile=size, only=only, more_heads=more_heads)
+    check_writable(suite_run.folder)
+    return show_report(console, suite_run, list(sections) or None)
+
+
+def show_report(
+    console: Console, suite_run: SuiteRun, sections: list[str] | None, *, keep: bool = False
+) -> int:
+    """Make the report and print its comparison tables, and what is wrong with it.
+
+    Args:
+        console: where to print.
+        suite_run: the cells, in whatever state.
+        sections: see :func:`marginbench.reporting.page.write_report`.
+        keep: leave a report alone that would come out the same.
+
+    Returns:
+        Exit status: 0, or 1 if a cell is damaged, a section could not be made, or the report could
+        not be written.
+    """
+    folder = suite_run.report_folder
+    statuses = [run.status() for run in suite_run.runs]
+    cells = list(zip(suite_run.runs, statuses, strict=True))
+    notes = code_notes(cells) + image_notes(cells)
+    made_from = fingerprint(suite_run, statuses, sections)
+    kept = still_good(folder, made_from) if keep else None
+    failed: list[tuple[str, str]] = []
+    if kept is None:
+        try:
+            tables, failed = _make_report(suite_run, sections, made_from, notes)
+        except OSError as error:
+            place = error.filename2 or error.filename or folder
+            reason = error.strerror or error
+            console.print(
+                f"[red]the report cannot be written[/]: {escape(str(place))}: {reason}",
+                highlight=False,
+            )
+            return 1
+    else:
+        tables = kept
+    for table in tables:
+        _print_table(console, table)
+    damaged = [status.message for status in statuses if status.state == State.DAMAGED]
+    for message in damaged:
+        console.print(f"[red]damaged[/]: {escape(message)}", highlight=False)
+    for note in notes:
+        console.print(f"[yellow]note[/]: {escape(note)}", highlight=False)
+    for name, error in failed:
+        console.print(f"[red]section {name} could not be made[/]: {escape(error)}", highlight=False)
+    told = "" if kept is None else "; up to date, `marginbench report` makes it anew"
+    page = escape(str(folder / "index.html"))
+    console.print(f"\nreport: {page}{told}", highlight=False, soft_wrap=True)
+    return 1 if failed or damaged else 0
+
+
+def _make_report(
+    suite_run: SuiteRun, sections: list[str] | None, made_from: str, notes: list[str]
+) -> tuple[list[PrintedTable], list[tuple[str, str]]]:
+    """The comparison tables, and the sections that could not be made, with the reason."""
+    from marginbench.reporting.page import write_report
+    from marginbench.runs.results import results
+
+    folder = suite_run.report_folder
+    forget(folder)
+    report = write_report(results(suite_run), suite_run.suite, folder, sections, notes)
+    shown = [table for table in report.tables if table.name.startswith(PRINTED)]
+    if not report.failed_sections:
+        remember(folder, made_from, {table.name: table.caption for table in shown})
+    printed = [
+        PrintedTable(
+            table.caption,
+            list(table.frame.columns),
+            [[str(cell) for cell in row] for row in table.frame.itertuples(index=False)],
+        )
+        for table in shown
+    ]
+    return printed, report.failed_sections
+
+
+def _print_table(console: Console, content: PrintedTable) -> None:
+    """A comparison table, without the columns that a terminal has no room for."""
+    shown = [place for place, name in enumerate(content.columns) if name != "train error %"]
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for position, place in enumerate(shown):
+        justify = "right" if position else "left"
+        table.add_column(content.columns[place], justify=justify, no_wrap=True)
+    for row in content.rows:
+        table.add_row(*(escape(row[place]) for place in shown))
+    console.print(f"\n[bold]{escape(content.caption.split(':')[0])}[/]", highlight=False)
+    console.print(table)

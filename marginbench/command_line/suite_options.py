@@ -1,0 +1,137 @@
+"""The options that say which cells of a suite are meant, and where they are."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from marginbench.errors import UserError
+from marginbench.text import quoted
+
+DEFAULT_RUNS = "runs"
+# As long as what lies below a runs folder: the suite's folder, the cell's, a file.
+_ROOM_BELOW = ["x" * 30] * 16
+
+
+class FiniteNumber(click.FloatRange):
+    """A number in a range, neither infinite nor NaN, which click lets pass."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+def _folder(ctx: click.Context, option: click.Parameter, value: str | None) -> Path | None:
+    """The path of a folder that is there or can be made.
+
+    Raises:
+        UserError: something else is there, or no folder can be called so.
+    """
+    if value is None:
+        return None
+    try:
+        if not value:
+            raise OSError("it is empty")
+        folder = Path(value).expanduser()
+        if folder.exists() and not folder.is_dir():
+            raise OSError("it is a file")
+        folder.joinpath(*_ROOM_BELOW).exists()
+        folder.stat()
+    except FileNotFoundError:
+        pass
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(
+            f"{option.opts[0]} {quoted(value)} is not allowed: {reason}; allowed: a folder, or "
+            "the path of one to be made"
+        ) from None
+    return folder
+
+
+def _set_data_root(ctx: click.Context, option: click.Parameter, value: str | None) -> None:
+    """By the environment, which worker processes inherit; the path is no part of any cell."""
+    folder = _folder(ctx, option, value)
+    if folder is not None:
+        os.environ["MARGINBENCH_DATA"] = str(folder.absolute())
+
+
+def plugin_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorator: ``--plugin FILE.py``, as often as need be."""
+    return click.option(
+        "--plugin",
+        "plugins",
+        multiple=True,
+        metavar="FILE.py",
+        help="A file with your own heads, suites or sections. May be repeated.",
+    )(command)
+
+
+def suite_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorator: SUITE and the options that say which of its cells, and where."""
+    return _which_cells(command, "--profile", "--size")
+
+
+def suite_options_of_submit(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The same; there, --profile names the cluster's settings."""
+    return _which_cells(command, "--size")
+
+
+def _which_cells(command: Callable[..., Any], *size_names: str) -> Callable[..., Any]:
+    for decorate in reversed(
+        [
+            click.argument("suite"),
+            plugin_option,
+            click.option(
+                "--runs",
+                default=DEFAULT_RUNS,
+                show_default=True,
+                metavar="DIR",
+                envvar="MARGINBENCH_RUNS",
+                callback=_folder,
+                help="Where the run folders are; MARGINBENCH_RUNS sets it too.",
+            ),
+            click.option(
+                "--seeds", type=click.IntRange(min=1), metavar="N", help="Seeds 0 to N−1."
+            ),
+            click.option(
+                *size_names,
+                "size",
+                default="full",
+                show_default=True,
+                metavar="NAME",
+                help="small: the suite's experiment at a size for two CPU cores, where it has one.",
+            ),
+            click.option(
+                "--data",
+                metavar="DIR",
+                expose_value=False,
+                callback=_set_data_root,
+                help="Where data sets are; MARGINBENCH_DATA sets it too. Default: "
+                "~/.cache/marginbench/data.",
+            ),
+            click.option(
+                "--only",
+                multiple=True,
+                metavar="HEAD...",
+                help="Only the cells with these heads (after SUITE).",
+            ),
+            click.option(
+                "--head",
+                "more_heads",
+                multiple=True,
+                metavar="NAME[:m=0.3,...]",
+                help="A further head in every comparison of the suite. May be repeated.",
+            ),
+        ]
+    ):
+        command = decorate(command)
+    return command

@@ -1,0 +1,85 @@
+"""Names of people: which are the same, lists of them, and tables of classes' names."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+
+from marginbench.data.choices.lfw_protocol import read_text
+from marginbench.errors import UserError
+
+
+def normalised(name: str) -> str:
+    """A name's letters and digits, small and without accents.
+
+    "Hélène_de  Fougerolles" and "helene de fougerolles" are one, as are "J.K. Rowling" and
+    "JK_Rowling". Two people who differ in nothing else count as one: that leaves out one too
+    many, never one too few.
+    """
+    parts = unicodedata.normalize("NFKD", name).casefold()
+    kept = "".join(c for c in unicodedata.normalize("NFKD", parts) if c.isalnum())
+    return kept or name.strip()
+
+
+def is_name(text: str) -> bool:
+    """Whether a class is called by a name: one that has a letter; "0000045" is a number."""
+    return any(c.isalpha() for c in text)
+
+
+def read_name_list(owner: str, path: Path) -> frozenset[str]:
+    """The people of a list.
+
+    Args:
+        owner: for messages.
+        path: one name (or class) a line; or LFW's ``people.txt``, "NAME<tab>COUNT" with lines of
+            numbers between. Empty lines and those that begin with # are passed over.
+
+    Raises:
+        UserError: it cannot be read or names nobody.
+    """
+    lines = [line.strip() for line in read_text(owner, path).splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    rows = [line.split("\t") for line in lines]
+    if any(len(row) == 2 and row[1].strip().isdecimal() for row in rows):
+        names = frozenset(row[0].strip() for row in rows if len(row) == 2)
+    else:
+        names = frozenset(lines)
+    if not names:
+        raise UserError(f"{owner}: {str(path)!r} names nobody; allowed: one name a line")
+    return names
+
+
+def read_name_table(owner: str, path: Path, classes: Iterable[str]) -> dict[str, str]:
+    """The names of classes.
+
+    Args:
+        owner: for messages.
+        path: "CLASS NAME" a line, as CASIA-WebFace's ``names.txt`` has it; empty lines and those
+            that begin with # are passed over. Classes that are not there have no name.
+        classes: those that there are; others in the table are passed over.
+
+    Raises:
+        UserError: it cannot be read, a line has no name, a class has two, or it has none of
+            the classes.
+    """
+    wanted = set(classes)
+    found: dict[str, str] = {}
+    for number, line in enumerate(read_text(owner, path).splitlines(), start=1):
+        fields = line.strip().split(maxsplit=1)
+        if not fields or fields[0].startswith("#"):
+            continue
+        where = f"{owner}: {str(path)!r} line {number}"
+        if len(fields) < 2:
+            raise UserError(f"{where} is {line.strip()[:100]!r}; expected: CLASS NAME")
+        name, person = fields[0], fields[1].strip()
+        if found.get(name, person) != person:
+            raise UserError(f"{where}: class {name!r} has the name {found[name]!r} already")
+        if name in wanted:
+            found[name] = person
+    if not found:
+        raise UserError(
+            f"{owner}: {str(path)!r} names none of the {len(wanted)} classes, the first of which "
+            f"is {min(wanted)!r}"
+        )
+    return found

@@ -1,0 +1,1 @@
+"""Where data lie: folders, hashes, caches, downloads."""

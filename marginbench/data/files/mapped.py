@@ -1,0 +1,111 @@
+"""Decoded images on disk, memory-mapped: several cells share what lies in memory once."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+import numpy as np
+
+from marginbench.data.files.decoded import decoded_file
+from marginbench.files import write_atomically
+
+FORMAT = 1
+BLOCK = 256
+
+Item = TypeVar("Item")
+
+
+def mapped_array(
+    what: dict[str, Any],
+    shape: tuple[int, ...],
+    dtype: type[np.generic],
+    blocks: Callable[[], Iterable[np.ndarray]],
+) -> np.ndarray:
+    """The array of that description: from the cache, or made and put there block by block.
+
+    It is mapped copy-on-write: nothing is read before it is looked at, processes on one machine
+    share the pages, and writing to it changes no file. Of processes that start at once one makes
+    it and the others wait, where the file system knows locks; else each writes a whole file or
+    none. A file that does not read well is made again, and where the cache cannot be written the
+    array is made in memory.
+
+    Args:
+        what: everything that decides the values; plain values, the content's hash among them.
+        shape: (N, ...), N ≥ 1.
+        dtype: of the values.
+        blocks: makes the array, in parts along its first axis.
+    """
+    path = decoded_file({"mapped": FORMAT, **what}, ".npy")
+    found = _open(path, shape, dtype)
+    if found is None:
+        # An OSError here is the cache's: decoding names its own files in errors of its own.
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with _one_at_a_time(path):
+                found = _open(path, shape, dtype)
+                if found is None:
+                    write_atomically(path, lambda file: _write(file, shape, dtype, blocks()))
+                    found = _open(path, shape, dtype)
+    if found is None:
+        found = np.empty(shape, dtype)
+        filled = 0
+        for block in blocks():
+            found[filled : filled + len(block)] = block
+            filled += len(block)
+    return found
+
+
+def in_blocks(items: Sequence[Item], decode: Callable[[Item], np.ndarray]) -> Iterator[np.ndarray]:
+    """Each item decoded, in stacks of some hundreds; on as many threads as there are cores for us.
+
+    Args:
+        items: anything that tells an image.
+        decode: makes an array of it, the same shape for all.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    with ThreadPoolExecutor(cores or 1) as pool:
+        for start in range(0, len(items), BLOCK):
+            yield np.stack(list(pool.map(decode, items[start : start + BLOCK])))
+
+
+def _open(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray | None:
+    # A damaged header makes numpy's parser raise nearly anything.
+    with contextlib.suppress(Exception):
+        array = np.lib.format.open_memmap(path, mode="c")
+        if array.shape == shape and array.dtype == dtype:
+            return array.view(np.ndarray)
+    return None
+
+
+def _write(
+    file: BinaryIO, shape: tuple[int, ...], dtype: type[np.generic], blocks: Iterable[np.ndarray]
+) -> None:
+    # Written, not mapped: on a full disk a mapped file kills the process, and a written one raises.
+    header = {
+        "descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
+        "fortran_order": False,
+        "shape": shape,
+    }
+    np.lib.format.write_array_header_1_0(file, header)
+    for block in blocks:
+        file.write(np.ascontiguousarray(block, dtype=dtype).data)
+
+
+@contextlib.contextmanager
+def _one_at_a_time(path: Path) -> Iterator[None]:
+    with path.with_name(f".{path.name}.lock").open("wb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:
+            yield
+            return
+        # With the lock held, whatever another process left half written is left for good.
+        for stale in path.parent.glob(f".{path.name}.*.tmp"):
+            stale.unlink(missing_ok=True)
+        yield

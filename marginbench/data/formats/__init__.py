@@ -1,0 +1,1 @@
+"""Readers of files, none of which trusts what it reads."""

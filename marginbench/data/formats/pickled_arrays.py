@@ -1,0 +1,154 @@
+"""Pickled arrays of bytes, as numpy writes them under Python 2 and 3, read without numpy's part.
+
+numpy's own functions are not called: of a made-up type they would take bytes for the addresses of
+objects. The stand-ins here know one type, uint8, and keep the array's bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from marginbench.data.formats.archives import DamagedArchive, check_memory
+from marginbench.data.formats.pickle_stand_ins import Function, RefusedPickle, StandIn, as_text
+from marginbench.data.formats.plain_pickle import read_plain_pickle
+from marginbench.errors import UserError
+
+ALLOWED = "lists, tuples, dictionaries, booleans, plain numbers, texts, bytes and arrays of uint8"
+MOST_DIMENSIONS = 4
+
+
+@dataclass
+class PickledArray(StandIn):
+    """An array of uint8; under construction as long as it has no content.
+
+    Attributes:
+        content: its bytes, as many as its shape says. Not copied where the pickle names it again.
+        shape: of 1 to 4 dimensions.
+        order: "C" with the last dimension first in the content, "F" with the first.
+    """
+
+    content: bytes | None = None
+    shape: tuple[int, ...] = (0,)
+    order: Literal["C", "F"] = "C"
+
+    def is_value(self) -> bool:
+        return self.content is not None
+
+    def set_state(self, state: Any) -> None:
+        if self.content is not None or type(state) is not tuple or len(state) != 5:
+            raise RefusedPickle("a state set on what has none")
+        _, shape, kind, by_columns, content = state
+        self.fill(content, kind, shape, "F" if by_columns == 1 else "C")
+
+    def fill(self, content: Any, kind: Any, shape: Any, order: Any) -> None:
+        """Set everything.
+
+        Raises:
+            RefusedPickle: it does not go together.
+        """
+        if type(kind) is not _ByteType or type(content) is not bytes or order not in ("C", "F"):
+            raise RefusedPickle("an array of other than uint8")
+        if (
+            type(shape) is not tuple
+            or not 1 <= len(shape) <= MOST_DIMENSIONS
+            or any(type(length) is not int or length < 0 for length in shape)
+            or math.prod(shape) != len(content)
+        ):
+            # Its shape is not quoted: nested pairs of one pair are small, and their text is not.
+            raise RefusedPickle(f"an array of {len(content)} bytes that claims another shape")
+        self.content, self.shape, self.order = content, shape, order
+
+    @property
+    def size(self) -> int:
+        """Its number of bytes."""
+        return len(self.content or b"")
+
+    def values(self) -> np.ndarray:
+        """The array, uint8, read-only; its memory is that of the content."""
+        flat = np.frombuffer(self.content or b"", dtype=np.uint8)
+        return flat.reshape(self.shape, order=self.order)
+
+
+class _ByteType(StandIn):
+    """numpy's dtype of one unsigned byte."""
+
+    def set_state(self, state: Any) -> None:
+        # (version, order, base, field names, fields, ...): fields would be other than bytes.
+        if type(state) is not tuple or len(state) < 5 or any(p is not None for p in state[2:5]):
+            raise RefusedPickle("an array of other than plain bytes")
+
+
+def read_pickle_file(owner: str, path: Path) -> Any:
+    """The value of a file that is a pickle of plain values and arrays of uint8.
+
+    Args:
+        owner: for messages.
+        path: the file.
+
+    Returns:
+        As :func:`marginbench.data.formats.plain_pickle.read_plain_pickle`; arrays as
+        :class:`PickledArray`.
+
+    Raises:
+        UserError: the file cannot be read, is damaged, or asks for anything else.
+    """
+    place = f"{owner}: {str(path)!r}"
+    try:
+        check_memory(path.stat().st_size)
+        return read_pickled_arrays(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{place} cannot be read: {error.strerror}") from None
+    except DamagedArchive as error:
+        raise UserError(f"{place} cannot be read: {error}") from None
+    except RefusedPickle as error:
+        raise UserError(
+            f"{place} is refused: it holds {error}; allowed: {ALLOWED}; nothing of it was run"
+        ) from None
+
+
+def read_pickled_arrays(content: bytes) -> Any:
+    """:func:`read_pickle_file` of a file's content.
+
+    Raises:
+        RefusedPickle: it is damaged, or asks for anything else.
+    """
+    return read_plain_pickle(content, _FUNCTIONS)
+
+
+def _byte_type(code: Any, *_: Any) -> _ByteType:
+    name = as_text(code)
+    if name not in ("u1", "|u1", "uint8", "B"):
+        raise RefusedPickle(f"an array of {name[:40]!r}")
+    return _ByteType()
+
+
+def _reconstruct(kind: Any, shape: Any, code: Any) -> PickledArray:
+    if kind is not _ARRAY_TYPE or shape != (0,) or as_text(code) != "b":
+        raise RefusedPickle("an array that is not rebuilt as numpy does it")
+    return PickledArray()
+
+
+def _from_buffer(content: Any, kind: Any, shape: Any, order: Any) -> PickledArray:
+    array = PickledArray()
+    array.fill(content, kind, shape, order)
+    return array
+
+
+_ARRAY_TYPE = Function("numpy.ndarray")
+# numpy 2 renamed its core, and files of either name are about.
+_FUNCTIONS = {
+    ("numpy", "ndarray"): _ARRAY_TYPE,
+    ("numpy", "dtype"): Function("numpy.dtype", _byte_type),
+} | {
+    (f"numpy.{core}.{module}", name): Function(name, call)
+    for core in ("core", "_core")
+    for module, name, call in (
+        ("multiarray", "_reconstruct", _reconstruct),
+        ("numeric", "_frombuffer", _from_buffer),
+    )
+}

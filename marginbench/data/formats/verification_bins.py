@@ -1,0 +1,133 @@
+"""Verification sets as ``.bin`` files: lfw, cfp_fp, agedb_30, calfw, cplfw as insightface has them.
+
+Such a file is a pickle of two lists: encoded images, two a pair, and a boolean a pair.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from marginbench.data import VerificationPairs
+from marginbench.data.files.content import check_content
+from marginbench.data.files.mapped import in_blocks, mapped_array
+from marginbench.data.formats.pickled_arrays import PickledArray, read_pickle_file
+from marginbench.data.formats.pictures import Colour, decode_picture
+from marginbench.errors import UserError
+
+FOLDS = 10
+# The sets in use have 12,000 to 14,000. A pickle can name one image again and again at two bytes
+# a time, so that the file's size alone is no bound.
+MOST_IMAGES = 200_000
+
+
+@dataclass(frozen=True)
+class EncodedPairs:
+    """What a ``.bin`` file holds.
+
+    Attributes:
+        images: encoded (JPEG or PNG), the two of a pair side by side.
+        same: one a pair.
+    """
+
+    images: list[bytes]
+    same: list[bool]
+
+
+def read_bin(owner: str, path: Path) -> EncodedPairs:
+    """A ``.bin`` file; nothing in it is run, whatever it asks for.
+
+    Args:
+        owner: for messages.
+        path: the file.
+
+    Raises:
+        UserError: it cannot be read, is refused or damaged, or does not hold two such lists.
+    """
+    place = f"{owner}: {str(path)!r}"
+    value = read_pickle_file(owner, path)
+    wanted = "allowed: two lists, of encoded images (two a pair) and of booleans (one a pair)"
+    if type(value) not in (list, tuple) or len(value) != 2:
+        raise UserError(f"{place} is no verification set; {wanted}")
+    images, same = value
+    if type(images) not in (list, tuple) or type(same) not in (list, tuple):
+        raise UserError(f"{place} is no verification set; {wanted}")
+    if len(images) > MOST_IMAGES:
+        raise UserError(f"{place} names {len(images)} images; allowed: up to {MOST_IMAGES}")
+    encoded = []
+    for number, image in enumerate(images):
+        if type(image) is PickledArray and image.shape in ((image.size,), (image.size, 1)):
+            # OpenCV's encoded images used to be (N, 1).
+            image = image.content
+        if type(image) is not bytes:
+            kind = type(image).__name__
+            if type(image) is PickledArray:
+                kind = f"array of the shape {image.shape}"
+            raise UserError(f"{place}: image {number} is of type {kind}; {wanted}")
+        encoded.append(image)
+    strange = next((k for k, value in enumerate(same) if type(value) is not bool), None)
+    if strange is not None:
+        raise UserError(
+            f"{place}: answer {strange} is of type {type(same[strange]).__name__}; {wanted}"
+        )
+    if len(images) != 2 * len(same):
+        raise UserError(f"{place} has {len(images)} images and {len(same)} pairs; {wanted}")
+    if len(same) < FOLDS:
+        raise UserError(f"{place} has {len(same)} pairs; allowed: {FOLDS} or more, one a fold")
+    return EncodedPairs(encoded, list(same))
+
+
+def verification_bin(
+    owner: str, path: Path, content: str, *, size: int, colour: Colour, crop: int | None
+) -> VerificationPairs:
+    """A ``.bin`` file's pairs, in ten folds of consecutive pairs as its authors test them.
+
+    Whose images they are is not in the file. Decoded once, then kept in the cache folder.
+
+    Args:
+        owner: for messages.
+        path: the file; its name without the suffix is the set's.
+        content: the file's hash.
+        size, colour, crop: see :func:`marginbench.data.formats.pictures.decode_picture`.
+
+    Raises:
+        UserError: see :func:`read_bin`; or a file that has changed, or an image that does not
+            decode.
+    """
+    encoded = read_bin(owner, path)
+    # It may have changed since it was hashed.
+    check_content(owner, path, content)
+
+    def decode(number: int) -> np.ndarray:
+        return decode_picture(
+            f"{owner}: {str(path)!r}: image {number}",
+            io.BytesIO(encoded.images[number]),
+            size=size,
+            colour=colour,
+            crop=crop,
+        )
+
+    images = mapped_array(
+        {"source": "bin", "content": content, "size": size, "colour": colour, "crop": crop},
+        (len(encoded.images), 1 if colour == "grey" else 3, size, size),
+        np.uint8,
+        lambda: in_blocks(range(len(encoded.images)), decode),
+    )
+    pairs = len(encoded.same)
+    folds = np.array_split(np.arange(pairs), FOLDS)
+    return VerificationPairs(
+        name=path.stem,
+        images=torch.from_numpy(images),
+        first=torch.arange(0, 2 * pairs, 2),
+        second=torch.arange(1, 2 * pairs, 2),
+        same=torch.tensor(encoded.same),
+        fold=torch.repeat_interleave(torch.tensor([len(fold) for fold in folds])),
+        description=(
+            f"{path.stem}: {pairs} pairs of the file {path.name} in {FOLDS} folds of consecutive "
+            "pairs; whose images they are is not known"
+        ),
+    )

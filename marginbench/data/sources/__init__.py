@@ -1,0 +1,1 @@
+"""The data sources: what a cell names."""

@@ -1,0 +1,175 @@
+"""LFW's images as its archives unpack, decoded once for all folds, protocols and heads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from marginbench.data import VerificationPairs
+from marginbench.data.choices.lfw_protocol import Pair, Picture
+from marginbench.data.files.content import image_files, while_unchanged
+from marginbench.data.files.mapped import in_blocks, mapped_array
+from marginbench.data.formats.pictures import Colour, decode_picture
+from marginbench.errors import UserError
+
+ImageFolder = Literal["lfw", "lfw_funneled", "lfw-funneled", "lfw-deepfunneled"]
+"""What the archives of the original, the funneled and the deep-funneled images unpack to."""
+
+IMAGE_FOLDERS = ("lfw", "lfw_funneled", "lfw-funneled", "lfw-deepfunneled")
+
+
+def find_image_folder(
+    owner: str, place: Path, wanted: str | None = None, *, can_choose: bool = False
+) -> Path:
+    """The folder of images beside the protocol files.
+
+    Args:
+        owner: for messages.
+        place: the folder of the protocol files.
+        wanted: its name, the parameter ``images``; None where there is only one of
+            :data:`IMAGE_FOLDERS`.
+        can_choose: whether the owner has that parameter, for messages.
+
+    Raises:
+        UserError: it is not there, or there are several to choose from.
+    """
+    there = [name for name in IMAGE_FOLDERS if (place / name).is_dir()]
+    if wanted is not None:
+        if wanted not in there:
+            raise UserError(
+                f"{owner}: images = {wanted!r} is not allowed, as {str(place)!r} has "
+                f"{', '.join(there) or 'no folder of images'}"
+            )
+        return place / wanted
+    if not there:
+        raise UserError(
+            f"{owner}: {str(place)!r} has no folder of images; it must hold one of "
+            f"{', '.join(IMAGE_FOLDERS)}, as the archive unpacks: NAME/NAME_0001.jpg"
+        )
+    if len(there) > 1:
+        choice = f"say which (images = {there[-1]!r}), or " if can_choose else ""
+        raise UserError(
+            f"{owner}: {str(place)!r} has several folders of images: {', '.join(there)}; "
+            f"{choice}leave only one of them there"
+        )
+    return place / there[0]
+
+
+@dataclass(frozen=True)
+class LfwImages:
+    """All images of a folder NAME/NAME_0001.jpg.
+
+    Attributes:
+        owner: for messages.
+        folder: where they are.
+        images: (M, C, H, W), uint8, mapped from the cache.
+        rows: each image's index in it, by :attr:`Picture.key`.
+    """
+
+    owner: str
+    folder: Path
+    images: np.ndarray
+    rows: Mapping[str, int]
+
+    def row(self, picture: Picture, where: str) -> int:
+        """An image's index.
+
+        Args:
+            picture: which.
+            where: what names it, for messages.
+
+        Raises:
+            UserError: there is no such file.
+        """
+        found = self.rows.get(picture.key)
+        if found is None:
+            missing = self.folder / f"{picture.key}.jpg"
+            raise UserError(f"{where} names an image that does not exist: {str(missing)!r}")
+        return found
+
+    def pairs(
+        self,
+        folds: Mapping[int, Iterable[Pair]],
+        *,
+        name: str,
+        description: str,
+        tested_folds: tuple[int, ...] | None,
+    ) -> VerificationPairs:
+        """Pairs of these images, with the images that they are of and no others.
+
+        Args:
+            folds: the pairs of each fold.
+            name, description, tested_folds: see :class:`VerificationPairs`.
+
+        Raises:
+            UserError: an image is missing.
+        """
+        all_pairs = [(number, pair) for number, pairs in folds.items() for pair in pairs]
+        pictures: dict[Picture, int] = {}
+        rows = []
+        for _, pair in all_pairs:
+            for picture in (pair.first, pair.second):
+                if picture not in pictures:
+                    pictures[picture] = len(pictures)
+                    rows.append(self.row(picture, pair.where))
+        people = {person: k for k, person in enumerate(sorted({p.person for p in pictures}))}
+        return VerificationPairs(
+            name=name,
+            images=torch.from_numpy(self.images[rows]),
+            first=torch.tensor([pictures[pair.first] for _, pair in all_pairs]),
+            second=torch.tensor([pictures[pair.second] for _, pair in all_pairs]),
+            same=torch.tensor([pair.same for _, pair in all_pairs]),
+            fold=torch.tensor([number for number, _ in all_pairs]),
+            description=description,
+            tested_folds=tested_folds,
+            people=torch.tensor([people[picture.person] for picture in pictures]),
+            image_names=tuple(picture.name for picture in pictures),
+        )
+
+
+def read_lfw_images(
+    owner: str, folder: Path, content: str, *, size: int, colour: Colour, crop: int | None
+) -> LfwImages:
+    """All images of a folder, decoded once: one cache whatever protocol and fold.
+
+    Args:
+        owner: for messages.
+        folder: NAME/NAME_0001.jpg (or another suffix of images); other files are passed over.
+        content: the folder's hash.
+        size, colour, crop: see :func:`marginbench.data.formats.pictures.decode_picture`.
+
+    Raises:
+        UserError: no image, one twice, one that does not decode, or files that change meanwhile.
+    """
+    files: dict[str, Path] = {}
+    for file in image_files(folder):
+        person = file.parent.name
+        number = file.stem.removeprefix(f"{person}_")
+        if file.parent.parent != folder or len(number) != 4 or not number.isdecimal():
+            continue
+        key = f"{person}/{file.stem}"
+        if key in files:
+            raise UserError(f"{owner}: {str(file)!r} and {str(files[key])!r} are one image twice")
+        files[key] = file
+    if not files:
+        raise UserError(f"{owner}: {str(folder)!r} has no image like NAME/NAME_0001.jpg")
+    what = {"source": "lfw", "content": content, "size": size, "colour": colour, "crop": crop}
+
+    def decode(path: Path) -> np.ndarray:
+        where = f"{owner}: {str(path)!r}"
+        return decode_picture(where, path, size=size, colour=colour, crop=crop)
+
+    images = mapped_array(
+        what,
+        (len(files), 1 if colour == "grey" else 3, size, size),
+        np.uint8,
+        lambda: while_unchanged(
+            owner, [(folder, content)], in_blocks(list(files.values()), decode)
+        ),
+    )
+    return LfwImages(owner, folder, images, {key: row for row, key in enumerate(files)})

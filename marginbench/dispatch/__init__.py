@@ -1,0 +1,1 @@
+"""Where cells are trained: worker processes here, torchrun, SLURM."""

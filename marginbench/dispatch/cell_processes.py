@@ -1,0 +1,106 @@
+"""The processes of a job that train one cell together: forked at once, watched and ended as one."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import socket
+import time
+from dataclasses import replace
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+
+from marginbench.dispatch.worker import BUSY_STATUS, FINISHED_STATUS, STOPPED_STATUS, Order
+from marginbench.dispatch.worker_process import work_in_child
+
+# What rank 0 is given to say why, where another rank has failed.
+FAILURE_SECONDS = 15.0
+
+
+class CellProcesses:
+    """Started in its constructor: one process a rank, on this machine.
+
+    Rank 0 writes the result, so its end is the end of all. No rank waits for one that is no more:
+    where one is killed or fails, the others are ended.
+
+    Args:
+        order: what each of them does; rank and address are set here.
+        ranks: number of processes, ≥ 1.
+
+    Raises:
+        OSError: the machine cannot start that many; none is left.
+    """
+
+    def __init__(self, order: Order, ranks: int) -> None:
+        address = f"tcp://127.0.0.1:{_free_port()}" if ranks > 1 else None
+        # The parent has torch loaded.
+        context = multiprocessing.get_context("fork")
+        self._processes: list[BaseProcess] = []
+        self._status: int | None = None
+        self._failed_at: float | None = None
+        try:
+            for rank in range(ranks):
+                own = replace(order, rank=rank, ranks=ranks, address=address)
+                process = context.Process(target=_train_in_child, args=(own,), daemon=False)
+                process.start()
+                self._processes.append(process)
+        except OSError:
+            self.kill()
+            raise
+
+    def wait(self, seconds: float) -> int | None:
+        """How they ended, taken together, waiting so long for it; None if they still train.
+
+        Returns:
+            As :func:`work` has it; −N where a process was killed by signal N.
+            None of them lives any more then.
+        """
+        if self._status is None:
+            wait([p.sentinel for p in self._processes if p.exitcode is None], seconds)
+            self._status = self._joint_status()
+            if self._status is not None:
+                self.kill()
+        return self._status
+
+    def terminate(self) -> None:
+        """Ask them to write their checkpoint and end."""
+        for process in self._processes:
+            process.terminate()
+
+    def kill(self) -> None:
+        """End them now."""
+        for process in self._processes:
+            process.kill()
+        for process in self._processes:
+            process.join()
+
+    def _joint_status(self) -> int | None:
+        first, *others = (process.exitcode for process in self._processes)
+        if first in (FINISHED_STATUS, STOPPED_STATUS, BUSY_STATUS):
+            return first
+        failed = [s for s in others if s not in (None, FINISHED_STATUS, STOPPED_STATUS)]
+        killed = [status for status in failed if status < 0]
+        if killed:
+            # What rank 0 says then is only that it lost the connection.
+            return killed[0]
+        if first is None and failed:
+            self._failed_at = self._failed_at or time.monotonic()
+            if time.monotonic() - self._failed_at > FAILURE_SECONDS:
+                return failed[0]
+        return first
+
+
+def _train_in_child(order: Order) -> None:
+    """The whole life of a cell's process; submitit's handlers are not for it."""
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGCONT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGUSR2})
+    work_in_child(order)
+
+
+def _free_port() -> int:
+    """A port of this machine that nothing listens on now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]

@@ -1,0 +1,176 @@
+"""The jobs that a suite's cells were given to, and what can be known of them from here.
+
+Several clusters may share a file system. A job that is not in this cluster's queue is gone only if
+it was handed to this cluster; of another one's jobs this queue knows nothing, and the same goes
+for the local processes of another machine.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from marginbench.dispatch.slurm.commands import QueuedJob, SlurmHere
+from marginbench.dispatch.slurm.submissions import COMPLAINT, Array, Submission, local_job_lives
+from marginbench.errors import DamagedFile
+from marginbench.runs.glances import glance
+from marginbench.runs.process_identity import this_host
+from marginbench.runs.run_folder import FINISHED, RunFolder
+
+# As long as a job may wait in a busy queue before it starts; a cell that is trained is found
+# running by its lease, whatever is known of its job.
+STALE_DAYS = 14
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job that cells were given to.
+
+    Attributes:
+        id: the job's.
+        array: whose it is, as submitted.
+        index: of the job in the array.
+        queued: what the queue says of it; None if it is not there.
+        alive: whether it is in the queue, or a process of this machine.
+    """
+
+    id: str
+    array: Array
+    index: int
+    queued: QueuedJob | None
+    alive: bool
+
+    @property
+    def submission(self) -> Submission:
+        return self.array.submission
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of all the cells that it was given."""
+        return self.array.jobs[self.index]
+
+    @property
+    def owner(self) -> dict[str, Any] | None:
+        """Of a local process, which one it is."""
+        return self.array.owner[self.index] if self.array.owner else None
+
+    def elsewhere(self, slurm: SlurmHere) -> str:
+        """Who would know of a job that is not seen from here, "cluster NAME"; else ""."""
+        if self.alive:
+            return ""
+        if self.owner is not None:
+            host = self.owner.get("host", "")
+            return f"machine {host}" if host != this_host() else ""
+        cluster = self.submission.cluster
+        return f"cluster {cluster}" if cluster and cluster != slurm.cluster else ""
+
+    @property
+    def days_silent(self) -> float:
+        """Since a job of its submission has last started or ended, or was submitted."""
+        try:
+            # Every job that starts or ends leaves a file there.
+            changed = self.submission.jobs_folder.stat().st_mtime
+        except OSError:
+            changed = self.submission.content["submitted"]
+        return (time.time() - changed) / 86400
+
+    def last_words(self) -> str:
+        """The line of its output that says most of its end, or that there is none."""
+        for path in reversed(self.submission.output(self.id)):
+            try:
+                text = path.read_text(encoding="utf-8", errors="replace")
+            except OSError:
+                continue
+            lines = [line.strip() for line in text.splitlines() if line.strip()]
+            # srun has the last word on every failure, and it is only the exit status.
+            telling = [line for line in lines if not line.startswith("srun:")] or lines
+            told = [line for line in lines if line.startswith(COMPLAINT)] or telling
+            if told:
+                return f"job {self.id} is gone: {told[-1].removeprefix(COMPLAINT)}"
+        return f"job {self.id} is gone and has written nothing"
+
+
+def all_jobs(made: list[Submission], queue: list[QueuedJob]) -> list[Job]:
+    """The jobs of all submissions, those that have ended too, the oldest first.
+
+    Args:
+        made: submissions, the oldest first.
+        queue: what this cluster's queue holds of them.
+    """
+    by_comment: dict[str, dict[int, QueuedJob]] = defaultdict(dict)
+    for queued in queue:
+        index = queued.job.partition("_")[2]
+        by_comment[queued.comment][int(index or 0)] = queued
+    jobs = []
+    for array in (array for submission in made for array in submission.arrays()):
+        there = by_comment.get(array.comment, {})
+        for index in range(len(array.jobs)):
+            queued = there.get(index)
+            alive = local_job_lives(array.owner[index]) if array.owner else queued is not None
+            if array.ids:
+                name = array.ids[index]
+            elif queued is not None:
+                name = queued.job
+            else:
+                # Planned, but SLURM never got it.
+                continue
+            jobs.append(Job(name, array, index, queued, alive))
+    return jobs
+
+
+def last_jobs(jobs: list[Job]) -> dict[str, Job]:
+    """The last job of each cell, by the cell's key; jobs the oldest first."""
+    return {key: job for job in jobs for key in job.keys}
+
+
+def jobs_of_only(jobs: list[Job], keys: set[str]) -> list[str]:
+    """The ids of the jobs in the queue that have nothing to do but these cells.
+
+    The arrays as submitted decide, whatever cells are being looked at: a job that also holds
+    another cell is left out, unless that cell is finished or was cancelled before. Of an array
+    all of whose jobs hold none but these cells, there is the array's one id.
+
+    Args:
+        jobs: see :func:`all_jobs`.
+        keys: of the cells.
+    """
+    by_array: dict[Path, list[Job]] = defaultdict(list)
+    for job in jobs:
+        if not keys.isdisjoint(job.keys):
+            by_array[job.array.path].append(job)
+    ids = []
+    for members in by_array.values():
+        array = members[0].array
+        marked = keys | array.submission.cancelled()
+        waiting = [job for job in members if job.queued is not None]
+        if len(members) == len(array.jobs) and all(marked.issuperset(job.keys) for job in members):
+            ids += [job.id.partition("_")[0] for job in waiting[:1]]
+        else:
+            going_on = _with_others(waiting, marked)
+            ids += [job.id for job in waiting if job.index not in going_on]
+    return ids
+
+
+def _with_others(jobs: list[Job], marked: set[str]) -> set[int]:
+    """Of the jobs of an array, those with a cell to be trained beside the marked ones; indices.
+
+    So counts a job whose cells cannot be read.
+    """
+    mixed = {job.index for job in jobs if not marked.issuperset(job.keys)}
+    if not mixed:
+        return set()
+    array = jobs[0].array
+    try:
+        cells = array.submission.cells_of_jobs(array.number, mixed)
+    except DamagedFile:
+        return mixed
+    folder = array.submission.suite_folder
+    others = ([RunFolder(folder, cell) for cell in job if cell.key not in marked] for job in cells)
+    return {
+        index
+        for index, runs in zip(sorted(mixed), others, strict=True)
+        if any(glance(run).state not in FINISHED for run in runs)
+    }

@@ -1,0 +1,22 @@
+"""Imported once by the server that worker processes are forked from, so that none imports it again.
+
+It starts no thread and touches no GPU: both would make forking unsafe.
+"""
+
+import torch._dynamo
+
+from marginbench.backbones import backbone_names
+from marginbench.data import data_source_names
+from marginbench.heads import head_names
+from marginbench.runs.deciding_code import read_sources
+from marginbench.training import loop as training
+
+# torch's optimisers import torch._dynamo at their first step: more than a second for every cell.
+__all__ = ["torch", "training"]
+
+# Asking for the names imports the modules behind them.
+data_source_names()
+backbone_names()
+head_names()
+# As they are now: what is imported here is what the cells' processes train by.
+read_sources()

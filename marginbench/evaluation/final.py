@@ -1,0 +1,173 @@
+"""What a trained (or half-trained) model is worth: error rates, features, verification."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from marginbench.data import VerificationPairs
+from marginbench.evaluation.verification_evaluation import evaluate_verification
+from marginbench.heads.geometry import direction
+from marginbench.training.experiment import Experiment
+
+BATCH = 1024
+TRAIN_SAMPLE = 10_000
+DRAWN_SAMPLE = 5_000
+DRAWN_DIMENSIONS = 3
+COMPARED_CLASSES = 1_000
+
+
+@torch.no_grad()
+def compute_features(experiment: Experiment, images: Tensor) -> Tensor:
+    """Features (N, D), float32, of uint8 images on the device; the backbone in testing mode."""
+    experiment.backbone.eval()
+    parts = [experiment.features(part).float() for part in images.split(BATCH)]
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def error_rate(experiment: Experiment, features: Tensor, labels: Tensor) -> float:
+    """The share of images whose highest logit (margin off) is not their label's."""
+    experiment.head.eval()
+    wrong = sum(
+        (experiment.head.logits(part).argmax(dim=1) != truth).sum()
+        for part, truth in zip(features.split(BATCH), labels.split(BATCH), strict=True)
+    )
+    return int(wrong) / len(labels)
+
+
+def error_rates(experiment: Experiment) -> dict[str, float | None]:
+    """train_error and test_error, in [0, 1]; None without test images.
+
+    The training error is taken in testing mode on the training images (the first 10,000 of the
+    data source's order shuffled by a fixed seed, where there are more).
+    """
+    chosen = _sample(len(experiment.train_labels), TRAIN_SAMPLE).to(experiment.device)
+    rates: dict[str, float | None] = {}
+    for name, images, labels in (
+        ("train_error", experiment.train_images[chosen], experiment.train_labels[chosen]),
+        ("test_error", experiment.test_images, experiment.test_labels),
+    ):
+        rates[name] = (
+            error_rate(experiment, compute_features(experiment, images), labels)
+            if len(images)
+            else None
+        )
+    return rates
+
+
+def final_evaluation(experiment: Experiment) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Numbers for the result and arrays for the figures.
+
+    Returns:
+        numbers: verification, one entry a set of pairs (see
+            :func:`evaluate_verification`), and of the first
+            set verification_accuracy, verification_standard_error (in [0, 1]) and
+            verification_of.
+        arrays: with test images and at most 1,000 classes class_cosine (K, K), mean cosine
+            between test features by class; of features with at most 3 dimensions, the features
+            and labels themselves; of each set of pairs verification/NAME/scores, same and fold.
+    """
+    numbers: dict[str, Any] = {}
+    arrays: dict[str, np.ndarray] = {}
+    if len(experiment.test_images):
+        arrays |= _class_arrays(experiment)
+    sets = [_verify(experiment, pairs) for pairs in experiment.data.verification]
+    for found, of_pairs in sets:
+        arrays |= {f"verification/{found['name']}/{key}": a for key, a in of_pairs.items()}
+    if sets:
+        first = sets[0][0]
+        numbers["verification_accuracy"] = first["accuracy"]
+        numbers["verification_standard_error"] = first["standard_error"]
+        numbers["verification_of"] = first["description"]
+        numbers["verification"] = [found for found, _ in sets]
+    return numbers, arrays
+
+
+def verification_features(experiment: Experiment, images: Tensor) -> Tensor:
+    """Features (M, D), or (M, 2·D) where the mirror image's are concatenated.
+
+    Args:
+        experiment: its cell says what the mirror image is for.
+        images: (M, C, H, W), uint8, on any device.
+    """
+    mirror = experiment.cell.verification.mirror
+    parts = []
+    for part in images.split(BATCH):
+        on_device = part.to(experiment.device)
+        features = compute_features(experiment, on_device)
+        if mirror != "none":
+            mirrored = compute_features(experiment, on_device.flip(3))
+            features = (
+                features + mirrored if mirror == "sum" else torch.cat([features, mirrored], dim=1)
+            )
+        parts.append(features)
+    return torch.cat(parts)
+
+
+def _verify(
+    experiment: Experiment, pairs: VerificationPairs
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    features = verification_features(experiment, pairs.images).cpu().numpy()
+    return evaluate_verification(features, pairs, experiment.cell.verification)
+
+
+def _class_arrays(experiment: Experiment) -> dict[str, np.ndarray]:
+    arrays = {}
+    test = compute_features(experiment, experiment.test_images)
+    labels = experiment.test_labels
+    if experiment.data.num_classes <= COMPARED_CLASSES:
+        arrays["class_cosine"] = class_cosine(test, labels, experiment.data.num_classes)
+    if test.shape[1] <= DRAWN_DIMENSIONS:
+        chosen = _sample(len(experiment.train_labels), DRAWN_SAMPLE).to(experiment.device)
+        train = compute_features(experiment, experiment.train_images[chosen])
+        arrays["train_features"] = train.cpu().numpy()
+        arrays["train_labels"] = experiment.train_labels[chosen].cpu().numpy()
+        chosen = _sample(len(labels), DRAWN_SAMPLE).to(experiment.device)
+        arrays["test_features"] = test[chosen].cpu().numpy()
+        arrays["test_labels"] = labels[chosen].cpu().numpy()
+        arrays["class_weights"] = _class_weights(experiment)
+    return arrays
+
+
+def class_cosine(features: Tensor, labels: Tensor, num_classes: int) -> np.ndarray:
+    """Mean cosine between features of class a and of class b, a pair never an image with itself.
+
+    The matrix of Liu et al., ICML 2016, Fig. 5. NaN where there is no such pair.
+
+    Args:
+        features: (N, D).
+        labels: (N,), in [0, K).
+        num_classes: K.
+
+    Returns:
+        (K, K), float64.
+    """
+    unit = direction(features.double())
+    sums = unit.new_zeros(num_classes, unit.shape[1]).index_add_(0, labels, unit)
+    counts = torch.bincount(labels, minlength=num_classes).double()
+    # A zero feature has no direction: its cosine with itself is 0, not 1.
+    own = unit.square().sum(dim=1)
+    itself = own.new_zeros(num_classes).index_add_(0, labels, own)
+    totals = sums @ sums.T - torch.diag(itself)
+    pairs = torch.outer(counts, counts) - torch.diag(counts)
+    return torch.where(pairs > 0, totals / pairs, torch.nan).cpu().numpy()
+
+
+def _sample(count: int, at_most: int) -> Tensor:
+    """Indices of all, or of so many drawn by a fixed seed: a source may come class by class."""
+    if count <= at_most:
+        return torch.arange(count)
+    return torch.randperm(count, generator=torch.Generator().manual_seed(0))[:at_most]
+
+
+def _class_weights(experiment: Experiment) -> np.ndarray:
+    """The head's class weights (K, D), or none (0, D) where it has not one vector a class."""
+    weight = getattr(experiment.head, "weight", None)
+    shape = (experiment.data.num_classes, experiment.backbone.out_features)
+    if isinstance(weight, Tensor) and tuple(weight.shape) == shape:
+        return weight.detach().cpu().numpy()
+    return np.empty((0, shape[1]), dtype=np.float32)

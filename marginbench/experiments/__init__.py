@@ -1,0 +1,1 @@
+"""What is to be run: cells, grids, suites, and how their parameters are resolved."""

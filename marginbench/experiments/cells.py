@@ -1,0 +1,306 @@
+"""A cell: one training run as a frozen, validated value with a key of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, ValidationError
+
+from marginbench.errors import UserError
+from marginbench.plugins.component import Component, FrozenValue
+from marginbench.plugins.parameters import (
+    Fraction,
+    NonNegative,
+    Positive,
+    PositiveInteger,
+    allowed_values,
+    neutral_values,
+    parameter_model,
+)
+
+SCHEMA_VERSION = 1
+KEY_LENGTH = 12
+
+
+class Optimiser(FrozenValue):
+    """Stochastic gradient descent with momentum.
+
+    Weight decay applies to weights (tensors of two and more dimensions), the head's included; not
+    to biases, to normalisation, to PReLU slopes (He et al., ICCV 2015) and to learnt scales.
+    """
+
+    learning_rate: Positive = 0.1
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: NonNegative = 5e-4
+
+
+class Schedule(FrozenValue):
+    """How long, in what batches, at which learning rate.
+
+    Attributes:
+        iterations: optimiser steps.
+        batch_size: images a step.
+        milestones: iterations after which the learning rate is multiplied by ``factor``.
+        factor: see milestones.
+        evaluations: how often errors are recorded along the way, the end included.
+        sampling: "shuffled" draws every image once an epoch; "balanced" draws every class equally
+            often, and the images of a class in turn; "pairs" draws, for every batch,
+            ``batch_size / samples_per_class`` classes and as many images of each.
+        samples_per_class: for "pairs".
+        plateau_patience: after so many looks without a better training loss the learning rate is
+            multiplied by ``factor``; 0 goes by the milestones instead.
+        plateau_cuts: how often at most.
+        plateau_threshold: a loss is better if it is lower by this share of the best one.
+        augmentation: "crop-flip" pads each training image by 4 pixels, crops it at a random place
+            and mirrors it with probability 1/2; the draws are the same for every head.
+    """
+
+    iterations: PositiveInteger
+    batch_size: PositiveInteger
+    milestones: tuple[PositiveInteger, ...] = ()
+    factor: Fraction = 0.1
+    evaluations: PositiveInteger = 20
+    sampling: Literal["shuffled", "balanced", "pairs"] = "shuffled"
+    samples_per_class: PositiveInteger = 4
+    plateau_patience: Annotated[int, Field(ge=0)] = 0
+    plateau_cuts: PositiveInteger = 2
+    plateau_threshold: Fraction = 0.01
+    augmentation: Literal["none", "crop-flip"] = "none"
+
+    def evaluation_iterations(self) -> set[int]:
+        """The iterations after which errors are recorded."""
+        return {
+            round(self.iterations * number / self.evaluations)
+            for number in range(1, self.evaluations + 1)
+        }
+
+
+class Verification(FrozenValue):
+    """How features become the scores of verification pairs.
+
+    Attributes:
+        mirror: the features of an image are its own ("none"), or the "sum" of its own and its
+            mirror image's, or both "concatenated".
+        centre: whether the mean of the features is subtracted.
+        dimensions: so many principal components of the centred features are kept; 0: no PCA. The
+            mean and the components are those of the folds on which the threshold is chosen.
+    """
+
+    mirror: Literal["none", "sum", "concatenate"] = "none"
+    centre: bool = False
+    dimensions: Annotated[int, Field(ge=0)] = 0
+
+
+ADDED_LATER: Mapping[str, Any] = {
+    "verification": {"mirror": "none", "centre": False, "dimensions": 0},
+    "schedule.plateau_patience": 0,
+    "schedule.plateau_cuts": 2,
+    "schedule.plateau_threshold": 0.01,
+}
+"""Fields that came after the first keys were published, and what held before there were any. At
+that value a field stays out of the hash, so the keys of old runs stay theirs. Parameters of heads,
+backbones and data sources say the same of themselves: marginbench.plugins.parameters.AddedLater."""
+
+
+class Cell(FrozenValue):
+    """One training run. Same key, same run: to the bit on CPU.
+
+    Attributes:
+        schema_version: of this format.
+        data: what is trained and tested on.
+        backbone: images → features.
+        head: features and labels → loss.
+        optimiser: see :class:`Optimiser`.
+        schedule: see :class:`Schedule`.
+        verification: see :class:`Verification`.
+        seed: of backbone, head and batch order, each with a generator of its own.
+        precision: of the backbone; the head computes in float32.
+        execution: "compiled" trains the backbone through torch.compile, which rounds otherwise
+            than "eager" and so is part of the key.
+        setting: what the report calls the cells that differ in head and seed only; no part of
+            the key.
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    data: Component
+    backbone: Component
+    head: Component
+    optimiser: Optimiser = Optimiser()
+    schedule: Schedule
+    verification: Verification = Verification()
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    precision: Literal["float32", "bf16"] = "float32"
+    execution: Literal["eager", "compiled"] = "eager"
+    setting: str = ""
+
+    @property
+    def key(self) -> str:
+        """Hash of what is part of the experiment; of a resolved cell (:func:`resolve_cell`)."""
+        return self._hash_without("setting")
+
+    @property
+    def comparison(self) -> str:
+        """Hash of everything but head and seed: cells that share it may be compared."""
+        return self._hash_without("setting", "head", "seed")
+
+    def _hash_without(self, *fields: str) -> str:
+        values = self.model_dump(mode="json", exclude=set(fields))
+        for path, neutral in ADDED_LATER.items():
+            *parents, name = path.split(".")
+            holder = values
+            for parent in parents:
+                holder = holder[parent]
+            if _canonical(holder[name]) == _canonical(neutral):
+                del holder[name]
+        for part in ("data", "backbone", "head"):
+            for name in values[part].pop("added_later") if part in values else ():
+                values[part]["parameters"].pop(name, None)
+        return _hash(values)
+
+    @property
+    def slug(self) -> str:
+        """A readable folder name; not unique by itself."""
+        m = self.head.parameters.get("m")
+        parts = [self.data.name, self.backbone.name, self.head.name]
+        parts += [f"m{m:g}"] if isinstance(m, (int, float)) else []
+        return "-".join([*parts, f"seed{self.seed}"]).replace("/", "_").replace(":", "_")
+
+    def to_json(self) -> str:
+        """The cell as canonical, indented JSON."""
+        return json.dumps(_canonical(self.model_dump(mode="json")), indent=2, sort_keys=True) + "\n"
+
+
+def make_cell(**fields: Any) -> Cell:
+    """A cell from its fields, checked.
+
+    Raises:
+        UserError: a field that is missing, unknown or not allowed; the message names the field,
+            the value and what is allowed.
+    """
+    try:
+        cell = Cell.model_validate(fields)
+    except ValidationError as error:
+        raise UserError(refusal("cell", Cell, error)) from None
+    late = [m for m in cell.schedule.milestones if m >= cell.schedule.iterations]
+    if late or list(cell.schedule.milestones) != sorted(set(cell.schedule.milestones)):
+        raise UserError(
+            f"cell: schedule.milestones = {list(cell.schedule.milestones)} is not allowed; "
+            f"allowed: rising iterations below schedule.iterations = {cell.schedule.iterations}"
+        )
+    if cell.schedule.milestones and cell.schedule.plateau_patience:
+        raise UserError(
+            f"cell: schedule.plateau_patience = {cell.schedule.plateau_patience} is not allowed "
+            "with milestones; allowed: either of them"
+        )
+    if cell.schedule.evaluations > cell.schedule.iterations:
+        raise UserError(
+            f"cell: schedule.evaluations = {cell.schedule.evaluations} is not allowed; "
+            f"allowed: at most schedule.iterations = {cell.schedule.iterations}"
+        )
+    return cell
+
+
+def resolve_cell(cell: Cell) -> Cell:
+    """The same cell with the defaults of data, backbone and head filled in, all checked.
+
+    A changed default thus changes the key, and a default spelt out does not.
+
+    Raises:
+        UserError: an unknown data source, backbone or head, or a parameter that is not allowed.
+    """
+    # Imported here: a suite can declare cells without importing torch.
+    from marginbench.backbones import backbone_function, resolve_backbone_parameters
+    from marginbench.data import data_source_function, resolve_data_parameters
+    from marginbench.heads import head_class, resolve_head_parameters
+
+    resolvers = {
+        "data": ("data source", resolve_data_parameters, data_source_function),
+        "backbone": ("backbone", resolve_backbone_parameters, backbone_function),
+        "head": ("head", resolve_head_parameters, head_class),
+    }
+    parts = {}
+    for field, (noun, resolve_parameters, find) in resolvers.items():
+        part: Component = getattr(cell, field)
+        values = resolve_parameters(part.name, part.parameters)
+        model = parameter_model(f"{noun} {part.name!r}", find(part.name))
+        parts[field] = resolved_component(part.name, values, model)
+    return cell.model_copy(update=parts)
+
+
+def resolved_component(name: str, values: dict[str, Any], model: type[BaseModel]) -> Component:
+    """A part of a resolved cell.
+
+    Args:
+        name: of the part.
+        values: of all its parameters.
+        model: the parameters, see :func:`marginbench.plugins.parameters.parameter_model`.
+    """
+    added = tuple(
+        parameter
+        for parameter, neutral in neutral_values(model).items()
+        if _canonical(values[parameter]) == _canonical(neutral)
+    )
+    return Component(name=name, parameters=values, added_later=added)
+
+
+def cell_from_json(text: str) -> Cell:
+    """A cell from :meth:`Cell.to_json`.
+
+    Raises:
+        UserError: the text is no JSON, or no cell.
+    """
+    try:
+        return Cell.model_validate_json(text)
+    except ValidationError as error:
+        raise UserError(refusal("cell", Cell, error)) from None
+
+
+def refusal(owner: str, model: type[BaseModel], error: ValidationError) -> str:
+    """Pydantic's complaint as one sentence a field: field, value, what is allowed."""
+    return "; ".join(_sentence(owner, model, e) for e in error.errors())
+
+
+def _sentence(owner: str, model: type[BaseModel], error: Any) -> str:
+    location = [str(part) for part in error["loc"]]
+    fields: Mapping[str, Any] = model.model_fields
+    field = None
+    for part in location:
+        field = fields.get(part)
+        inner = getattr(field, "annotation", None)
+        is_model = isinstance(inner, type) and issubclass(inner, BaseModel)
+        fields = inner.model_fields if is_model else {}
+        if field is None:
+            break
+    path = ".".join(location) or "value"
+    if error["type"] == "extra_forbidden":
+        parent = model
+        for part in location[:-1]:
+            parent = parent.model_fields[part].annotation
+        return f"{owner} has no field {path!r}; there are: {', '.join(parent.model_fields)}"
+    if error["type"] == "missing":
+        return f"{owner} needs the field {path!r}"
+    allowed = allowed_values(field) if field is not None and not fields else error["msg"]
+    return f"{owner}: {path} = {error['input']!r} is not allowed; allowed: {allowed}"
+
+
+def _canonical(value: Any) -> Any:
+    """Whole floats, as far as they are exact, as integers, so that 4 and 4.0 give one key."""
+    kind = type(value)
+    # Most values are these; suites have thousands of cells.
+    if kind is str or kind is int:
+        return value
+    if kind is dict:
+        return {key: _canonical(item) for key, item in value.items()}
+    if kind is list or kind is tuple:
+        return [_canonical(item) for item in value]
+    if kind is float and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    return value
+
+
+def _hash(value: Any) -> str:
+    text = json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]

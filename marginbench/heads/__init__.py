@@ -1,0 +1,92 @@
+"""Heads by name: their registry, and everything that a head's own file needs.
+
+A head turns features and labels into a loss, and features into logits; it owns the classifier
+weights. Adding one means writing a subclass of :class:`Head` (or :class:`CosineHead`) with
+:func:`register_head` above it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from marginbench.errors import UserError
+from marginbench.heads.base import Head, WithoutMargin, classifier_weight, replace_target
+from marginbench.heads.cosine import CosineHead
+from marginbench.plugins.loading import HEADS_GROUP, load_group
+from marginbench.plugins.parameters import parameter_model, resolve
+from marginbench.plugins.registry import Registry
+
+__all__ = [
+    "CosineHead",
+    "Head",
+    "WithoutMargin",
+    "build_head",
+    "classifier_weight",
+    "head_class",
+    "head_names",
+    "register_head",
+    "replace_target",
+    "resolve_head_parameters",
+]
+
+HeadClass = TypeVar("HeadClass", bound=type[Head])
+
+_registry: Registry[type[Head]] = Registry("head", lambda: load_group(HEADS_GROUP))
+
+
+def register_head(name: str) -> Callable[[HeadClass], HeadClass]:
+    """Class decorator: make a head known under a name.
+
+    Raises:
+        UserError: the name is taken or malformed, the class is no :class:`Head`, or its
+            parameters cannot be checked (``**`` arguments, a missing annotation).
+    """
+
+    def add(head: HeadClass) -> HeadClass:
+        if not (isinstance(head, type) and issubclass(head, Head)):
+            raise UserError(f"head {name!r}: {head!r} is not a subclass of marginbench.heads.Head")
+        parameter_model(f"head {name!r}", head)
+        _registry.add(name, head, _registry.definition(head))
+        return head
+
+    return add
+
+
+def head_names() -> list[str]:
+    """The names of all registered heads, those of installed packages included."""
+    return _registry.names()
+
+
+def head_class(name: str) -> type[Head]:
+    """The head registered under a name.
+
+    Raises:
+        UserError: there is none; the message lists those that there are.
+    """
+    return _registry.get(name)
+
+
+def resolve_head_parameters(name: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of a head, checked, with the defaults filled in.
+
+    Raises:
+        UserError: an unknown head or parameter, or a value that is not allowed.
+    """
+    return resolve(f"head {name!r}", head_class(name), given)
+
+
+def build_head(name: str, in_features: int, num_classes: int, **parameters: Any) -> Head:
+    """A head by its name.
+
+    Example:
+        >>> head = build_head("arcface", in_features=64, num_classes=10, m=0.2, s=16)
+        >>> loss = head(features, labels)
+        >>> predicted = head.logits(features).argmax(dim=1)
+
+    Raises:
+        UserError: an unknown head or parameter, or a value that is not allowed; the message names
+            the head, the parameter and what is allowed.
+    """
+    values = resolve_head_parameters(name, parameters)
+    return head_class(name)(in_features, num_classes, **values)

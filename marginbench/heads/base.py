@@ -1,0 +1,121 @@
+"""What a head is: features and labels → loss, features → logits."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from marginbench.errors import UserError
+
+
+class WithoutMargin(NamedTuple):
+    """The identity of a head whose margin is nought with another head.
+
+    Attributes:
+        parameters: of this head, so that its margin vanishes.
+        head: the name of the head that it then is.
+        head_parameters: of that other head.
+    """
+
+    parameters: Mapping[str, Any]
+    head: str
+    head_parameters: Mapping[str, Any] = {}
+
+
+class Head(nn.Module, ABC):
+    """Features and labels → loss; features → logits.
+
+    A subclass defines :meth:`loss` and :meth:`scores`. Its parameters are the keyword-only
+    arguments of its ``__init__``, annotated (:mod:`marginbench.plugins.parameters` has the usual
+    ranges). State that changes while training, annealing for example, lives in buffers, so that a
+    checkpoint carries it. Features arrive in the precision of the head's own parameters
+    (float32 unless the head was converted), with autocast off.
+
+    A head whose target logit is a function of the angle to its class also has a method
+    ``psi(cosine)``, as :class:`marginbench.heads.cosine.CosineHead` has; reports draw it.
+
+    Args:
+        in_features: D, the dimension of the features.
+        num_classes: K.
+    """
+
+    formula: ClassVar[str] = ""
+    """The loss or the target logit, in one line."""
+    boundary_formula: ClassVar[str] = ""
+    """Where class 1 is decided against class 2, in the form of the survey's table; θ₁ and θ₂ are
+    the angles to both classes' weights."""
+    paper: ClassVar[str] = ""
+    """Where it comes from: authors, title, venue, equation."""
+    needs_pairs: ClassVar[bool] = False
+    """Whether a batch must hold several samples of one class for the loss to mean anything."""
+    without_margin: ClassVar[WithoutMargin | None] = None
+    """With these parameters the margin vanishes, and the loss is that of another head."""
+
+    def __init__(self, in_features: int, num_classes: int) -> None:
+        super().__init__()
+        for name, value in (("in_features", in_features), ("num_classes", num_classes)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise UserError(
+                    f"{type(self).__name__}: {name} = {value!r} is not allowed; "
+                    "allowed: integer ≥ 1"
+                )
+        self.in_features = in_features
+        self.num_classes = num_classes
+
+    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
+        """The mean loss over a batch.
+
+        Args:
+            features: (N, D), any floating precision.
+            labels: (N,), int64, in [0, K).
+
+        Returns:
+            A scalar in the precision of the head's parameters.
+        """
+        with torch.autocast(features.device.type, enabled=False):
+            return self.loss(self._in_own_precision(features), labels)
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Class scores for testing, the margin off. (N, D) → (N, K)."""
+        with torch.autocast(features.device.type, enabled=False):
+            return self.scores(self._in_own_precision(features))
+
+    @abstractmethod
+    def loss(self, features: Tensor, labels: Tensor) -> Tensor:
+        """The mean loss over a batch: (N, D) and (N,) → scalar."""
+
+    @abstractmethod
+    def scores(self, features: Tensor) -> Tensor:
+        """Class scores with the margin off: (N, D) → (N, K)."""
+
+    def diagnostics(self) -> dict[str, Tensor]:
+        """Scalars worth a column in the history, by name; λ of an annealed margin, say."""
+        return {}
+
+    @property
+    def gradient_leaves_out(self) -> str:
+        """What the gradient knowingly treats as a constant, in words; "" where it is exact.
+
+        A loss that stops the gradient somewhere, in training mode or always, says so here: its
+        gradient then is not the slope of its values, but the slope with that held constant. It
+        stops the gradient by ``detach`` or where gradients are switched off.
+        """
+        return ""
+
+    def _in_own_precision(self, features: Tensor) -> Tensor:
+        own = next((p.dtype for p in self.parameters() if p.is_floating_point()), torch.float32)
+        return features.to(own)
+
+
+def classifier_weight(num_classes: int, in_features: int) -> nn.Parameter:
+    """Classifier weights (K, D), He-initialised: N(0, 2/D) (He et al., ICCV 2015, Eq. 10)."""
+    return nn.Parameter(torch.randn(num_classes, in_features) * (2.0 / in_features) ** 0.5)
+
+
+def replace_target(logits: Tensor, labels: Tensor, target: Tensor) -> Tensor:
+    """The logits (N, K) with each row's target entry replaced by target (N, 1)."""
+    return logits.scatter(1, labels[:, None], target)

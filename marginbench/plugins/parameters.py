@@ -1,0 +1,264 @@
+"""Parameters read off a signature: names, defaults, ranges, and clear refusals.
+
+A head, a backbone or a data source declares its parameters once, as annotated keyword-only
+arguments; this module checks given values against them and fills in the defaults, so that a
+cell's key is a hash of what really runs.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import types
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import annotated_types
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
+from pydantic.fields import FieldInfo
+
+from marginbench.errors import UserError
+from marginbench.text import quoted
+
+LARGEST_INTEGER = 2**63 - 1
+"""Of a parameter: what 64 bits hold."""
+
+Positive = Annotated[float, Field(gt=0)]
+"""A real number above 0."""
+NonNegative = Annotated[float, Field(ge=0)]
+"""A real number, 0 or above."""
+Fraction = Annotated[float, Field(ge=0, le=1)]
+"""A real number from 0 to 1."""
+Probability = Annotated[float, Field(gt=0, lt=1)]
+"""A real number between 0 and 1, both excluded."""
+AtLeastOne = Annotated[float, Field(ge=1)]
+"""A real number, 1 or above."""
+PositiveInteger = Annotated[int, Field(ge=1)]
+"""A whole number, 1 or above."""
+MultiplicativeMargin = Annotated[float, Field(ge=1, le=100)]
+"""A factor of the angle, real. The papers' are below 10; at 100 the margin's whole range, an angle
+of π/100, is near what float32 resolves."""
+IntegerMultiplicativeMargin = Annotated[int, Field(ge=1, le=100)]
+"""A factor of the angle, whole; see :data:`MultiplicativeMargin`."""
+CosineMargin = Annotated[float, Field(ge=0, le=2)]
+"""What is taken from a cosine. Cosines span 2, so that a larger margin is never met."""
+SquaredDistanceMargin = Annotated[float, Field(gt=0, le=4)]
+"""A margin on the squared distances of unit vectors, which span 4."""
+Subcenters = Annotated[int, Field(ge=1, le=100)]
+"""Centres a class. The papers have at most 10."""
+AngularMargin = Annotated[float, Field(ge=0, lt=math.pi)]
+"""An angle in radians, from 0 to below π."""
+BeyondPi = Literal["linear", "mirror", "clamp", "none", "easy"]
+"""What holds beyond θ = π − m, where cos(θ + m) would rise, or where cos θ ≤ 0: see
+``marginbench.heads.additive.additive_psi``."""
+MarginGradient = Literal["exact", "detached"]
+"""The gradient of the target's logit: "exact", or "detached", where the margin counts as a
+constant and the logit's slope in the cosine is that of no margin at all. Widely used code computes
+the latter, by taking the margin without tracking gradients."""
+
+
+@dataclass(frozen=True)
+class AddedLater:
+    """Marks a parameter that a head, backbone or data source got after there were results of it.
+
+    ``easy: Annotated[bool, AddedLater(False)] = False``: at its neutral value the parameter stays
+    out of the cell's key, so that the results from before stay those of the same cells. The
+    default may be another value. The mark stands outermost in the annotation.
+
+    Attributes:
+        neutral: the value at which everything is as it was before there was the parameter.
+    """
+
+    neutral: Any
+
+
+_CONFIG = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+@cache
+def parameter_model(owner: str, function: Callable[..., Any]) -> type[BaseModel]:
+    """The keyword-only parameters of a function or class as a pydantic model.
+
+    Args:
+        owner: what the parameters belong to, for messages ("head 'arcface'").
+        function: its keyword-only arguments are the parameters; each needs an annotation.
+
+    Raises:
+        UserError: the function swallows any keyword (``**``) or leaves a parameter unannotated.
+    """
+    target = function.__init__ if inspect.isclass(function) else function
+    hints = get_type_hints(target, include_extras=True)
+    fields: dict[str, Any] = {}
+    for name, parameter in inspect.signature(target).parameters.items():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            raise UserError(
+                f"{owner} takes **{name}, which would swallow misspelt parameters: "
+                "name each parameter in the signature"
+            )
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            continue
+        if name not in hints:
+            raise UserError(f"{owner}: parameter {name!r} needs a type annotation")
+        default = ... if parameter.default is inspect.Parameter.empty else parameter.default
+        fields[name] = (hints[name], default)
+    return make_parameter_model(owner, fields)
+
+
+def make_parameter_model(owner: str, fields: Mapping[str, Any]) -> type[BaseModel]:
+    """A model of parameters from (annotation, default) by name; ``...`` where there is none.
+
+    Raises:
+        UserError: a neutral value (:class:`AddedLater`) that is not allowed.
+    """
+    model = create_model(f"Parameters of {owner}", __config__=_CONFIG, **fields)
+    for name, value in neutral_values(model).items():
+        try:
+            TypeAdapter(fields[name][0], config=ConfigDict(strict=True)).validate_python(value)
+        except ValidationError:
+            allowed = allowed_values(model.model_fields[name])
+            raise UserError(
+                f"{owner}: {name} is marked with AddedLater({value!r}), which is not allowed; "
+                f"allowed: {allowed}"
+            ) from None
+    return model
+
+
+def neutral_values(model: type[BaseModel]) -> dict[str, Any]:
+    """The neutral value of each parameter that is marked with :class:`AddedLater`, by name."""
+    return {
+        name: mark.neutral
+        for name, field in model.model_fields.items()
+        for mark in field.metadata
+        if isinstance(mark, AddedLater)
+    }
+
+
+def resolve(owner: str, function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """:func:`resolve_with` the parameters that a function or class declares."""
+    return resolve_with(owner, parameter_model(owner, function), given)
+
+
+def resolve_with(owner: str, model: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The given parameters checked, and the defaults filled in.
+
+    Args:
+        owner: what the parameters belong to, for messages.
+        model: see :func:`parameter_model`.
+        given: values by name; lists count as tuples.
+
+    Returns:
+        A value for every parameter, in the order of the signature.
+
+    Raises:
+        UserError: an unknown parameter, a missing one, or a value that is not allowed; the
+            message names the owner, the parameter, the value and what is allowed.
+    """
+    fields = model.model_fields
+    for name, value in given.items():
+        if _has_huge_integer(value):
+            raise UserError(
+                f"{owner}: {name} = {quoted(value)} is not allowed; allowed: whole numbers of at "
+                "most 64 bits"
+            )
+    try:
+        values = model(**{name: _tuples(value) for name, value in given.items()})
+    except ValidationError as error:
+        raise UserError(
+            "; ".join(_explain(owner, fields, given, e) for e in error.errors())
+        ) from None
+    return {name: getattr(values, name) for name in fields}
+
+
+def allowed_values(field: FieldInfo) -> str:
+    """What a parameter may be, in words: "integer ≥ 1", "'a' or 'b'", "number from 0 to 1"."""
+    return _allowed(field.annotation, field.metadata)
+
+
+def default_text(field: FieldInfo) -> str:
+    """A parameter's default as a user would type it, or "required"."""
+    return "required" if field.is_required() else repr(field.default)
+
+
+def describe_parameters(owner: str, function: Callable[..., Any]) -> list[tuple[str, str, str]]:
+    """(name, default, allowed values) of each parameter."""
+    fields = parameter_model(owner, function).model_fields
+    return [(name, default_text(field), allowed_values(field)) for name, field in fields.items()]
+
+
+def _explain(
+    owner: str, fields: Mapping[str, FieldInfo], given: Mapping[str, Any], error: Any
+) -> str:
+    name = str(error["loc"][0])
+    if error["type"] == "extra_forbidden":
+        names = ", ".join(fields) or "none"
+        return f"{owner} has no parameter {quoted(name)}; its parameters: {names}"
+    allowed = allowed_values(fields[name])
+    if error["type"] == "missing":
+        return f"{owner} needs its parameter {name!r} ({allowed})"
+    return f"{owner}: {name} = {quoted(given[name])} is not allowed; allowed: {allowed}"
+
+
+def _has_huge_integer(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return any(_has_huge_integer(item) for item in value)
+    return isinstance(value, int) and abs(value) > LARGEST_INTEGER
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+_BOUNDS = {
+    annotated_types.Gt: (">", "above ", "gt"),
+    annotated_types.Ge: ("≥", "", "ge"),
+    annotated_types.Lt: ("<", "below ", "lt"),
+    annotated_types.Le: ("≤", "", "le"),
+}
+_TYPES = {int: "integer", float: "number", bool: "True or False", str: "text"}
+
+
+def _allowed(annotation: Any, metadata: list[Any]) -> str:
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        inner, *extra = get_args(annotation)
+        flat = [m for item in extra for m in getattr(item, "metadata", None) or [item]]
+        return _allowed(inner, [*flat, *metadata])
+    if origin is Literal:
+        return " or ".join(repr(choice) for choice in get_args(annotation))
+    if origin in (Union, types.UnionType):
+        return " or ".join(_allowed(choice, []) for choice in get_args(annotation))
+    if origin is Mapping:
+        key, item = (_allowed(choice, []) for choice in get_args(annotation))
+        return f"mapping from {key} to {item}"
+    if origin in (tuple, Sequence):
+        inner = [choice for choice in get_args(annotation) if choice is not Ellipsis]
+        return f"list of {_allowed(inner[0], [])}" if inner else "list"
+    text = "None" if annotation is type(None) else _TYPES.get(annotation, str(annotation))
+    text += _range(metadata)
+    for bound in metadata:
+        if isinstance(bound, annotated_types.MinLen) and bound.min_length:
+            text += f" of at least {bound.min_length}"
+    return text
+
+
+def _range(metadata: list[Any]) -> str:
+    """Bounds as part of a sentence: " ≥ 1"; of two, " from 0 to below π"."""
+    found = [
+        (sign, word, getattr(bound, attribute))
+        for kind, (sign, word, attribute) in _BOUNDS.items()
+        for bound in metadata
+        if isinstance(bound, kind)
+    ]
+    values = [_number(value) for _, _, value in found]
+    if len(found) == 2:
+        low, high = (word + value for (_, word, _), value in zip(found, values, strict=True))
+        return f" from {low} to {high}"
+    return "".join(f" {sign} {value}" for (sign, _, _), value in zip(found, values, strict=True))
+
+
+def _number(value: float) -> str:
+    if value == math.pi:
+        return "π"
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"

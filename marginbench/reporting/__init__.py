@@ -1,0 +1,1 @@
+"""From the frame of results to a page: statistics, drawing, tables."""

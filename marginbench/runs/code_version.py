@@ -1,0 +1,88 @@
+"""Which code a submission was made with, so that a change before or while it runs is noticed."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import platform
+from importlib.metadata import PackageNotFoundError, entry_points, version
+from pathlib import Path
+from typing import Any
+
+import marginbench
+from marginbench.plugins.loading import HEADS_GROUP, REPORTS_GROUP, SUITES_GROUP
+from marginbench.plugins.source_modules import NotStatic, source_files
+
+# Sections do not train: a change there is no change of what runs.
+_GROUPS = (HEADS_GROUP, SUITES_GROUP)
+_LIBRARIES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "submitit")
+_DRAWING = ("pandas", "scipy", "matplotlib", "seaborn", "jinja2", "tabulate")
+
+
+def code_version(*, reports: bool = False) -> dict[str, Any]:
+    """The versions of Python and of the libraries, and a digest of every source file.
+
+    Args:
+        reports: count what makes reports too, not only what trains.
+
+    Returns:
+        "python": "3.11"; "packages": version by name; "files": digest by a file's name
+        ("marginbench/training/loop.py", "marginbench.losses/arcface.py").
+    """
+    groups = (*_GROUPS, REPORTS_GROUP) if reports else _GROUPS
+    libraries = (*_LIBRARIES, *_DRAWING) if reports else _LIBRARIES
+    return {
+        "python": ".".join(platform.python_version_tuple()[:2]),
+        "packages": _packages(libraries, groups),
+        "files": {name: digest(file) for name, file in _files(groups).items()},
+    }
+
+
+def digest(file: Path) -> str:
+    """A hash of a file's content; "" where it cannot be read."""
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    except OSError:
+        return ""
+
+
+def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What differs between two code versions, in words: "torch 2.4 → 2.5", "a.py changed"."""
+    told = []
+    if before["python"] != now["python"]:
+        told.append(f"Python {before['python']} → {now['python']}")
+    for name in sorted(before["packages"] | now["packages"]):
+        old, new = before["packages"].get(name, "none"), now["packages"].get(name, "none")
+        if old != new:
+            told.append(f"{name} {old} → {new}")
+    for name in sorted(before["files"] | now["files"]):
+        old, new = before["files"].get(name), now["files"].get(name)
+        if old != new:
+            told.append(
+                f"{name} {'added' if old is None else 'gone' if new is None else 'changed'}"
+            )
+    return told
+
+
+def _packages(libraries: tuple[str, ...], groups: tuple[str, ...]) -> dict[str, str]:
+    found = {"marginbench": marginbench.__version__}
+    for name in libraries:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    for group in groups:
+        for point in entry_points(group=group):
+            if point.dist is not None:
+                found[point.dist.name] = point.dist.version
+    return found
+
+
+def _files(groups: tuple[str, ...]) -> dict[str, Path]:
+    """The source of the engine and of what the groups' entry points name."""
+    found = {}
+    points = [point for group in groups for point in entry_points(group=group)]
+    for name in ["marginbench", *(point.module for point in points)]:
+        with contextlib.suppress(NotStatic):
+            found |= source_files(name)
+    return found

@@ -1,0 +1,327 @@
+"""Which code decides a cell's numbers, so that results made by other code are known as such.
+
+That is the code of its head, its backbone and its data source, that of the training loop, and what
+each of them imports of this project (or, of a stranger's package, of that package). It is read off
+the source: no torch is needed. Comments and docstrings decide nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import hashlib
+import json
+import platform
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from importlib.metadata import PackageNotFoundError, entry_points, version
+from typing import Any
+
+from marginbench.errors import UserError
+from marginbench.experiments.cells import Cell
+from marginbench.experiments.static_catalog import KINDS, PARTS, defining_module
+from marginbench.plugins.component import Component
+from marginbench.plugins.loading import HEADS_GROUP
+from marginbench.plugins.source_modules import (
+    OWN_PACKAGE,
+    NotStatic,
+    SourceModule,
+    decorator_names,
+    source_module,
+    source_modules_in,
+    statements,
+)
+from marginbench.runs.code_version import changes
+from marginbench.runs.run_folder import FINISHED, CellStatus, RunFolder
+from marginbench.text import count
+
+TRAINING = f"{OWN_PACKAGE}.training.loop"
+NOT_DECIDING = frozenset(
+    f"{OWN_PACKAGE}{name}"
+    for name in (
+        "",
+        ".backbones",
+        ".data",
+        ".data.files.downloads",
+        ".data.files.places",
+        ".data.sources",
+        ".errors",
+        ".experiments.cells",
+        ".experiments.grids",
+        ".files",
+        ".heads",
+        ".plugins.component",
+        ".plugins.folder_imports",
+        ".plugins.loading",
+        ".plugins.parameters",
+        ".plugins.registry",
+        ".reporting.drawing",
+        ".reporting.sections",
+        ".runs.deciding_code",
+        ".runs.lease",
+        ".runs.results",
+        ".runs.run_files",
+        ".runs.run_folder",
+        ".training.checkpoints",
+    )
+)
+"""Modules that find, check and keep; with what only they import, they leave the numbers alone."""
+_LIBRARIES = {
+    "PIL": "pillow",
+    "numpy": "numpy",
+    "scipy": "scipy",
+    "sklearn": "scikit-learn",
+    "timm": "timm",
+    "torch": "torch",
+    "torchvision": "torchvision",
+}
+_DECLARATIONS = {"suite", "section"}
+_STRING_OR_COMMENT = re.compile(
+    r'("""(?:\\.|.)*?"""|\'\'\'(?:\\.|.)*?\'\'\'|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\')|#[^\n]*',
+    re.DOTALL,
+)
+_TOLD_CHANGES = 3
+_TOLD_GROUPS = 5
+
+
+@dataclass(frozen=True)
+class DecidingCode:
+    """What decides a cell's numbers beside the cell itself.
+
+    Attributes:
+        files: a digest of each file's code, by the file's name ("marginbench/training/step.py").
+        libraries: the version of each library that this code imports, by its name.
+    """
+
+    files: Mapping[str, str]
+    libraries: Mapping[str, str]
+
+    @cached_property
+    def digest(self) -> str:
+        """Of all files; equal where the code is."""
+        text = json.dumps(self.files, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def record(self) -> dict[str, Any]:
+        """For environment.json; see :func:`marginbench.runs.code_version.changes`."""
+        python = ".".join(platform.python_version_tuple()[:2])
+        return {
+            "python": python,
+            "packages": dict(self.libraries),
+            "files": dict(self.files),
+        }
+
+
+def deciding_code(cell: Cell) -> DecidingCode:
+    """The code as this process first read it: see :func:`read_sources`."""
+    return _deciding_code(*((field, getattr(cell, field).name) for field in PARTS))
+
+
+def libraries_of_parts(cells: Iterable[Cell]) -> list[str]:
+    """The modules of other packages that the cells' parts import, wherever they do: "timm", say.
+
+    For a process that others are forked from: what it has imported, none of them imports again.
+    """
+    found: set[str] = set()
+    for field, name in {(field, getattr(cell, field).name) for cell in cells for field in PARTS}:
+        # A part of a plug-in file may be known to none but the cell's own process.
+        with contextlib.suppress(NotStatic, UserError):
+            for module in _with_imports(defining_module(field, name)):
+                found |= {name for name in module.imported if name.partition(".")[0] in _LIBRARIES}
+    return sorted(found)
+
+
+@cache
+def read_sources() -> None:
+    """Read all sources now, for :func:`deciding_code` later.
+
+    To be called by a process that imports what trains, and then trains for long or forks others:
+    what it has imported is what trains, whatever becomes of the files.
+    """
+    own = [OWN_PACKAGE, *(kind.package for kind in KINDS.values() if kind.package)]
+    for package in [*own, *(point.module for point in entry_points(group=HEADS_GROUP))]:
+        with contextlib.suppress(NotStatic):
+            source_modules_in(package)
+
+
+@cache
+def _deciding_code(*parts: tuple[str, str]) -> DecidingCode:
+    modules = _with_imports(source_module(TRAINING))
+    for field, name in parts:
+        try:
+            modules |= _with_imports(defining_module(field, name))
+        except NotStatic:
+            # Defined where there is no file to read: typed into an interpreter, say.
+            continue
+    imported = {name.partition(".")[0] for module in modules for name in module.imported}
+    libraries = {}
+    for name in sorted(imported & _LIBRARIES.keys()):
+        try:
+            libraries[_LIBRARIES[name]] = version(_LIBRARIES[name]).partition("+")[0]
+        except PackageNotFoundError:
+            continue
+    files = {module.file_name: _digest(module) for module in modules}
+    return DecidingCode(dict(sorted(files.items())), libraries)
+
+
+def _with_imports(module: SourceModule) -> set[SourceModule]:
+    """The module and all that it imports of its own, what decides nothing left out."""
+    found: set[SourceModule] = set()
+    waiting = [module]
+    while waiting:
+        one = waiting.pop()
+        if one in found:
+            continue
+        found.add(one)
+        for name in one.imported - NOT_DECIDING:
+            if one.is_near(name):
+                try:
+                    waiting.append(source_module(name))
+                except NotStatic:
+                    continue
+    return found
+
+
+@cache
+def _digest(module: SourceModule) -> str:
+    """A hash of the code without comments, docstrings, empty lines and declarations of suites."""
+    encoded = module.text.encode()
+    starts = [0]
+    for line in encoded.split(b"\n"):
+        starts.append(starts[-1] + len(line) + 1)
+    idle = []
+    for node in filter(_decides_nothing, statements(module.tree)):
+        # A definition begins with its decorators, which begin with an "@".
+        first = min([node, *getattr(node, "decorator_list", [])], key=lambda part: part.lineno)
+        begin = starts[first.lineno - 1] + first.col_offset - (first is not node)
+        end = starts[(node.end_lineno or 0) - 1] + (node.end_col_offset or 0)
+        idle.append((begin, end))
+    kept, position = [], 0
+    for begin, end in sorted(idle):
+        kept.append(encoded[position:begin])
+        position = max(position, end)
+    text = b"".join([*kept, encoded[position:]]).decode()
+    text = _STRING_OR_COMMENT.sub(lambda match: match[1] or "", text)
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def _decides_nothing(node: ast.stmt) -> bool:
+    if isinstance(node, ast.Expr):
+        return isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    return isinstance(node, ast.FunctionDef) and bool(_DECLARATIONS & decorator_names(node))
+
+
+def is_stale(folder: RunFolder, status: CellStatus) -> bool:
+    """Whether a cell has a result that is known to be of other code or images than there are now.
+
+    Of a result without a record of its code, nothing is known.
+    """
+    if status.state not in FINISHED or status.result is None:
+        return False
+    made_by = status.result.get("code")
+    if made_by is not None and made_by != deciding_code(folder.cell).digest:
+        return True
+    return is_of_other_images(folder, status)
+
+
+def is_of_other_images(folder: RunFolder, status: CellStatus) -> bool:
+    """Whether a cell has a result made from other images than its data source now has.
+
+    Of data whose content is in the key it cannot be; only for other data torch is loaded.
+    """
+    data = folder.cell.data
+    if status.state not in FINISHED or status.result is None or "content" in data.parameters:
+        return False
+    made_from = status.result.get("content")
+    return bool(made_from) and _content_now(data.name) not in ("", made_from)
+
+
+def image_notes(cells: Iterable[tuple[RunFolder, CellStatus]]) -> list[str]:
+    """A sentence on the results that were made from other images than there are now.
+
+    Args:
+        cells: the run folders and their states.
+    """
+    others = sum(is_of_other_images(folder, status) for folder, status in cells)
+    if not others:
+        return []
+    return [
+        f"{count(others, 'result')} made from other images than the data sources have now; "
+        "--retrain-stale (run, submit) trains such cells anew"
+    ]
+
+
+@cache
+def _content_now(name: str) -> str:
+    from marginbench.data import data_content
+
+    # Damaged images are told where they are trained on.
+    with contextlib.suppress(UserError):
+        return data_content(Component(name=name))
+    return ""
+
+
+def code_notes(cells: Iterable[tuple[RunFolder, CellStatus]]) -> list[str]:
+    """Sentences on the results that were made by other code, by unknown code, by other libraries.
+
+    Args:
+        cells: the run folders and their states.
+    """
+    # Results with the same record tell the same: one file is read for all of them.
+    stale: dict[tuple[str, str], list[RunFolder]] = {}
+    libraries: Counter[str] = Counter()
+    unknown = 0
+    for folder, status in cells:
+        if status.state not in FINISHED or status.result is None:
+            continue
+        now = deciding_code(folder.cell)
+        made_by = status.result.get("code")
+        if made_by is None:
+            unknown += 1
+        elif made_by != now.digest:
+            stale.setdefault((str(made_by), now.digest), []).append(folder)
+        else:
+            libraries[_other_libraries(status.result.get("libraries"), now)] += 1
+    told: Counter[str] = Counter()
+    for folders in stale.values():
+        told[_changes_since(folders[0])] += len(folders)
+    notes = _sentences(told, "made by other code")
+    if notes:
+        notes[-1] += "; --retrain-stale (run, submit) trains such cells anew"
+    del libraries[""]
+    notes += _sentences(libraries, "made with other libraries")
+    if unknown:
+        notes.append(f"{count(unknown, 'result')} made by unknown code: it was not recorded yet")
+    return notes
+
+
+def _sentences(told: Counter[str], what: str) -> list[str]:
+    """One a group of results, the largest first, and one for all the small ones."""
+    groups = told.most_common()
+    lines = [f"{count(n, 'result')} {what}: {words}" for words, n in groups[:_TOLD_GROUPS]]
+    rest = sum(number for _, number in groups[_TOLD_GROUPS:])
+    return [*lines, f"{count(rest, 'further result')} {what}"] if rest else lines
+
+
+def _changes_since(folder: RunFolder) -> str:
+    recorded = folder.read_environment().get("code")
+    now = deciding_code(folder.cell).record()
+    try:
+        found = changes({**now, "files": recorded["files"]}, now)
+    except (TypeError, KeyError, AttributeError):
+        found = []
+    if not found:
+        return "which files have changed is not recorded"
+    more = len(found) - _TOLD_CHANGES
+    return ", ".join(found[:_TOLD_CHANGES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _other_libraries(recorded: Any, now: DecidingCode) -> str:
+    if not isinstance(recorded, dict) or recorded == now.libraries:
+        return ""
+    record = now.record()
+    return ", ".join(changes({**record, "packages": recorded}, record))

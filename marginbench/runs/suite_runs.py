@@ -1,0 +1,191 @@
+"""A suite in a runs folder: its cells, resolved, and their run folders."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from marginbench.dispatch.slurm.submissions import submitted_cells
+from marginbench.errors import UserError
+from marginbench.experiments.cells import Cell, resolve_cell
+from marginbench.experiments.grids import BASELINE, FULL, Suite, find_suite, parse_component
+from marginbench.experiments.other_heads import with_other_heads
+from marginbench.experiments.static_catalog import LightResolver, check_known
+from marginbench.plugins.component import Component
+from marginbench.reporting.sections import chosen_sections
+from marginbench.runs.run_folder import RunFolder
+from marginbench.text import quoted
+
+
+@dataclass(frozen=True)
+class SuiteRun:
+    """A suite's cells and where they live.
+
+    Attributes:
+        suite: as registered.
+        folder: ``RUNS/SUITE``, or ``RUNS/SUITE-PROFILE`` for a profile other than "full".
+        runs: one run folder per chosen cell, in the suite's order.
+        of: how many cells the suite has, chosen or not.
+        further: cells that were submitted, and are the suite's but for a seed beyond its own.
+        left: cells that were submitted, and are no longer the suite's.
+        unread: a message for each file whose submitted cells cannot be read.
+    """
+
+    suite: Suite
+    folder: Path
+    runs: list[RunFolder]
+    of: int
+    further: list[RunFolder] = field(default_factory=list)
+    left: list[RunFolder] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+
+    @property
+    def report_folder(self) -> Path:
+        return self.folder / "report"
+
+
+def open_suite(
+    name: str,
+    runs_folder: Path,
+    *,
+    seeds: int | None = None,
+    profile: str = FULL,
+    only: Sequence[str] = (),
+    more_heads: Sequence[str] = (),
+    light: bool = False,
+    submitted: bool = False,
+) -> SuiteRun:
+    """The cells of a suite, checked; nothing is written.
+
+    Args:
+        name: of the suite, or the path of its file.
+        runs_folder: RUNS.
+        seeds: how many; the profile's own number if None.
+        profile: see :class:`marginbench.experiments.grids.Suite`.
+        only: names of heads; none for all.
+        more_heads: heads to put into every comparison beside the suite's own, as
+            :func:`marginbench.experiments.grids.parse_component` reads them.
+        light: check the cells without torch (:mod:`marginbench.experiments.static_catalog`).
+        submitted: look for cells that were submitted besides, of the same heads and seeds; a head
+            in ``only`` may then be one that has left the suite.
+
+    Raises:
+        UserError: an unknown suite, head, parameter or section, a value that is not allowed, the
+            same cell twice, a baseline or a head in ``only`` that the suite does not have.
+    """
+    suite = find_suite(name)
+    own = suite.cells(seeds, profile)
+    try:
+        _check_sections(suite, light)
+        declared = with_other_heads(own, light)
+        declared += _with_heads(declared, [parse_component(text) for text in more_heads])
+        _check_baseline(suite, declared)
+        resolve = LightResolver() if light else resolve_cell
+        cells = [resolve(cell) for cell in declared]
+    except UserError as error:
+        raise UserError(f"suite {suite.name!r}: {error}") from error
+    folder = runs_folder / (suite.name if profile == FULL else f"{suite.name}-{profile}")
+    runs = [RunFolder(folder, cell) for cell in cells]
+    _refuse_twins(suite, runs)
+    further, left, unread = _submitted_besides(folder, runs, seeds) if submitted else ([], [], [])
+    heads = [*only, *(parse_component(text).name for text in more_heads)] if only else []
+    _check_heads(suite, [*runs, *further, *left], heads)
+    chosen, further, left = (
+        [run for run in part if not heads or run.cell.head.name in heads]
+        for part in (runs, further, left)
+    )
+    return SuiteRun(suite, folder, chosen, len(runs), further, left, unread)
+
+
+def check_writable(folder: Path) -> None:
+    """Make the folder, and make sure that files can be written there.
+
+    Raises:
+        UserError: they cannot; the message says why.
+    """
+    probe = folder / f".writable-{uuid.uuid4().hex}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with probe.open("w"):
+            pass
+        probe.unlink()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(
+            f"the runs folder {str(folder)!r} cannot be written: {reason}; "
+            f"choose another one with --runs"
+        ) from error
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"the runs folder {str(folder)!r} cannot be written; choose another one")
+
+
+def _check_sections(suite: Suite, light: bool) -> None:
+    """Before any training: the report, at the end, would be refused."""
+    if light:
+        for name in suite.sections or ():
+            check_known("section", name)
+    elif suite.sections is not None:
+        chosen_sections(list(suite.sections))
+
+
+def _check_baseline(suite: Suite, cells: list[Cell]) -> None:
+    """A suite that names no baseline may do without one; a baseline that is named is there."""
+    heads = list(dict.fromkeys(cell.head.name for cell in cells))
+    if suite.baseline not in heads and suite.baseline != BASELINE:
+        raise UserError(
+            f"baseline = {quoted(suite.baseline)} is not allowed; allowed: one of its heads: "
+            + ", ".join(heads)
+        )
+
+
+def _refuse_twins(suite: Suite, runs: list[RunFolder]) -> None:
+    seen: dict[str, int] = {}
+    for number, run in enumerate(runs, start=1):
+        first = seen.setdefault(run.key, number)
+        if first != number:
+            raise UserError(
+                f"suite {suite.name!r} has the same cell twice: number {first} and number "
+                f"{number} are both {run.cell.slug} ({run.key}); remove one"
+            )
+
+
+def _with_heads(cells: list[Cell], heads: list[Component]) -> list[Cell]:
+    """Each head in every comparison and for every seed that the cells have."""
+    if not heads:
+        return []
+    places = {(cell.comparison, cell.seed): cell for cell in cells}
+    return [cell.model_copy(update={"head": head}) for head in heads for cell in places.values()]
+
+
+def _submitted_besides(
+    folder: Path, runs: list[RunFolder], seeds: int | None
+) -> tuple[list[RunFolder], list[RunFolder], list[str]]:
+    """Of a whole suite: see the last three attributes of :class:`SuiteRun`."""
+    found, unread = submitted_cells(folder, {run.key for run in runs})
+    if not found:
+        return [], [], unread
+    of_suite = {_key_but_for_seed(run.cell) for run in runs}
+    further: list[RunFolder] = []
+    left: list[RunFolder] = []
+    for run in found:
+        if seeds is None or run.cell.seed < seeds:
+            (further if _key_but_for_seed(run.cell) in of_suite else left).append(run)
+    return further, left, unread
+
+
+def _key_but_for_seed(cell: Cell) -> str:
+    return cell.model_copy(update={"seed": 0}).key
+
+
+def _check_heads(suite: Suite, runs: list[RunFolder], only: list[str]) -> None:
+    there = list(dict.fromkeys(run.cell.head.name for run in runs))
+    for name in only:
+        if name not in there:
+            check_known("head", name)
+            raise UserError(
+                f"suite {suite.name!r} has no cell with the head {quoted(name)}; "
+                f"its heads: {', '.join(there)}"
+            )

@@ -1,0 +1,91 @@
+"""The batch order, drawn ahead from the seed: every head of a comparison sees the same batches."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from marginbench.errors import UserError
+from marginbench.experiments.cells import Schedule
+from marginbench.training.seeds import generator
+
+
+def draw_batches(labels: Tensor, schedule: Schedule, seed: int) -> Tensor:
+    """Which images make up each batch.
+
+    Args:
+        labels: (N,), of the training images.
+        schedule: its sampling is "shuffled" (epochs of all images, one after the other, a batch
+            may span two), "balanced" or "pairs" (see :class:`Schedule`).
+        seed: the cell's.
+
+    Returns:
+        (iterations, batch_size), int32, indices of training images.
+
+    Raises:
+        UserError: "pairs" with a batch size that is no multiple of the samples a class, or with
+            more classes a batch than there are.
+    """
+    random = generator(seed, "data")
+    if schedule.sampling == "pairs":
+        return _pairs(labels, schedule, random)
+    needed = schedule.iterations * schedule.batch_size
+    if schedule.sampling == "balanced":
+        return _balanced(labels, needed, random).view(schedule.iterations, schedule.batch_size)
+    epochs = [
+        torch.randperm(len(labels), generator=random, dtype=torch.int64).int()
+        for _ in range(-(-needed // len(labels)))
+    ]
+    order = torch.cat(epochs)[:needed]
+    return order.view(schedule.iterations, schedule.batch_size)
+
+
+def check_pairs(batches: Tensor, labels: Tensor, head_name: str) -> None:
+    """Make sure that a pair loss finds pairs.
+
+    Raises:
+        UserError: a tenth of the first batches or more holds no two images of one class.
+    """
+    ordered = labels[batches[:200].long()].sort(dim=1).values
+    has_pair = (ordered[:, 1:] == ordered[:, :-1]).any(dim=1)
+    lacking = 1 - has_pair.double().mean().item()
+    if lacking >= 0.1:
+        raise UserError(
+            f"head {head_name!r} learns from pairs of one class, and {lacking:.0%} of the batches "
+            "hold none: set schedule.sampling = 'pairs', or a larger schedule.batch_size"
+        )
+
+
+def _balanced(labels: Tensor, needed: int, random: torch.Generator) -> Tensor:
+    """Rounds of all classes in random order; each class gives its images in shuffled turns."""
+    members = [torch.nonzero(labels == value).flatten() for value in labels.unique()]
+    rounds = -(-needed // len(members))
+    order = torch.empty(rounds, len(members), dtype=torch.int32)
+    for column, images in enumerate(members):
+        turns = -(-rounds // len(images))
+        shuffled = torch.rand(turns, len(images), generator=random).argsort(dim=1)
+        order[:, column] = images[shuffled.flatten()[:rounds]].int()
+    mixed = torch.rand(rounds, len(members), generator=random).argsort(dim=1)
+    return order.gather(1, mixed).flatten()[:needed]
+
+
+def _pairs(labels: Tensor, schedule: Schedule, random: torch.Generator) -> Tensor:
+    samples = schedule.samples_per_class
+    classes, rest = divmod(schedule.batch_size, samples)
+    members = [torch.nonzero(labels == value).flatten() for value in labels.unique()]
+    members = [images for images in members if len(images) >= 2]
+    if rest or not 0 < classes <= len(members):
+        raise UserError(
+            f"cell: schedule.batch_size = {schedule.batch_size} with samples_per_class = {samples} "
+            f"is not allowed; allowed: a multiple of samples_per_class, with at most "
+            f"{len(members)} classes of two images or more in a batch"
+        )
+    batches = torch.empty(schedule.iterations, classes, samples, dtype=torch.int32)
+    for batch in batches:
+        for row, number in enumerate(torch.randperm(len(members), generator=random)[:classes]):
+            images = members[number]
+            # A class with fewer images than asked for gives some of them twice.
+            repeats = -(-samples // len(images))
+            order = [torch.randperm(len(images), generator=random) for _ in range(repeats)]
+            batch[row] = images[torch.cat(order)[:samples]]
+    return batches.view(schedule.iterations, -1)

@@ -1,0 +1,171 @@
+"""Whether a checkpoint's content can be that of a cell, told before any of it is used."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from marginbench.data.formats.pickle_stand_ins import on_one_line
+from marginbench.runs.run_files import HISTORY_FIELDS
+from marginbench.training.experiment import Experiment
+
+FIELDS = {
+    *("key", "backbone", "head", "optimiser"),
+    *("iteration", "history", "loss_sum", "loss_count"),
+}
+
+
+class UnfitCheckpoint(Exception):
+    """A checkpoint that no run of the cell has written."""
+
+
+def check_state(state: dict[str, Any], key: str, experiment: Experiment) -> None:
+    """Make sure that a run of the cell may have written this.
+
+    Names, shapes and types of all tensors are the model's; weights and momentum are finite; the
+    history has a row for each evaluation up to the iteration.
+
+    Args:
+        state: the entries by name.
+        key: the cell's.
+        experiment: of the cell, with a model to compare with.
+
+    Raises:
+        UnfitCheckpoint: no run of the cell has; the message names the entry, and what is allowed.
+    """
+    missing = sorted(FIELDS - set(state))
+    if "key" in state and state["key"] != key:
+        raise UnfitCheckpoint(f"it belongs to the cell {_shown(state['key'])}")
+    if missing:
+        raise UnfitCheckpoint(f"its entry {missing[0]!r} is missing")
+    for name, model in _models(experiment):
+        _check_model(name, state[name], model)
+    _check_momentum(state["optimiser"], experiment)
+    _check_progress(state, experiment)
+
+
+def first_not_finite(experiment: Experiment) -> str | None:
+    """The name of a parameter that is not finite, or has such a momentum; None without one."""
+    for name, model in _models(experiment):
+        for parameter_name, parameter in model.named_parameters():
+            momentum = experiment.optimiser.state.get(parameter, {}).get("momentum_buffer")
+            if not _finite(parameter) or (momentum is not None and not _finite(momentum)):
+                return f"{name}.{parameter_name}"
+    return None
+
+
+def _models(experiment: Experiment) -> Iterator[tuple[str, nn.Module]]:
+    yield "backbone", experiment.backbone
+    yield "head", experiment.head
+
+
+def _check_model(part: str, found: Any, model: nn.Module) -> None:
+    wanted = model.state_dict()
+    if not isinstance(found, dict):
+        raise UnfitCheckpoint(f"its {part!r} is no state of a model")
+    strange = [name for name in found if name not in wanted]
+    missing = [name for name in wanted if name not in found]
+    if strange or missing:
+        words = f"has no {missing[0]!r}" if missing else f"has a {_shown(strange[0])} too many"
+        raise UnfitCheckpoint(f"its {part!r} {words}")
+    for name, own in wanted.items():
+        if isinstance(own, Tensor):
+            _check_tensor(f"{part}.{name}", found[name], own)
+    for name, _ in model.named_parameters():
+        # Other names stand in the state where a plug-in's model chooses so.
+        if isinstance(found.get(name), Tensor) and not _finite(found[name]):
+            raise UnfitCheckpoint(f"its '{part}.{name}' is not finite")
+
+
+def _check_momentum(found: Any, experiment: Experiment) -> None:
+    parameters = [p for group in experiment.optimiser.param_groups for p in group["params"]]
+    state = found.get("state") if isinstance(found, dict) else None
+    if not isinstance(state, dict):
+        raise UnfitCheckpoint("its 'optimiser' is no state of an optimiser")
+    for number, entry in state.items():
+        if type(number) is not int or not 0 <= number < len(parameters):
+            raise UnfitCheckpoint(
+                f"its optimiser has a parameter {_shown(number)}; allowed: 0 to "
+                f"{len(parameters) - 1}"
+            )
+        if not isinstance(entry, dict) or set(entry) != {"momentum_buffer"}:
+            raise UnfitCheckpoint(f"its optimiser's parameter {number} has other than a momentum")
+        momentum, where = entry["momentum_buffer"], f"momentum of parameter {number}"
+        # None where a parameter has had no gradient.
+        if momentum is not None:
+            _check_tensor(where, momentum, parameters[number])
+            if not _finite(momentum):
+                raise UnfitCheckpoint(f"its {where!r} is not finite")
+
+
+def _check_progress(state: dict[str, Any], experiment: Experiment) -> None:
+    schedule, iteration = experiment.cell.schedule, state["iteration"]
+    if type(iteration) is not int or not 1 <= iteration <= schedule.iterations:
+        raise UnfitCheckpoint(
+            f"its iteration is {_shown(iteration)}; allowed: a whole number from 1 to "
+            f"{schedule.iterations}"
+        )
+    rows, looks = state["history"], sorted(schedule.evaluation_iterations())
+    if type(rows) is not list or not all(type(row) is dict for row in rows):
+        raise UnfitCheckpoint("its history is no list of rows")
+    passed = [look for look in looks if look <= iteration]
+    if [row.get("iteration") for row in rows] != passed:
+        raise UnfitCheckpoint(
+            f"its history has other rows than one at each evaluation up to iteration {iteration} "
+            f"({len(rows)} rows; expected: {len(passed)})"
+        )
+    for number, row in enumerate(rows, start=1):
+        untested = not len(experiment.test_images)
+        _check_row(number, row, untested=untested, is_last=number == len(rows))
+    since = iteration - (passed[-1] if passed else 0)
+    if type(state["loss_count"]) is not int or state["loss_count"] != since:
+        raise UnfitCheckpoint(
+            f"its loss_count is {_shown(state['loss_count'])}; expected: {since}, the steps since "
+            "the last row"
+        )
+    _check_tensor("loss_sum", state["loss_sum"], torch.zeros((), dtype=torch.float64))
+    if since == 0 and state["loss_sum"] != 0:
+        raise UnfitCheckpoint("its loss_sum is of no step, and not 0")
+
+
+def _check_row(number: int, row: dict[Any, Any], *, untested: bool, is_last: bool) -> None:
+    if not set(row) >= HISTORY_FIELDS or not all(type(name) is str for name in row):
+        raise UnfitCheckpoint(f"row {number} of its history has not the fields of a row")
+    for name, value in row.items():
+        low, high = (0, 1) if name in ("train_error", "test_error") else (-math.inf, math.inf)
+        fits = type(value) in (int, float)
+        if name in ("learning_rate", "train_error", "test_error"):
+            fits = fits and math.isfinite(value) and low <= value <= high
+        elif name == "loss":
+            # A run ends at the first loss that is not finite.
+            fits = fits and (is_last or math.isfinite(value))
+        if name == "test_error" and untested:
+            fits = value is None
+        if not fits:
+            raise UnfitCheckpoint(
+                f"row {number} of its history has {on_one_line(name, 40)} = {_shown(value)}"
+            )
+
+
+def _check_tensor(name: str, found: Any, own: Tensor) -> None:
+    if not isinstance(found, Tensor):
+        raise UnfitCheckpoint(f"its {name!r} is no tensor")
+    if found.shape != own.shape or found.dtype != own.dtype:
+        raise UnfitCheckpoint(
+            f"its {name!r} is {found.dtype} {tuple(found.shape)}; expected: {own.dtype} "
+            f"{tuple(own.shape)}"
+        )
+
+
+def _finite(tensor: Tensor) -> bool:
+    return bool(torch.isfinite(tensor).all())
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, (str, int, float)) or value is None:
+        return on_one_line(str(value), 40)
+    return f"a {type(value).__name__}"

@@ -1,0 +1,144 @@
+"""One optimiser step, in which nothing waits for the device, so that a GPU can replay it whole."""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+import torch
+
+from marginbench.training.checkpoints import Progress
+from marginbench.training.experiment import Experiment, learning_rate, plateau_cuts
+from marginbench.training.seeds import seed_draws
+
+WARM_UP_STEPS = 11
+GRAPH_VARIABLE = "MARGINBENCH_CUDA_GRAPH"
+
+
+class TrainingStep:
+    """Takes an experiment from one iteration to the next.
+
+    What changes from step to step lies on the device: the number of the step, and a table of the
+    learning rates. So on CUDA the step is captured once as a graph and then replayed, the same
+    kernels in the same order without the cost of launching them. A head that cannot be captured
+    is trained without; ``MARGINBENCH_CUDA_GRAPH=0`` switches capture off.
+
+    What backbone and head draw while training, dropout say, comes from a seed of its own for each
+    step, derived from the cell's seed, the iteration and the rank: a resumed run draws what an
+    undisturbed one does.
+
+    Args:
+        experiment: backbone and head in training mode whenever the step is taken.
+        progress: where it stands; each step advances it.
+    """
+
+    def __init__(self, experiment: Experiment, progress: Progress) -> None:
+        self.experiment = experiment
+        self.progress = progress
+        cell, device = experiment.cell, experiment.device
+        rates = [
+            learning_rate(iteration, cell.optimiser, cell.schedule)
+            for iteration in range(1, cell.schedule.iterations + 1)
+        ]
+        self._cut = torch.ones((), dtype=torch.float32, device=device)
+        self.follow_plateau()
+        self._rates = torch.tensor(rates, dtype=torch.float32, device=device)
+        self._rate = torch.zeros((), dtype=torch.float32, device=device)
+        self._position = torch.full((1,), progress.iteration, dtype=torch.int64, device=device)
+        # Set anew here because a checkpoint brings the rate of its own moment.
+        for group in experiment.optimiser.param_groups:
+            group["lr"] = self._rate
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._steps = 0
+        self._may_capture = (
+            device.type == "cuda"
+            and experiment.ranks.size == 1
+            and os.environ.get(GRAPH_VARIABLE) != "0"
+        )
+
+    def follow_plateau(self) -> None:
+        """Set the learning rate's cuts by the losses recorded; to be called after each look."""
+        schedule = self.experiment.cell.schedule
+        losses = [row["loss"] for row in self.progress.history]
+        self._cut.fill_(schedule.factor ** plateau_cuts(losses, schedule))
+
+    def __call__(self) -> None:
+        """One step."""
+        if self._graph is None and self._may_capture and self._steps == WARM_UP_STEPS:
+            self._capture()
+        # After capture, which draws too. A graph that is replayed reads the seed anew.
+        self._seed_draws(self.experiment.ranks.rank)
+        if self._graph is not None:
+            self._graph.replay()
+        elif self._may_capture:
+            # Before capture, steps must have run on another stream than the default one.
+            stream = torch.cuda.Stream(self.experiment.device)
+            stream.wait_stream(torch.cuda.current_stream(self.experiment.device))
+            with torch.cuda.stream(stream):
+                self._compute()
+            torch.cuda.current_stream(self.experiment.device).wait_stream(stream)
+        else:
+            self._compute()
+        self._steps += 1
+        self.progress.loss_count += 1
+        self.progress.iteration += 1
+
+    def _compute(self) -> None:
+        """The step as the device sees it; every tensor that outlives it is changed in place."""
+        experiment = self.experiment
+        experiment.optimiser.zero_grad(set_to_none=True)
+        self._rate.copy_(self._rates.index_select(0, self._position)[0] * self._cut)
+        batch = experiment.batches.index_select(0, self._position)[0]
+        codes = experiment.crop_flip_codes
+        if codes is not None:
+            codes = codes.index_select(0, self._position)[0]
+        own = batch
+        if experiment.ranks.size > 1:
+            own = experiment.own_batches.index_select(0, self._position)[0]
+        features = experiment.training_features(own, codes)
+        if experiment.ranks.size > 1:
+            # Each rank drops out units of its own images; the head is the same on all of them.
+            self._seed_draws("all")
+        loss = experiment.training_loss(features, batch)
+        loss.backward()
+        experiment.optimiser.step()
+        self.progress.loss_sum.add_(loss.detach().double())
+        self._position.add_(1)
+
+    def _seed_draws(self, rank: int | str) -> None:
+        source = f"dropout/{self.progress.iteration}/{rank}"
+        seed_draws(self.experiment.cell.seed, source, self.experiment.device)
+
+    def _capture(self) -> None:
+        """Record the step without running it."""
+        device = self.experiment.device
+        self.experiment.optimiser.zero_grad(set_to_none=True)
+        torch.cuda.synchronize(device)
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.device(device), torch.cuda.graph(graph):
+                self._compute()
+        except RuntimeError as error:
+            self._may_capture = False
+            torch.cuda.synchronize(device)
+            _leave_capture_mode(device)
+            self.experiment.optimiser.zero_grad(set_to_none=True)
+            first_line = str(error).strip().splitlines()[0]
+            warnings.warn(
+                f"head {self.experiment.cell.head.name!r} cannot be captured as a CUDA graph "
+                f"({first_line}); it is trained step by step, only slower",
+                stacklevel=2,
+            )
+        else:
+            self._graph = graph
+
+
+def _leave_capture_mode(device: torch.device) -> None:
+    """Let the device's generator draw again after a capture that failed.
+
+    In torch 2.4, say, its state stays in capture mode, where dropout outside a graph raises
+    "Offset increment outside graph capture encountered unexpectedly"; a copy's does not.
+    """
+    with torch.cuda.device(device):
+        generator = torch.cuda.default_generators[torch.cuda.current_device()]
+    generator.graphsafe_set_state(generator.clone_state())
