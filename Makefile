@@ -34,6 +34,7 @@ $(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/python
 style: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 
 # SLURM's tests mostly wait: they run beside the others, each process with a SLURM of its own, and
 # what they print comes last.

@@ -139,7 +139,7 @@ from marginbench.dispatch.slurm.submissions import submissions
 from marginbench.runs.suite_runs import open_suite
 
 states = sys.argv[1:]
-suite_run = open_suite("many.py", Path("runs"), light=True)
+suite_run = open_suite("many.py", Path("runs"))
 last = submissions(suite_run.folder)[-1]
 jobs = {key: job for a in last.arrays() for keys, job in zip(a.jobs, a.ids) for key in keys}
 result = {"outcome": "finished", "reason": "", "iteration": 100, "device": "cpu"}

@@ -97,7 +97,8 @@ def scratch_registry(monkeypatch):
 
 def tiny_cell(head="softmax", *, iterations=24, seed=0, schedule=None, data=None, **parameters):
     """A resolved cell on the digits that trains in less than a second."""
-    from marginbench.experiments.cells import Schedule, make_cell, resolve_cell
+    from marginbench.experiments.cells import Schedule, make_cell
+    from marginbench.experiments.resolution import resolve_cell
     from marginbench.plugins.component import Component
 
     return resolve_cell(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from marginbench.backbones import register_backbone
@@ -20,8 +21,13 @@ class Network:
         kernel: of every convolution.
         features: D of the fully connected layer.
         has_stem: whether the first block is Conv0, which no pooling follows.
-        stem_stride: of Conv0.
         image_shape: (C, H, W) that the paper feeds it.
+        stem_stride: of Conv0.
+        activate_features: whether batch normalisation and PReLU follow the fully connected layer.
+            The paper says no more of that layer than its size. The authors' Caffe networks
+            normalise and activate it, and Fig. 2 shows features of either sign, so there it is
+            bare. For LFW the features themselves are compared, which an activation would confine
+            to one orthant.
     """
 
     filters: tuple[int, ...]
@@ -31,18 +37,28 @@ class Network:
     has_stem: bool
     image_shape: tuple[int, int, int]
     stem_stride: int = 1
+    activate_features: bool = True
 
 
 POOLED_STAGES = 3
 """2×2 max pooling follows Conv1, Conv2 and Conv3; not Conv0, and not LFW's Conv4."""
 
 NETWORKS = {
-    "mnist-fig2": Network((32, 64, 128), (2, 2, 2), 5, 2, False, (1, 28, 28)),
+    "mnist-fig2": Network(
+        (32, 64, 128), (2, 2, 2), 5, 2, False, (1, 28, 28), activate_features=False
+    ),
     "mnist": Network((64, 64, 64, 64), (1, 3, 3, 3), 3, 256, True, (1, 28, 28)),
     "cifar10": Network((64, 64, 96, 128), (1, 4, 4, 4), 3, 256, True, (3, 32, 32)),
     "cifar100": Network((96, 96, 192, 384), (1, 4, 4, 4), 3, 512, True, (3, 32, 32)),
     "lfw": Network(
-        (64, 64, 256, 256, 256), (1, 4, 4, 4, 4), 3, 512, True, (3, 112, 96), stem_stride=2
+        (64, 64, 256, 256, 256),
+        (1, 4, 4, 4, 4),
+        3,
+        512,
+        True,
+        (3, 112, 96),
+        stem_stride=2,
+        activate_features=False,
     ),
 }
 """By the backbone's name. The paper does not tell LFW's image size; 112×96 is that of the same
@@ -100,108 +116,32 @@ def build_network(
     )
 
 
-# One function each, so that the parameters and their defaults can be read without running anything.
-#
-# The paper says no more of the fully connected layer than its size. The authors' Caffe networks
-# normalise and activate it, and Fig. 2 shows features of either sign, so there it is bare. For
-# LFW the features themselves are compared, which an activation would confine to one orthant.
+def _builder(name: str) -> Callable[..., PlainNetwork]:
+    network = NETWORKS[name]
+
+    def build(
+        image_shape: tuple[int, int, int],
+        *,
+        width: Positive = 1.0,
+        filters: tuple[PositiveInteger, ...] = (),
+        features: PositiveInteger = network.features,
+        activate_features: bool = network.activate_features,
+    ) -> PlainNetwork:
+        return build_network(
+            name,
+            image_shape,
+            width=width,
+            filters=filters,
+            features=features,
+            activate_features=activate_features,
+        )
+
+    return build
 
 
-@register_backbone("mnist-fig2")
-def mnist_fig2(
-    image_shape: tuple[int, int, int],
-    *,
-    width: Positive = 1.0,
-    filters: tuple[PositiveInteger, ...] = (),
-    features: PositiveInteger = 2,
-    activate_features: bool = False,
-) -> PlainNetwork:
-    """Table 1's network for MNIST for Fig. 2; see :func:`build_network`."""
-    return build_network(
-        "mnist-fig2",
-        image_shape,
-        width=width,
-        filters=filters,
-        features=features,
-        activate_features=activate_features,
-    )
-
-
-@register_backbone("mnist")
-def mnist(
-    image_shape: tuple[int, int, int],
-    *,
-    width: Positive = 1.0,
-    filters: tuple[PositiveInteger, ...] = (),
-    features: PositiveInteger = 256,
-    activate_features: bool = True,
-) -> PlainNetwork:
-    """Table 1's network for MNIST; see :func:`build_network`."""
-    return build_network(
-        "mnist",
-        image_shape,
-        width=width,
-        filters=filters,
-        features=features,
-        activate_features=activate_features,
-    )
-
-
-@register_backbone("cifar10")
-def cifar10(
-    image_shape: tuple[int, int, int],
-    *,
-    width: Positive = 1.0,
-    filters: tuple[PositiveInteger, ...] = (),
-    features: PositiveInteger = 256,
-    activate_features: bool = True,
-) -> PlainNetwork:
-    """Table 1's network for CIFAR10 and CIFAR10+; see :func:`build_network`."""
-    return build_network(
-        "cifar10",
-        image_shape,
-        width=width,
-        filters=filters,
-        features=features,
-        activate_features=activate_features,
-    )
-
-
-@register_backbone("cifar100")
-def cifar100(
-    image_shape: tuple[int, int, int],
-    *,
-    width: Positive = 1.0,
-    filters: tuple[PositiveInteger, ...] = (),
-    features: PositiveInteger = 512,
-    activate_features: bool = True,
-) -> PlainNetwork:
-    """Table 1's network for CIFAR100; see :func:`build_network`."""
-    return build_network(
-        "cifar100",
-        image_shape,
-        width=width,
-        filters=filters,
-        features=features,
-        activate_features=activate_features,
-    )
-
-
-@register_backbone("lfw")
-def lfw(
-    image_shape: tuple[int, int, int],
-    *,
-    width: Positive = 1.0,
-    filters: tuple[PositiveInteger, ...] = (),
-    features: PositiveInteger = 512,
-    activate_features: bool = False,
-) -> PlainNetwork:
-    """Table 1's network for LFW; see :func:`build_network`."""
-    return build_network(
-        "lfw",
-        image_shape,
-        width=width,
-        filters=filters,
-        features=features,
-        activate_features=activate_features,
-    )
+# Names as literals: who registers them is read off the source.
+register_backbone("mnist-fig2")(_builder("mnist-fig2"))
+register_backbone("mnist")(_builder("mnist"))
+register_backbone("cifar10")(_builder("cifar10"))
+register_backbone("cifar100")(_builder("cifar100"))
+register_backbone("lfw")(_builder("lfw"))

@@ -267,12 +267,12 @@ def _load(plugins: tuple[str, ...]) -> None:
 
 def _load_lightly(plugins: tuple[str, ...]) -> None:
     """For commands that do without torch: a file with heads alone is read, not run."""
-    from marginbench.experiments.static_catalog import load_plugin_lightly
+    from marginbench.plugins.registrations import know_plugin_file
 
     # Thousands of cells are made and kept: looking through them for garbage is a fifth of the time.
     gc.set_threshold(200_000, 50, 50)
     for file in plugins:
-        load_plugin_lightly(file)
+        know_plugin_file(file)
 
 
 if __name__ == "__main__":

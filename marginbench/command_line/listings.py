@@ -8,7 +8,7 @@ from rich.text import Text
 from marginbench.command_line.live_display import make_console
 from marginbench.errors import UserError
 from marginbench.experiments.grids import find_suite, suite_names
-from marginbench.experiments.other_heads import with_other_heads
+from marginbench.experiments.resolution import Resolver
 from marginbench.text import quoted
 
 
@@ -24,10 +24,11 @@ def print_suites() -> bool:
         table.add_column(
             column, justify="right" if column in ("cells", "heads", "seeds") else "left"
         )
+    resolver = Resolver()
     for name in suite_names():
         suite = find_suite(name)
         try:
-            cells = with_other_heads(suite.cells(), light=True)
+            cells = resolver.with_other_heads(suite.cells())
             heads = {(cell.head.name, quoted(cell.head.parameters.get("m"))) for cell in cells}
             numbers = (str(len(cells)), str(len(heads)))
             described = Text(suite.description)

@@ -57,8 +57,7 @@ def cancel(
         profile=size,
         only=only,
         more_heads=more_heads,
-        light=True,
-        submitted=True,
+        recorded=True,
     )
     slurm = SlurmHere()
     overview = look(suite_run, slurm)
@@ -128,8 +127,7 @@ def show_logs(
         profile=size,
         only=only,
         more_heads=more_heads,
-        light=True,
-        submitted=True,
+        recorded=True,
     )
     cell = find_cell(look(suite_run), name)
     files = [cell.folder.log]

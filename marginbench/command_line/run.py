@@ -21,7 +21,7 @@ from marginbench.dispatch.worker import Order
 from marginbench.errors import UserError
 from marginbench.experiments.grids import FULL
 from marginbench.files import no_empty_folders_on_error
-from marginbench.plugins.loading import loaded_plugin_files
+from marginbench.plugins.registrations import check_known, plugin_files
 from marginbench.runs.deciding_code import is_stale
 from marginbench.runs.run_folder import FINISHED, CellStatus, RunFolder, State
 from marginbench.runs.suite_runs import SuiteRun, check_writable, open_suite
@@ -58,6 +58,9 @@ def run_suite(
     follows = torchrun_rank() > 0
     console = make_console(quiet=follows)
     suite_run = open_suite(suite, runs, seeds=seeds, profile=size, only=only, more_heads=more_heads)
+    for section in suite_run.suite.sections or ():
+        # Before any training: the report would be refused.
+        check_known("section", section)
     _check_device(device)
     stale: set[str] = set()
 
@@ -65,7 +68,7 @@ def run_suite(
         return Order(
             cell=folder.cell,
             suite_folder=suite_run.folder,
-            plugin_files=tuple(loaded_plugin_files()),
+            plugin_files=tuple(plugin_files()),
             device=device,
             threads=threads,
             checkpoint_seconds=checkpoint_seconds,
@@ -99,6 +102,7 @@ def run_suite(
         return 1 if damaged else 0
     with no_empty_folders_on_error(suite_run.folder):
         check_writable(suite_run.folder)
+        suite_run.record()
         if todo:
             from marginbench.data import check_data
 

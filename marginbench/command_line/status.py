@@ -80,8 +80,7 @@ def show_status(
         profile=size,
         only=only,
         more_heads=more_heads,
-        light=True,
-        submitted=True,
+        recorded=True,
     )
     overview = look(suite_run)
     if watch is None:

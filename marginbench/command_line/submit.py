@@ -20,7 +20,7 @@ from marginbench.dispatch.slurm.settings import ClusterSettings, make_settings, 
 from marginbench.dispatch.slurm.submissions import FOLDER, Submission, submissions
 from marginbench.dispatch.slurm.submitting import batches, check_local, hand_over, start_here
 from marginbench.errors import UserError
-from marginbench.experiments.static_catalog import plugin_files
+from marginbench.plugins.registrations import check_known, plugin_files
 from marginbench.runs.code_version import changes, code_version
 from marginbench.runs.deciding_code import is_stale
 from marginbench.runs.lease import Lease
@@ -74,10 +74,12 @@ def submit_suite(
         profile=size,
         only=only,
         more_heads=more_heads,
-        light=True,
-        submitted=True,
+        recorded=True,
     )
     _refuse_gone_heads(suite_run, only)
+    for section in suite_run.suite.sections or ():
+        # Before any training: the report would be refused.
+        check_known("section", section)
     slurm = SlurmHere()
     settings = _settings(console, suite_run, profile, given, slurm)
     limits = slurm.limits if settings.executor == "slurm" else SlurmLimits("local", 1, 1)
@@ -94,6 +96,7 @@ def submit_suite(
         if not todo:
             return 0
         check_local(settings)
+        suite_run.record()
         submission = Submission.create(
             suite_run.folder, settings, limits.cluster, plugin_files(), code_version()
         )

@@ -146,6 +146,11 @@ def resolve_data_parameters(name: str, given: Mapping[str, Any]) -> dict[str, An
     return values if complete is None else complete(values)
 
 
+def is_completed_from_files(name: str) -> bool:
+    """Whether a source's parameters are completed by what its files hold, such as their hash."""
+    return name in _completions
+
+
 def load_data(name: str, given: Mapping[str, Any]) -> ImageData:
     """The images and labels of a source, checked for shape and label range.
 

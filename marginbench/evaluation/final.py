@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from marginbench.data import VerificationPairs
+from marginbench.backbones import Backbone
+from marginbench.data import ImageData, VerificationPairs
 from marginbench.evaluation.verification_evaluation import evaluate_verification
+from marginbench.experiments.cells import Cell
+from marginbench.heads import Head
 from marginbench.heads.geometry import direction
-from marginbench.training.experiment import Experiment
 
 BATCH = 1024
 TRAIN_SAMPLE = 10_000
@@ -20,46 +22,64 @@ DRAWN_DIMENSIONS = 3
 COMPARED_CLASSES = 1_000
 
 
+class Model(Protocol):
+    """What is evaluated: a cell's data and model on a device, trained to whatever iteration.
+
+    :class:`marginbench.training.experiment.Experiment` is one; its attributes are described there.
+    """
+
+    cell: Cell
+    device: torch.device
+    data: ImageData
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    backbone: Backbone
+    head: Head
+
+    def features(self, images: Tensor) -> Tensor:
+        """uint8 images (N, C, H, W) on the device → features (N, D)."""
+
+
 @torch.no_grad()
-def compute_features(experiment: Experiment, images: Tensor) -> Tensor:
+def compute_features(model: Model, images: Tensor) -> Tensor:
     """Features (N, D), float32, of uint8 images on the device; the backbone in testing mode."""
-    experiment.backbone.eval()
-    parts = [experiment.features(part).float() for part in images.split(BATCH)]
+    model.backbone.eval()
+    parts = [model.features(part).float() for part in images.split(BATCH)]
     return torch.cat(parts)
 
 
 @torch.no_grad()
-def error_rate(experiment: Experiment, features: Tensor, labels: Tensor) -> float:
+def error_rate(model: Model, features: Tensor, labels: Tensor) -> float:
     """The share of images whose highest logit (margin off) is not their label's."""
-    experiment.head.eval()
+    model.head.eval()
     wrong = sum(
-        (experiment.head.logits(part).argmax(dim=1) != truth).sum()
+        (model.head.logits(part).argmax(dim=1) != truth).sum()
         for part, truth in zip(features.split(BATCH), labels.split(BATCH), strict=True)
     )
     return int(wrong) / len(labels)
 
 
-def error_rates(experiment: Experiment) -> dict[str, float | None]:
+def error_rates(model: Model) -> dict[str, float | None]:
     """train_error and test_error, in [0, 1]; None without test images.
 
     The training error is taken in testing mode on the training images (the first 10,000 of the
     data source's order shuffled by a fixed seed, where there are more).
     """
-    chosen = _sample(len(experiment.train_labels), TRAIN_SAMPLE).to(experiment.device)
+    chosen = _sample(len(model.train_labels), TRAIN_SAMPLE).to(model.device)
     rates: dict[str, float | None] = {}
     for name, images, labels in (
-        ("train_error", experiment.train_images[chosen], experiment.train_labels[chosen]),
-        ("test_error", experiment.test_images, experiment.test_labels),
+        ("train_error", model.train_images[chosen], model.train_labels[chosen]),
+        ("test_error", model.test_images, model.test_labels),
     ):
         rates[name] = (
-            error_rate(experiment, compute_features(experiment, images), labels)
-            if len(images)
-            else None
+            error_rate(model, compute_features(model, images), labels) if len(images) else None
         )
     return rates
 
 
-def final_evaluation(experiment: Experiment) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def final_evaluation(model: Model) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Numbers for the result and arrays for the figures.
 
     Returns:
@@ -73,9 +93,9 @@ def final_evaluation(experiment: Experiment) -> tuple[dict[str, Any], dict[str, 
     """
     numbers: dict[str, Any] = {}
     arrays: dict[str, np.ndarray] = {}
-    if len(experiment.test_images):
-        arrays |= _class_arrays(experiment)
-    sets = [_verify(experiment, pairs) for pairs in experiment.data.verification]
+    if len(model.test_images):
+        arrays |= _class_arrays(model)
+    sets = [_verify(model, pairs) for pairs in model.data.verification]
     for found, of_pairs in sets:
         arrays |= {f"verification/{found['name']}/{key}": a for key, a in of_pairs.items()}
     if sets:
@@ -87,20 +107,20 @@ def final_evaluation(experiment: Experiment) -> tuple[dict[str, Any], dict[str, 
     return numbers, arrays
 
 
-def verification_features(experiment: Experiment, images: Tensor) -> Tensor:
+def verification_features(model: Model, images: Tensor) -> Tensor:
     """Features (M, D), or (M, 2·D) where the mirror image's are concatenated.
 
     Args:
-        experiment: its cell says what the mirror image is for.
+        model: its cell says what the mirror image is for.
         images: (M, C, H, W), uint8, on any device.
     """
-    mirror = experiment.cell.verification.mirror
+    mirror = model.cell.verification.mirror
     parts = []
     for part in images.split(BATCH):
-        on_device = part.to(experiment.device)
-        features = compute_features(experiment, on_device)
+        on_device = part.to(model.device)
+        features = compute_features(model, on_device)
         if mirror != "none":
-            mirrored = compute_features(experiment, on_device.flip(3))
+            mirrored = compute_features(model, on_device.flip(3))
             features = (
                 features + mirrored if mirror == "sum" else torch.cat([features, mirrored], dim=1)
             )
@@ -108,28 +128,26 @@ def verification_features(experiment: Experiment, images: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-def _verify(
-    experiment: Experiment, pairs: VerificationPairs
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    features = verification_features(experiment, pairs.images).cpu().numpy()
-    return evaluate_verification(features, pairs, experiment.cell.verification)
+def _verify(model: Model, pairs: VerificationPairs) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    features = verification_features(model, pairs.images).cpu().numpy()
+    return evaluate_verification(features, pairs, model.cell.verification)
 
 
-def _class_arrays(experiment: Experiment) -> dict[str, np.ndarray]:
+def _class_arrays(model: Model) -> dict[str, np.ndarray]:
     arrays = {}
-    test = compute_features(experiment, experiment.test_images)
-    labels = experiment.test_labels
-    if experiment.data.num_classes <= COMPARED_CLASSES:
-        arrays["class_cosine"] = class_cosine(test, labels, experiment.data.num_classes)
+    test = compute_features(model, model.test_images)
+    labels = model.test_labels
+    if model.data.num_classes <= COMPARED_CLASSES:
+        arrays["class_cosine"] = class_cosine(test, labels, model.data.num_classes)
     if test.shape[1] <= DRAWN_DIMENSIONS:
-        chosen = _sample(len(experiment.train_labels), DRAWN_SAMPLE).to(experiment.device)
-        train = compute_features(experiment, experiment.train_images[chosen])
+        chosen = _sample(len(model.train_labels), DRAWN_SAMPLE).to(model.device)
+        train = compute_features(model, model.train_images[chosen])
         arrays["train_features"] = train.cpu().numpy()
-        arrays["train_labels"] = experiment.train_labels[chosen].cpu().numpy()
-        chosen = _sample(len(labels), DRAWN_SAMPLE).to(experiment.device)
+        arrays["train_labels"] = model.train_labels[chosen].cpu().numpy()
+        chosen = _sample(len(labels), DRAWN_SAMPLE).to(model.device)
         arrays["test_features"] = test[chosen].cpu().numpy()
         arrays["test_labels"] = labels[chosen].cpu().numpy()
-        arrays["class_weights"] = _class_weights(experiment)
+        arrays["class_weights"] = _class_weights(model)
     return arrays
 
 
@@ -164,10 +182,10 @@ def _sample(count: int, at_most: int) -> Tensor:
     return torch.randperm(count, generator=torch.Generator().manual_seed(0))[:at_most]
 
 
-def _class_weights(experiment: Experiment) -> np.ndarray:
+def _class_weights(model: Model) -> np.ndarray:
     """The head's class weights (K, D), or none (0, D) where it has not one vector a class."""
-    weight = getattr(experiment.head, "weight", None)
-    shape = (experiment.data.num_classes, experiment.backbone.out_features)
+    weight = getattr(model.head, "weight", None)
+    shape = (model.data.num_classes, model.backbone.out_features)
     if isinstance(weight, Tensor) and tuple(weight.shape) == shape:
         return weight.detach().cpu().numpy()
     return np.empty((0, shape[1]), dtype=np.float32)

@@ -17,8 +17,8 @@ from marginbench.plugins.parameters import (
     Positive,
     PositiveInteger,
     allowed_values,
+    former_names,
     neutral_values,
-    parameter_model,
 )
 
 SCHEMA_VERSION = 1
@@ -155,9 +155,13 @@ class Cell(FrozenValue):
                 holder = holder[parent]
             if _canonical(holder[name]) == _canonical(neutral):
                 del holder[name]
-        for part in ("data", "backbone", "head"):
-            for name in values[part].pop("added_later") if part in values else ():
-                values[part]["parameters"].pop(name, None)
+        for part in {"data", "backbone", "head"} & values.keys():
+            parameters = values[part]["parameters"]
+            for name in values[part].pop("added_later"):
+                parameters.pop(name, None)
+            for name, former in values[part].pop("former_names").items():
+                if name in parameters:
+                    parameters[former] = parameters.pop(name)
         return _hash(values)
 
     @property
@@ -203,33 +207,6 @@ def make_cell(**fields: Any) -> Cell:
     return cell
 
 
-def resolve_cell(cell: Cell) -> Cell:
-    """The same cell with the defaults of data, backbone and head filled in, all checked.
-
-    A changed default thus changes the key, and a default spelt out does not.
-
-    Raises:
-        UserError: an unknown data source, backbone or head, or a parameter that is not allowed.
-    """
-    # Imported here: a suite can declare cells without importing torch.
-    from marginbench.backbones import backbone_function, resolve_backbone_parameters
-    from marginbench.data import data_source_function, resolve_data_parameters
-    from marginbench.heads import head_class, resolve_head_parameters
-
-    resolvers = {
-        "data": ("data source", resolve_data_parameters, data_source_function),
-        "backbone": ("backbone", resolve_backbone_parameters, backbone_function),
-        "head": ("head", resolve_head_parameters, head_class),
-    }
-    parts = {}
-    for field, (noun, resolve_parameters, find) in resolvers.items():
-        part: Component = getattr(cell, field)
-        values = resolve_parameters(part.name, part.parameters)
-        model = parameter_model(f"{noun} {part.name!r}", find(part.name))
-        parts[field] = resolved_component(part.name, values, model)
-    return cell.model_copy(update=parts)
-
-
 def resolved_component(name: str, values: dict[str, Any], model: type[BaseModel]) -> Component:
     """A part of a resolved cell.
 
@@ -243,7 +220,9 @@ def resolved_component(name: str, values: dict[str, Any], model: type[BaseModel]
         for parameter, neutral in neutral_values(model).items()
         if _canonical(values[parameter]) == _canonical(neutral)
     )
-    return Component(name=name, parameters=values, added_later=added)
+    return Component(
+        name=name, parameters=values, added_later=added, former_names=former_names(model)
+    )
 
 
 def cell_from_json(text: str) -> Cell:

@@ -21,8 +21,11 @@ class Component(FrozenValue):
         parameters: by name.
         added_later: of a resolved cell, the parameters that stand at the neutral value of
             :class:`marginbench.plugins.parameters.AddedLater`; they are no part of the key.
+        former_names: of a resolved cell, the former name of each parameter that had another one
+            (:class:`marginbench.plugins.parameters.FormerName`); the key has that one.
     """
 
     name: str
     parameters: dict[str, Any] = Field(default_factory=dict)
     added_later: tuple[str, ...] = ()
+    former_names: dict[str, str] = Field(default_factory=dict)

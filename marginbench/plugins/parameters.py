@@ -10,10 +10,10 @@ from __future__ import annotations
 import inspect
 import math
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import annotated_types
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
@@ -74,6 +74,22 @@ class AddedLater:
     neutral: Any
 
 
+@dataclass(frozen=True)
+class FormerName:
+    """Marks a parameter that had another name when there were results of it already.
+
+    ``scale: Annotated[Positive, FormerName("s")] = 30.0``: a cell may give either name, and its
+    key is the one that it had. The mark stands outermost in the annotation.
+
+    Attributes:
+        name: the parameter's name before.
+    """
+
+    name: str
+
+
+Mark = TypeVar("Mark", AddedLater, FormerName)
+
 _CONFIG = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
@@ -110,7 +126,8 @@ def make_parameter_model(owner: str, fields: Mapping[str, Any]) -> type[BaseMode
     """A model of parameters from (annotation, default) by name; ``...`` where there is none.
 
     Raises:
-        UserError: a neutral value (:class:`AddedLater`) that is not allowed.
+        UserError: a neutral value (:class:`AddedLater`) that is not allowed, or a former name
+            (:class:`FormerName`) that another parameter has.
     """
     model = create_model(f"Parameters of {owner}", __config__=_CONFIG, **fields)
     for name, value in neutral_values(model).items():
@@ -122,17 +139,30 @@ def make_parameter_model(owner: str, fields: Mapping[str, Any]) -> type[BaseMode
                 f"{owner}: {name} is marked with AddedLater({value!r}), which is not allowed; "
                 f"allowed: {allowed}"
             ) from None
+    for name, former in former_names(model).items():
+        if former in fields:
+            raise UserError(
+                f"{owner}: {name} is marked with FormerName({former!r}), which is not allowed: "
+                "another parameter has that name"
+            )
     return model
+
+
+def former_names(model: type[BaseModel]) -> dict[str, str]:
+    """The former name of each parameter that is marked with :class:`FormerName`, by its name."""
+    return {name: mark.name for name, mark in _marks(model, FormerName)}
 
 
 def neutral_values(model: type[BaseModel]) -> dict[str, Any]:
     """The neutral value of each parameter that is marked with :class:`AddedLater`, by name."""
-    return {
-        name: mark.neutral
-        for name, field in model.model_fields.items()
-        for mark in field.metadata
-        if isinstance(mark, AddedLater)
-    }
+    return {name: mark.neutral for name, mark in _marks(model, AddedLater)}
+
+
+def _marks(model: type[BaseModel], kind: type[Mark]) -> Iterator[tuple[str, Mark]]:
+    for name, field in model.model_fields.items():
+        for mark in field.metadata:
+            if isinstance(mark, kind):
+                yield name, mark
 
 
 def resolve(owner: str, function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,7 +176,7 @@ def resolve_with(owner: str, model: type[BaseModel], given: Mapping[str, Any]) -
     Args:
         owner: what the parameters belong to, for messages.
         model: see :func:`parameter_model`.
-        given: values by name; lists count as tuples.
+        given: values by name, or by a former name; lists count as tuples.
 
     Returns:
         A value for every parameter, in the order of the signature.
@@ -156,6 +186,11 @@ def resolve_with(owner: str, model: type[BaseModel], given: Mapping[str, Any]) -
             message names the owner, the parameter, the value and what is allowed.
     """
     fields = model.model_fields
+    for name, former in former_names(model).items():
+        if former in given:
+            if name in given:
+                raise UserError(f"{owner}: {name} and its former name {former} are both given")
+            given = {name if key == former else key: value for key, value in given.items()}
     for name, value in given.items():
         if _has_huge_integer(value):
             raise UserError(

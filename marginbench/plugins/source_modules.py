@@ -55,29 +55,6 @@ class SourceModule:
         return found
 
     @cached_property
-    def assignments(self) -> dict[str, ast.expr]:
-        """Names bound once by a plain assignment at the top: name → expression."""
-        found: dict[str, ast.expr] = {}
-        twice = set()
-        for node in self.tree.body:
-            if isinstance(node, ast.Assign):
-                targets, value = node.targets, node.value
-            elif isinstance(node, ast.AnnAssign) and node.value is not None:
-                targets, value = [node.target], node.value
-            else:
-                continue
-            for target in targets:
-                if isinstance(target, ast.Name):
-                    twice |= {target.id} & set(found)
-                    found[target.id] = value
-        return {name: value for name, value in found.items() if name not in twice}
-
-    @cached_property
-    def classes(self) -> dict[str, ast.ClassDef]:
-        """The classes defined at the top."""
-        return {node.name: node for node in self.tree.body if isinstance(node, ast.ClassDef)}
-
-    @cached_property
     def imported(self) -> frozenset[str]:
         """The modules that it imports, anywhere in its code.
 
@@ -164,31 +141,26 @@ def plugin_source(file: Path) -> SourceModule:
     return SourceModule(str(file), *_parse(file, ""))
 
 
-def decorated_names(node: ast.ClassDef | ast.FunctionDef, decorator: str) -> list[str]:
-    """The names under which ``@decorator("name")`` registers a definition.
+def registered_names(node: ast.stmt, decorator: str) -> list[str]:
+    """The names under which a statement registers something.
+
+    Either ``@decorator("name")`` above a definition, or ``decorator("name")(something)``.
 
     Raises:
         NotStatic: a name that is no literal.
     """
     names = []
-    for call in node.decorator_list:
+    calls: list[ast.expr] = getattr(node, "decorator_list", [])
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        calls = [node.value.func]
+    for call in calls:
         if not isinstance(call, ast.Call) or _last_name(call.func) != decorator:
             continue
         values = [*call.args[:1], *(k.value for k in call.keywords if k.arg == "name")]
         if not values or not isinstance(values[0], ast.Constant):
-            raise NotStatic(f"{node.name} is registered under a name that is computed")
+            raise NotStatic(f"line {node.lineno} registers a name that is computed")
         names.append(values[0].value)
     return names
-
-
-def completes(node: ast.ClassDef | ast.FunctionDef, decorator: str) -> bool:
-    """Whether ``@decorator(..., complete=...)`` fills in parameters that the source cannot tell."""
-    return any(
-        isinstance(call, ast.Call)
-        and _last_name(call.func) == decorator
-        and any(keyword.arg == "complete" for keyword in call.keywords)
-        for call in node.decorator_list
-    )
 
 
 def uses_name(tree: ast.Module, names: set[str]) -> bool:
@@ -219,7 +191,7 @@ def _origin(module: str, name: str) -> str:
         source = source_module(module)
         if name in source.imports and source.is_near(source.imports[name][0]):
             return _origin(*source.imports[name])
-        if source.package == source.name and name not in source.assignments | source.classes:
+        if source.package == source.name:
             return _find_spec(f"{module}.{name}").name
     except NotStatic:
         pass

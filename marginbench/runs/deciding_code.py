@@ -22,9 +22,9 @@ from typing import Any
 
 from marginbench.errors import UserError
 from marginbench.experiments.cells import Cell
-from marginbench.experiments.static_catalog import KINDS, PARTS, defining_module
 from marginbench.plugins.component import Component
 from marginbench.plugins.loading import HEADS_GROUP
+from marginbench.plugins.registrations import KINDS, PARTS, defining_module
 from marginbench.plugins.source_modules import (
     OWN_PACKAGE,
     NotStatic,

@@ -8,14 +8,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from marginbench.dispatch.slurm.submissions import submitted_cells
 from marginbench.errors import UserError
-from marginbench.experiments.cells import Cell, resolve_cell
+from marginbench.experiments.cells import Cell
 from marginbench.experiments.grids import BASELINE, FULL, Suite, find_suite, parse_component
-from marginbench.experiments.other_heads import with_other_heads
-from marginbench.experiments.static_catalog import LightResolver, check_known
+from marginbench.experiments.resolution import Resolver
 from marginbench.plugins.component import Component
-from marginbench.reporting.sections import chosen_sections
+from marginbench.plugins.registrations import check_known
+from marginbench.runs.manifest import (
+    keep_resolution,
+    known_resolver,
+    record_cells,
+    recorded_cells,
+)
 from marginbench.runs.run_folder import RunFolder
 from marginbench.text import quoted
 
@@ -29,9 +33,10 @@ class SuiteRun:
         folder: ``RUNS/SUITE``, or ``RUNS/SUITE-PROFILE`` for a profile other than "full".
         runs: one run folder per chosen cell, in the suite's order.
         of: how many cells the suite has, chosen or not.
-        further: cells that were submitted, and are the suite's but for a seed beyond its own.
-        left: cells that were submitted, and are no longer the suite's.
-        unread: a message for each file whose submitted cells cannot be read.
+        further: cells of the manifest that are the suite's but for a seed beyond its own.
+        left: cells of the manifest that are no longer the suite's.
+        unread: a message for each line of the manifest that does not read.
+        resolver: what resolved the cells.
     """
 
     suite: Suite
@@ -41,6 +46,20 @@ class SuiteRun:
     further: list[RunFolder] = field(default_factory=list)
     left: list[RunFolder] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
+    resolver: Resolver = field(default_factory=Resolver)
+
+    def record(self) -> None:
+        """Add the cells to the suite's manifest, and keep what their parts were resolved to.
+
+        Raises:
+            UserError: the suite's folder cannot be written.
+        """
+        try:
+            record_cells(self.folder, self.runs)
+            keep_resolution(self.folder, self.resolver)
+        except OSError as error:
+            reason = error.strerror or error
+            raise UserError(f"{self.folder} cannot be written: {reason}") from error
 
     @property
     def report_folder(self) -> Path:
@@ -55,8 +74,7 @@ def open_suite(
     profile: str = FULL,
     only: Sequence[str] = (),
     more_heads: Sequence[str] = (),
-    light: bool = False,
-    submitted: bool = False,
+    recorded: bool = False,
 ) -> SuiteRun:
     """The cells of a suite, checked; nothing is written.
 
@@ -68,36 +86,34 @@ def open_suite(
         only: names of heads; none for all.
         more_heads: heads to put into every comparison beside the suite's own, as
             :func:`marginbench.experiments.grids.parse_component` reads them.
-        light: check the cells without torch (:mod:`marginbench.experiments.static_catalog`).
-        submitted: look for cells that were submitted besides, of the same heads and seeds; a head
-            in ``only`` may then be one that has left the suite.
+        recorded: look in the suite's manifest for further cells, of the same heads and seeds; a
+            head in ``only`` may then be one that has left the suite.
 
     Raises:
-        UserError: an unknown suite, head, parameter or section, a value that is not allowed, the
+        UserError: an unknown suite, head or parameter, a value that is not allowed, the
             same cell twice, a baseline or a head in ``only`` that the suite does not have.
     """
     suite = find_suite(name)
     own = suite.cells(seeds, profile)
+    folder = runs_folder / (suite.name if profile == FULL else f"{suite.name}-{profile}")
+    resolve = known_resolver(folder)
     try:
-        _check_sections(suite, light)
-        declared = with_other_heads(own, light)
+        declared = resolve.with_other_heads(own)
         declared += _with_heads(declared, [parse_component(text) for text in more_heads])
         _check_baseline(suite, declared)
-        resolve = LightResolver() if light else resolve_cell
         cells = [resolve(cell) for cell in declared]
     except UserError as error:
         raise UserError(f"suite {suite.name!r}: {error}") from error
-    folder = runs_folder / (suite.name if profile == FULL else f"{suite.name}-{profile}")
     runs = [RunFolder(folder, cell) for cell in cells]
     _refuse_twins(suite, runs)
-    further, left, unread = _submitted_besides(folder, runs, seeds) if submitted else ([], [], [])
+    further, left, unread = _recorded_besides(folder, runs, seeds) if recorded else ([], [], [])
     heads = [*only, *(parse_component(text).name for text in more_heads)] if only else []
     _check_heads(suite, [*runs, *further, *left], heads)
     chosen, further, left = (
         [run for run in part if not heads or run.cell.head.name in heads]
         for part in (runs, further, left)
     )
-    return SuiteRun(suite, folder, chosen, len(runs), further, left, unread)
+    return SuiteRun(suite, folder, chosen, len(runs), further, left, unread, resolve)
 
 
 def check_writable(folder: Path) -> None:
@@ -120,15 +136,6 @@ def check_writable(folder: Path) -> None:
         ) from error
     if not os.access(folder, os.W_OK):
         raise UserError(f"the runs folder {str(folder)!r} cannot be written; choose another one")
-
-
-def _check_sections(suite: Suite, light: bool) -> None:
-    """Before any training: the report, at the end, would be refused."""
-    if light:
-        for name in suite.sections or ():
-            check_known("section", name)
-    elif suite.sections is not None:
-        chosen_sections(list(suite.sections))
 
 
 def _check_baseline(suite: Suite, cells: list[Cell]) -> None:
@@ -160,11 +167,11 @@ def _with_heads(cells: list[Cell], heads: list[Component]) -> list[Cell]:
     return [cell.model_copy(update={"head": head}) for head in heads for cell in places.values()]
 
 
-def _submitted_besides(
+def _recorded_besides(
     folder: Path, runs: list[RunFolder], seeds: int | None
 ) -> tuple[list[RunFolder], list[RunFolder], list[str]]:
     """Of a whole suite: see the last three attributes of :class:`SuiteRun`."""
-    found, unread = submitted_cells(folder, {run.key for run in runs})
+    found, unread = recorded_cells(folder, {run.key for run in runs})
     if not found:
         return [], [], unread
     of_suite = {_key_but_for_seed(run.cell) for run in runs}

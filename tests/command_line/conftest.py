@@ -64,3 +64,18 @@ def marginbench_process(tmp_path: Path):
         )
 
     return call
+
+
+@pytest.fixture
+def record_suite(tmp_path: Path):
+    """Write a suite's manifest below ``runs``, in a process that has loaded no other plug-in."""
+
+    def call(suite: Path) -> None:
+        code = (
+            "import sys\nfrom pathlib import Path\n"
+            "from marginbench.runs.suite_runs import open_suite\n"
+            "open_suite(sys.argv[1], Path('runs')).record()"
+        )
+        subprocess.run([sys.executable, "-c", code, str(suite)], cwd=tmp_path, check=True)
+
+    return call

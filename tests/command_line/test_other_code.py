@@ -95,7 +95,8 @@ def test_submit_sets_their_results_aside(stale, marginbench, tiny_suite, slurm):
     assert (stale[0].path / "result-of-other-code.json").read_bytes() == before
 
 
-def test_status_of_finished_cells_loads_no_torch(stale, tiny_suite, tmp_path):
+def test_status_of_finished_cells_loads_no_torch(stale, tiny_suite, tmp_path, record_suite):
+    record_suite(tiny_suite)
     code = (
         "import sys\n"
         f"sys.argv = ['marginbench', 'status', {str(tiny_suite)!r}]\n"

@@ -251,17 +251,29 @@ def test_a_head_that_left_the_suite_can_be_named(call, slurm, monkeypatch):
     assert "3 pending" in call("status")
 
 
-def test_submitted_cells_that_do_not_read_are_told(call, slurm, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (('"seed": 0', '"seed": -1'), "seed = -1 is not allowed"),
+        (('"seed": 0', '"seed": 7'), "its key is"),
+        (('"seed": 0', '"seed": '), "not JSON"),
+    ],
+)
+def test_lines_of_the_manifest_that_do_not_read_are_told(
+    call, slurm, tmp_path, monkeypatch, damage, words
+):
     call("submit", *CPU)
-    (file,) = tmp_path.glob("runs/queued/submissions/*/array-000.cells.jsonl")
-    file.write_text(file.read_text().replace('\\"seed\\": 0', '\\"seed\\": -1'))
-    assert "damaged" not in call("status")
+    file = tmp_path / "runs/queued/cells.jsonl"
+    file.write_text(file.read_text().replace(*damage))
+    # A cell that the suite still has is not looked up.
+    assert ("cells.jsonl" in call("status")) is (words == "not JSON")
     monkeypatch.setenv("RATE", "0.2")
     told = call("status")
-    assert f"note: {file.relative_to(tmp_path)} is damaged" in told
+    assert "note: runs/queued/cells.jsonl, line 1: " in told
+    assert words in told
     assert "4 cells: 4 not submitted" in told
-    assert "array-000.cells.jsonl is damaged" in call("cancel")
-    assert slurm.cancelled() == []
+    assert "cells.jsonl, line 3: " in call("cancel")
+    assert slurm.cancelled() == ["100_1", "100_3"]
 
 
 def test_a_job_whose_other_cells_do_not_read_goes_on(call, slurm, tmp_path):

@@ -88,7 +88,10 @@ def test_bad_settings_get_one_clear_message(
 
 
 @pytest.mark.parametrize("verb", ["submit", "status", "cancel", "logs"])
-def test_torch_stays_unloaded(tiny_suite, tmp_path, fake_slurm, verb):
+def test_torch_stays_unloaded_once_the_suite_has_its_manifest(
+    tiny_suite, tmp_path, fake_slurm, record_suite, verb
+):
+    record_suite(tiny_suite)
     code = (
         "import sys\n"
         f"sys.argv = ['marginbench', {verb!r}, {str(tiny_suite)!r}, *sys.argv[1:]]\n"
@@ -164,7 +167,7 @@ def test_a_node_without_a_gpu_is_told_in_one_line(marginbench_process, tiny_suit
         "from marginbench.runs.code_version import code_version\n"
         "from marginbench.dispatch.slurm.submissions import Submission\n"
         "from marginbench.runs.suite_runs import open_suite\n"
-        "run = open_suite(sys.argv[1], Path('runs'), seeds=1, light=True)\n"
+        "run = open_suite(sys.argv[1], Path('runs'), seeds=1)\n"
         "version = code_version()\n"
         "if len(sys.argv) > 2: version['python'] = sys.argv[2]\n"
         "made = Submission.create(run.folder, ClusterSettings(gpus=1), 'here', [], version)\n"

@@ -13,14 +13,18 @@ from marginbench.experiments.cells import (
     Schedule,
     cell_from_json,
     make_cell,
-    resolve_cell,
+    resolved_component,
 )
 from marginbench.experiments.grids import find_suite
-from marginbench.experiments.other_heads import with_other_heads
-from marginbench.experiments.static_catalog import LightResolver
+from marginbench.experiments.resolution import Resolver, resolve_cell
 from marginbench.plugins.component import Component
 from marginbench.plugins.loading import load_plugin_file
-from marginbench.plugins.parameters import AddedLater, parameter_model
+from marginbench.plugins.parameters import (
+    AddedLater,
+    FormerName,
+    parameter_model,
+    resolve_with,
+)
 from tests.conftest import tiny_cell
 
 PUBLISHED = Path(__file__).parents[2] / "reports" / "published"
@@ -145,6 +149,7 @@ def key_without(cell, *names):
     values = cell.model_dump()
     for part in ("head", "backbone"):
         values[part].pop("added_later")
+        values[part].pop("former_names")
         for name in (*names, "twice"):
             values[part]["parameters"].pop(name, None)
     return make_cell(**values).key
@@ -162,6 +167,33 @@ def test_a_parameter_added_later_stays_out_of_the_key_at_its_neutral_value(later
     assert later_cell({"twice": True}).comparison != later_cell().comparison
 
 
+def renamed(*, scale: Annotated[float, FormerName("s")] = 1.0, m: float = 0.5):
+    """A part whose parameter was called s."""
+
+
+def test_a_renamed_parameter_is_known_by_its_old_name_and_keeps_the_key():
+    model = parameter_model("head 'renamed'", renamed)
+    values = resolve_with("head 'renamed'", model, {"s": 2.0})
+    assert values == resolve_with("head 'renamed'", model, {"scale": 2.0}) == {
+        "scale": 2.0, "m": 0.5
+    }  # fmt: skip
+    now = resolved_component("renamed", values, model)
+    before = Component(name="renamed", parameters={"s": 2.0, "m": 0.5})
+    assert cell_of().model_copy(update={"head": now}).key == (
+        cell_of().model_copy(update={"head": before}).key
+    )
+    with pytest.raises(UserError, match="scale and its former name s are both given"):
+        resolve_with("head 'renamed'", model, {"s": 2.0, "scale": 2.0})
+
+
+def test_a_former_name_that_another_parameter_has_is_refused():
+    def function(*, scale: Annotated[float, FormerName("m")] = 1.0, m: float = 0.5):
+        pass
+
+    with pytest.raises(UserError, match=r"FormerName\('m'\), which is not allowed: another"):
+        parameter_model("head 'renamed'", function)
+
+
 def test_the_key_is_the_same_without_torch_and_after_a_json(later):
     cell = later_cell(easy=True)
     given = make_cell(
@@ -170,7 +202,7 @@ def test_the_key_is_the_same_without_torch_and_after_a_json(later):
         head=Component(name="with-later", parameters={"easy": True}),
         schedule=SCHEDULE,
     )
-    assert LightResolver()(given) == cell
+    assert Resolver()(given) == cell
     again = cell_from_json(cell.to_json())
     assert (again.key, again.comparison) == (cell.key, cell.comparison)
     assert resolve_cell(again) == cell
@@ -197,7 +229,7 @@ def test_published_keys_stay_what_they_are(table):
     name, _, profile = table.parent.name.rpartition("-")
     seeds = max(seed for seed, _ in published) + 1
     keys = set()
-    for cell in with_other_heads(find_suite(name).cells(seeds, profile), light=False):
+    for cell in Resolver().with_other_heads(find_suite(name).cells(seeds, profile)):
         data = cell.data
         if data.name == "lfw":
             parameters = data.parameters | {"content": LFW_CONTENT}

@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from marginbench.errors import UserError
-from marginbench.experiments.cells import Schedule, make_cell, resolve_cell
+from marginbench.experiments.cells import Schedule, make_cell
+from marginbench.experiments.resolution import resolve_cell
 from marginbench.plugins import source_modules
 from marginbench.plugins.component import Component
 from marginbench.plugins.loading import load_plugin_file

@@ -4,8 +4,9 @@ import pytest
 from marginbench.reports.paper_numbers import published_table
 from marginbench.reports.verification import verification
 
-from marginbench.experiments.cells import Schedule, Verification, resolve_cell
+from marginbench.experiments.cells import Schedule, Verification
 from marginbench.experiments.grids import component, find_suite, grid
+from marginbench.experiments.resolution import resolve_cell
 from marginbench.reporting.verification_results import verified_settings
 from marginbench.runs.results import results
 from marginbench.runs.suite_runs import SuiteRun

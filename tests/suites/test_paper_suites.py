@@ -7,9 +7,9 @@ import pytest
 
 from marginbench.data.choices.splits import HELD_OUT_SHARE
 from marginbench.errors import UserError
-from marginbench.experiments.cells import Schedule, resolve_cell
+from marginbench.experiments.cells import Schedule
 from marginbench.experiments.grids import component, every_other_head, find_suite, grid, suite_names
-from marginbench.experiments.other_heads import with_other_heads
+from marginbench.experiments.resolution import Resolver, resolve_cell
 from marginbench.heads import head_names
 from marginbench.heads.annealing import MarginAnnealing
 from marginbench.runs.suite_runs import open_suite
@@ -102,7 +102,7 @@ def small_grid(head):
 
 
 def test_every_other_head_takes_the_suggestions_that_it_has_parameters_for():
-    cells = with_other_heads(small_grid([component("softmax"), every_other_head(s=7.0)]))
+    cells = Resolver().with_other_heads(small_grid([component("softmax"), every_other_head(s=7.0)]))
     heads = {cell.head.name: cell.head.parameters for cell in cells}
     assert heads["arcface"] == {"s": 7.0}
     assert heads["hinge"] == {}
@@ -111,7 +111,7 @@ def test_every_other_head_takes_the_suggestions_that_it_has_parameters_for():
 
 
 def test_a_head_that_does_not_allow_the_suggestion_is_left_out():
-    cells = with_other_heads(small_grid([every_other_head(s=-1.0)]))
+    cells = Resolver().with_other_heads(small_grid([every_other_head(s=-1.0)]))
     names = {cell.head.name for cell in cells}
     assert "arcface" not in names
     assert "softmax" in names

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from marginbench.experiments.cells import Optimiser, Schedule, make_cell, resolve_cell
+from marginbench.experiments.cells import Optimiser, Schedule, make_cell
 from marginbench.experiments.grids import component
+from marginbench.experiments.resolution import resolve_cell
 from marginbench.heads import head_names
 from marginbench.plugins.parameters import parameter_model
 from marginbench.training.augmentation import CODES, CropFlip, draw_crop_flip

@@ -5,8 +5,9 @@ import warnings
 import pytest
 import torch
 
-from marginbench.experiments.cells import Optimiser, Schedule, make_cell, resolve_cell
+from marginbench.experiments.cells import Optimiser, Schedule, make_cell
 from marginbench.experiments.grids import component
+from marginbench.experiments.resolution import resolve_cell
 from marginbench.plugins.loading import load_plugin_file
 from marginbench.training.checkpoints import Progress, load_checkpoint, save_checkpoint
 from marginbench.training.experiment import build_experiment

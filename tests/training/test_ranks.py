@@ -12,7 +12,8 @@ from torch import nn
 
 from marginbench.dispatch.worker import FAILED_STATUS, FINISHED_STATUS, STOPPED_STATUS, Order, work
 from marginbench.errors import UserError
-from marginbench.experiments.cells import Schedule, make_cell, resolve_cell
+from marginbench.experiments.cells import Schedule, make_cell
+from marginbench.experiments.resolution import resolve_cell
 from marginbench.plugins.component import Component
 from marginbench.plugins.loading import load_plugin_file
 from marginbench.runs.run_folder import RunFolder

@@ -11,7 +11,8 @@ from PIL import Image
 
 from marginbench.errors import DamagedFile, UserError
 from marginbench.evaluation.final import class_cosine
-from marginbench.experiments.cells import Optimiser, Schedule, make_cell, resolve_cell
+from marginbench.experiments.cells import Optimiser, Schedule, make_cell
+from marginbench.experiments.resolution import resolve_cell
 from marginbench.plugins.component import Component
 from marginbench.plugins.loading import load_plugin_file
 from marginbench.runs.run_folder import State

@@ -13,7 +13,7 @@ import json
 import shutil
 import time
 import uuid
-from collections.abc import Collection, Container, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -260,37 +260,6 @@ def submissions(suite_folder: Path) -> list[Submission]:
     """All submissions of a suite, the oldest first."""
     found = [Submission(path.parent) for path in (suite_folder / FOLDER).glob("*/submission.json")]
     return sorted(found, key=lambda submission: submission.content["submitted"])
-
-
-def submitted_cells(suite_folder: Path, known: Container[str]) -> tuple[list[RunFolder], list[str]]:
-    """The cells that were ever submitted, without those known already, the oldest first.
-
-    Args:
-        suite_folder: ``RUNS/SUITE``.
-        known: keys of cells.
-
-    Returns:
-        Their run folders, and a message for each file that does not read.
-    """
-    found: dict[str, RunFolder] = {}
-    unread = []
-    for submission in submissions(suite_folder):
-        for array in submission.arrays():
-            wanted = {
-                index
-                for index, keys in enumerate(array.jobs)
-                if any(key not in known and key not in found for key in keys)
-            }
-            if not wanted:
-                continue
-            try:
-                jobs = submission.cells_of_jobs(array.number, wanted)
-            except DamagedFile as error:
-                unread.append(str(error))
-                continue
-            runs = [RunFolder(suite_folder, cell) for cells in jobs for cell in cells]
-            found |= {run.key: run for run in runs if run.key not in known}
-    return list(found.values()), unread
 
 
 def local_job_lives(owner: dict[str, Any]) -> bool:

@@ -1,0 +1,133 @@
+"""A suite's manifest, ``RUNS/SUITE/cells.jsonl``: every cell that was ever run or submitted.
+
+``run`` and ``submit`` add to it; ``status``, ``logs``, ``cancel`` and ``report`` find there the
+cells that are the suite's no longer. Beside it, ``resolution.json`` keeps what the parts of the
+cells were resolved to: as long as the code is the same, torch need not be imported for it again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Container, Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from marginbench.errors import DamagedFile, UserError
+from marginbench.experiments.cells import cell_from_json
+from marginbench.experiments.resolution import Resolver
+from marginbench.files import write_text_atomically
+from marginbench.plugins.registrations import plugin_files
+from marginbench.runs.code_version import code_version, digest
+from marginbench.runs.run_files import read_json
+from marginbench.runs.run_folder import RunFolder
+from marginbench.text import quoted
+
+CELLS = "cells.jsonl"
+RESOLUTION = "resolution.json"
+
+
+def recorded_cells(suite_folder: Path, known: Container[str]) -> tuple[list[RunFolder], list[str]]:
+    """The cells of the manifest without those known already, the oldest first.
+
+    Args:
+        suite_folder: ``RUNS/SUITE``.
+        known: keys of cells.
+
+    Returns:
+        Their run folders, and a message for each line that does not read.
+    """
+    found: dict[str, RunFolder] = {}
+    unread = []
+    for number, (key, cell) in enumerate(_lines(suite_folder), start=1):
+        if key is not None and (key in known or key in found):
+            continue
+        try:
+            if key is None:
+                raise UserError(f"it is not JSON with a key and a cell: {quoted(cell)}")
+            run = RunFolder(suite_folder, cell_from_json(json.dumps(cell)))
+            if run.key != key:
+                raise UserError(f"its key is {quoted(key)}, that of its cell {run.key}")
+        except (UserError, ValueError) as error:
+            unread.append(f"{suite_folder / CELLS}, line {number}: {error}")
+            continue
+        found[run.key] = run
+    return list(found.values()), unread
+
+
+def record_cells(suite_folder: Path, runs: Iterable[RunFolder]) -> None:
+    """Add the cells that the manifest does not have yet.
+
+    Several processes may do so at once: a cell that two of them add is there twice, which is read
+    as once.
+
+    Raises:
+        OSError: the manifest cannot be written.
+    """
+    there = {key for key, _ in _lines(suite_folder)}
+    lines = [
+        json.dumps({"key": run.key, "cell": json.loads(run.cell.to_json())}) + "\n"
+        for run in runs
+        if run.key not in there
+    ]
+    if lines:
+        path = suite_folder / CELLS
+        suite_folder.mkdir(parents=True, exist_ok=True)
+        with path.open("a+b") as file:
+            end = file.seek(0, 2)
+            file.seek(max(0, end - 1))
+            # What a killed process began does not spoil the lines after it.
+            begin = b"" if file.read(1) in (b"", b"\n") else b"\n"
+            file.write(begin + "".join(lines).encode())
+
+
+def _lines(suite_folder: Path) -> list[tuple[str | None, Any]]:
+    """The key and the cell of each line; of one that does not read, None and its text."""
+    try:
+        text = (suite_folder / CELLS).read_bytes().decode(errors="replace")
+    except OSError:
+        return []
+    found: list[tuple[str | None, Any]] = []
+    for line in text.splitlines():
+        try:
+            content = json.loads(line)
+            found.append((str(content["key"]), content["cell"]))
+        except (ValueError, TypeError, KeyError, RecursionError):
+            found.append((None, line))
+    return found
+
+
+def known_resolver(suite_folder: Path) -> Resolver:
+    """A resolver that knows what was kept for the suite, if it was kept by the same code."""
+    try:
+        content = read_json(suite_folder / RESOLUTION)
+        if content.get("code") == _code():
+            return Resolver(content["parts"])
+    except (DamagedFile, KeyError, ValidationError, AttributeError, TypeError):
+        # It is made anew.
+        pass
+    return Resolver()
+
+
+def keep_resolution(suite_folder: Path, resolver: Resolver) -> None:
+    """Keep what a resolver has found for :func:`known_resolver`.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    content = {"code": _code(), "parts": resolver.found()}
+    text = json.dumps(content) + "\n"
+    path = suite_folder / RESOLUTION
+    try:
+        if path.read_text(encoding="utf-8") == text:
+            return
+    except (OSError, UnicodeDecodeError):
+        pass
+    write_text_atomically(path, text, durable=False)
+
+
+def _code() -> dict[str, Any]:
+    """The code that resolves cells: the engine's, the plug-ins' and the libraries'."""
+    plugins = {str(file): digest(file) for file in plugin_files()}
+    return {**code_version(), "plugins": plugins}
