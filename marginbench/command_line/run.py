@@ -22,8 +22,8 @@ from marginbench.errors import UserError
 from marginbench.experiments.grids import FULL
 from marginbench.files import no_empty_folders_on_error
 from marginbench.plugins.registrations import check_known, plugin_files
-from marginbench.runs.deciding_code import is_stale
 from marginbench.runs.run_folder import FINISHED, CellStatus, RunFolder, State
+from marginbench.runs.stale_results import is_stale
 from marginbench.runs.suite_runs import SuiteRun, check_writable, open_suite
 from marginbench.text import count
 

@@ -24,8 +24,8 @@ from marginbench.dispatch.slurm.cell_states import (
 )
 from marginbench.runs import attempts as tries
 from marginbench.runs.code_version import changes, code_version
-from marginbench.runs.deciding_code import code_notes
 from marginbench.runs.run_folder import CellStatus
+from marginbench.runs.stale_results import code_notes
 from marginbench.runs.suite_runs import SuiteRun, open_suite
 from marginbench.text import count, duration
 

@@ -22,10 +22,10 @@ from marginbench.dispatch.slurm.submitting import batches, check_local, hand_ove
 from marginbench.errors import UserError
 from marginbench.plugins.registrations import check_known, plugin_files
 from marginbench.runs.code_version import changes, code_version
-from marginbench.runs.deciding_code import is_stale
 from marginbench.runs.lease import Lease
 from marginbench.runs.lease_state import read_lease
 from marginbench.runs.run_folder import RunFolder
+from marginbench.runs.stale_results import is_stale
 from marginbench.runs.suite_runs import SuiteRun, check_writable, open_suite
 from marginbench.text import count
 

@@ -10,13 +10,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from marginbench.errors import UserError
+from marginbench.plugins.allowed_values import refusal
 from marginbench.plugins.component import Component, FrozenValue
 from marginbench.plugins.parameters import (
     Fraction,
     NonNegative,
     Positive,
     PositiveInteger,
-    allowed_values,
     former_names,
     neutral_values,
 )
@@ -235,34 +235,6 @@ def cell_from_json(text: str) -> Cell:
         return Cell.model_validate_json(text)
     except ValidationError as error:
         raise UserError(refusal("cell", Cell, error)) from None
-
-
-def refusal(owner: str, model: type[BaseModel], error: ValidationError) -> str:
-    """Pydantic's complaint as one sentence a field: field, value, what is allowed."""
-    return "; ".join(_sentence(owner, model, e) for e in error.errors())
-
-
-def _sentence(owner: str, model: type[BaseModel], error: Any) -> str:
-    location = [str(part) for part in error["loc"]]
-    fields: Mapping[str, Any] = model.model_fields
-    field = None
-    for part in location:
-        field = fields.get(part)
-        inner = getattr(field, "annotation", None)
-        is_model = isinstance(inner, type) and issubclass(inner, BaseModel)
-        fields = inner.model_fields if is_model else {}
-        if field is None:
-            break
-    path = ".".join(location) or "value"
-    if error["type"] == "extra_forbidden":
-        parent = model
-        for part in location[:-1]:
-            parent = parent.model_fields[part].annotation
-        return f"{owner} has no field {path!r}; there are: {', '.join(parent.model_fields)}"
-    if error["type"] == "missing":
-        return f"{owner} needs the field {path!r}"
-    allowed = allowed_values(field) if field is not None and not fields else error["msg"]
-    return f"{owner}: {path} = {error['input']!r} is not allowed; allowed: {allowed}"
 
 
 def _canonical(value: Any) -> Any:

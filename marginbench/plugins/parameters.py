@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import inspect
 import math
-import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
-import annotated_types
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
 from marginbench.errors import UserError
+from marginbench.plugins.allowed_values import allowed_values
 from marginbench.text import quoted
 
 LARGEST_INTEGER = 2**63 - 1
@@ -206,11 +205,6 @@ def resolve_with(owner: str, model: type[BaseModel], given: Mapping[str, Any]) -
     return {name: getattr(values, name) for name in fields}
 
 
-def allowed_values(field: FieldInfo) -> str:
-    """What a parameter may be, in words: "integer ≥ 1", "'a' or 'b'", "number from 0 to 1"."""
-    return _allowed(field.annotation, field.metadata)
-
-
 def default_text(field: FieldInfo) -> str:
     """A parameter's default as a user would type it, or "required"."""
     return "required" if field.is_required() else repr(field.default)
@@ -243,57 +237,3 @@ def _has_huge_integer(value: Any) -> bool:
 
 def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
-
-
-_BOUNDS = {
-    annotated_types.Gt: (">", "above ", "gt"),
-    annotated_types.Ge: ("≥", "", "ge"),
-    annotated_types.Lt: ("<", "below ", "lt"),
-    annotated_types.Le: ("≤", "", "le"),
-}
-_TYPES = {int: "integer", float: "number", bool: "True or False", str: "text"}
-
-
-def _allowed(annotation: Any, metadata: list[Any]) -> str:
-    origin = get_origin(annotation)
-    if origin is Annotated:
-        inner, *extra = get_args(annotation)
-        flat = [m for item in extra for m in getattr(item, "metadata", None) or [item]]
-        return _allowed(inner, [*flat, *metadata])
-    if origin is Literal:
-        return " or ".join(repr(choice) for choice in get_args(annotation))
-    if origin in (Union, types.UnionType):
-        return " or ".join(_allowed(choice, []) for choice in get_args(annotation))
-    if origin is Mapping:
-        key, item = (_allowed(choice, []) for choice in get_args(annotation))
-        return f"mapping from {key} to {item}"
-    if origin in (tuple, Sequence):
-        inner = [choice for choice in get_args(annotation) if choice is not Ellipsis]
-        return f"list of {_allowed(inner[0], [])}" if inner else "list"
-    text = "None" if annotation is type(None) else _TYPES.get(annotation, str(annotation))
-    text += _range(metadata)
-    for bound in metadata:
-        if isinstance(bound, annotated_types.MinLen) and bound.min_length:
-            text += f" of at least {bound.min_length}"
-    return text
-
-
-def _range(metadata: list[Any]) -> str:
-    """Bounds as part of a sentence: " ≥ 1"; of two, " from 0 to below π"."""
-    found = [
-        (sign, word, getattr(bound, attribute))
-        for kind, (sign, word, attribute) in _BOUNDS.items()
-        for bound in metadata
-        if isinstance(bound, kind)
-    ]
-    values = [_number(value) for _, _, value in found]
-    if len(found) == 2:
-        low, high = (word + value for (_, word, _), value in zip(found, values, strict=True))
-        return f" from {low} to {high}"
-    return "".join(f" {sign} {value}" for (sign, _, _), value in zip(found, values, strict=True))
-
-
-def _number(value: float) -> str:
-    if value == math.pi:
-        return "π"
-    return f"{value:,}" if isinstance(value, int) else f"{value:g}"

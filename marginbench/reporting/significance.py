@@ -41,8 +41,8 @@ def mean_interval(values: Sequence[float], level: float = 1 - LEVEL) -> tuple[fl
     array = np.asarray(values, dtype=float)
     if not shows_spread(array):
         return float("nan"), float("nan")
-    half = stats.t.ppf((1 + level) / 2, len(array) - 1) * stats.sem(array)
-    return float(array.mean() - half), float(array.mean() + half)
+    interval = stats.ttest_1samp(array, 0.0).confidence_interval(level)
+    return float(interval.low), float(interval.high)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

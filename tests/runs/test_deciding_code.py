@@ -15,14 +15,9 @@ from marginbench.plugins.component import Component
 from marginbench.plugins.loading import load_plugin_file
 from marginbench.plugins.source_modules import source_module
 from marginbench.runs import deciding_code as deciding
-from marginbench.runs.deciding_code import (
-    NOT_DECIDING,
-    code_notes,
-    deciding_code,
-    is_stale,
-    libraries_of_parts,
-)
+from marginbench.runs.deciding_code import NOT_DECIDING, deciding_code, libraries_of_parts
 from marginbench.runs.run_folder import State
+from marginbench.runs.stale_results import code_notes, is_stale
 from marginbench.training.loop import Interrupted
 from tests.conftest import tiny_cell, train_cell
 

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from marginbench import data
-from marginbench.runs.deciding_code import _content_now, image_notes, is_stale
+from marginbench.runs.stale_results import _content_now, image_notes, is_stale
 from marginbench.training.loop import Interrupted
 from tests.conftest import tiny_cell, train_cell
 

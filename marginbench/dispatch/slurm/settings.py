@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from marginbench.errors import UserError
-from marginbench.experiments.cells import refusal
+from marginbench.plugins.allowed_values import refusal
 from marginbench.plugins.parameters import NonNegative, Positive, PositiveInteger
 
 PROFILE_FILE = "marginbench.toml"

@@ -23,8 +23,9 @@ from pydantic import BaseModel, ValidationError
 
 from marginbench.dispatch.slurm.settings import ClusterSettings
 from marginbench.errors import DamagedFile, UserError
-from marginbench.experiments.cells import Cell, cell_from_json, refusal
+from marginbench.experiments.cells import Cell, cell_from_json
 from marginbench.files import write_text_atomically
+from marginbench.plugins.allowed_values import refusal
 from marginbench.runs.code_version import digest
 from marginbench.runs.environment import own_environment
 from marginbench.runs.process_identity import process_lives, this_machine
