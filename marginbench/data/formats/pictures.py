@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -23,37 +22,6 @@ EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr",
 
 # Refused here, so there is nothing to warn of.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-
-
-def read_pictures(
-    owner: str, files: Sequence[Path], size: int | None, colour: Colour
-) -> np.ndarray:
-    """Image files as (N, C, H, W), uint8; upright as their EXIF data says, transparency dropped.
-
-    Args:
-        owner: for messages.
-        files: at least one.
-        size: H = W = size; None for the files' own size, which then must be the same for all.
-        colour: "grey" for C = 1, "rgb" for C = 3.
-
-    Raises:
-        UserError: a file that is damaged or has more than 8 bits a channel, or sizes that differ.
-    """
-    images: np.ndarray | None = None
-    for position, path in enumerate(files):
-        array = decode_picture(f"{owner}: {str(path)!r}", path, size=size, colour=colour)
-        if images is None:
-            images = np.empty((len(files), *array.shape), dtype=np.uint8)
-        if array.shape != images.shape[1:]:
-            raise UserError(
-                f"{owner}: {str(path)!r} is {array.shape[2]}×{array.shape[1]} pixels and "
-                f"{str(files[0])!r} is {images.shape[3]}×{images.shape[2]}; give size = N to "
-                "resize all images to N×N"
-            )
-        images[position] = array
-    if images is None:
-        raise UserError(f"{owner}: there is no image")
-    return images
 
 
 def decode_picture(
@@ -119,15 +87,6 @@ def crop_and_resize(
     picture = Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
     picture = picture.convert("L" if colour == "grey" else "RGB")
     return _resized(_cropped(where, picture, crop), size)
-
-
-def resize_arrays(images: np.ndarray, size: int) -> np.ndarray:
-    """(N, C, H, W) → (N, C, size, size), uint8; as :func:`read_pictures` resizes files."""
-    out = np.empty((*images.shape[:2], size, size), dtype=np.uint8)
-    for position, image in enumerate(images):
-        array = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
-        out[position] = _resized(Image.fromarray(array), size)
-    return out
 
 
 def _cropped(where: str, picture: Image.Image, crop: int | None) -> Image.Image:

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from marginbench.data import VerificationPairs
+from marginbench.data.files.array_cache import cached_array, in_blocks
 from marginbench.data.files.content import check_content
-from marginbench.data.files.mapped import in_blocks, mapped_array
 from marginbench.data.formats.pickled_arrays import PickledArray, read_pickle_file
 from marginbench.data.formats.pictures import Colour, decode_picture
 from marginbench.errors import UserError
@@ -111,7 +111,7 @@ def verification_bin(
             crop=crop,
         )
 
-    images = mapped_array(
+    images = cached_array(
         {"source": "bin", "content": content, "size": size, "colour": colour, "crop": crop},
         (len(encoded.images), 1 if colour == "grey" else 3, size, size),
         np.uint8,

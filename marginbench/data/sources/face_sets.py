@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from marginbench.data.choices.lfw_protocol import read_text
+from marginbench.data.files.array_cache import cached_array
 from marginbench.data.files.content import Part, image_files, while_unchanged
-from marginbench.data.files.mapped import mapped_array
 from marginbench.data.formats.array_files import read_training_arrays
 from marginbench.data.formats.pictures import Colour, crop_and_resize, decode_picture
 from marginbench.data.formats.record_io import RecordFile
@@ -136,7 +136,7 @@ def _read_records(
     file = RecordFile(owner, place / RECORDS)
     keys, identities = _image_keys(file)
     people = _number_of_people(owner, place / PROPERTY)
-    values = mapped_array(
+    values = cached_array(
         {"source": "records", "content": joined(files)},
         (len(keys),),
         np.int64,

@@ -20,13 +20,13 @@ from marginbench.data.choices.people_on_both_sides import (
     exclude_people,
     names_of_classes,
 )
+from marginbench.data.files.array_cache import cached_array, in_blocks
 from marginbench.data.files.content import (
     Part,
     check_joint_content,
     fill_in_joint_content,
     while_unchanged,
 )
-from marginbench.data.files.mapped import in_blocks, mapped_array
 from marginbench.data.files.places import place_of
 from marginbench.data.formats.pictures import Colour
 from marginbench.data.formats.verification_bins import verification_bin
@@ -235,7 +235,7 @@ def _decoded(
         # Only what is trained on is decoded: a small profile of millions of images takes minutes.
         "chosen": hashlib.sha256(chosen.astype("<i8").tobytes()).hexdigest(),
     }
-    images = mapped_array(
+    images = cached_array(
         what,
         (len(chosen), *look.shape),
         np.uint8,

@@ -12,8 +12,8 @@ import torch
 
 from marginbench.data import VerificationPairs
 from marginbench.data.choices.lfw_protocol import Pair, Picture
+from marginbench.data.files.array_cache import cached_array, in_blocks
 from marginbench.data.files.content import image_files, while_unchanged
-from marginbench.data.files.mapped import in_blocks, mapped_array
 from marginbench.data.formats.pictures import Colour, decode_picture
 from marginbench.errors import UserError
 
@@ -164,7 +164,7 @@ def read_lfw_images(
         where = f"{owner}: {str(path)!r}"
         return decode_picture(where, path, size=size, colour=colour, crop=crop)
 
-    images = mapped_array(
+    images = cached_array(
         what,
         (len(files), 1 if colour == "grey" else 3, size, size),
         np.uint8,

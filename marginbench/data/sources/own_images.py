@@ -6,20 +6,26 @@ content goes into the cell: images that move keep their runs, images that change
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field
 
 from marginbench.data import ImageData, data_source
 from marginbench.data.choices.splits import ImageSets, Validation, choose_images, stratified
-from marginbench.data.files.content import check_content, fill_in_content, image_files
-from marginbench.data.files.decoded import decoded_once
+from marginbench.data.files.array_cache import cached_array, in_blocks
+from marginbench.data.files.content import (
+    check_content,
+    fill_in_content,
+    image_files,
+    while_unchanged,
+)
 from marginbench.data.files.places import place_of
 from marginbench.data.formats.array_files import read_array_file
-from marginbench.data.formats.pictures import Colour, read_pictures, resize_arrays
+from marginbench.data.formats.pictures import Colour, crop_and_resize, decode_picture
 from marginbench.errors import UserError
 from marginbench.plugins.parameters import PositiveInteger
 
@@ -64,15 +70,7 @@ def folder(
     """
     place = place_of(FOLDER, name)
     check_content(FOLDER, place, content)
-    what = {"source": "folder", "content": content, "size": size, "colour": colour}
-
-    def decode() -> ImageSets:
-        decoded = _decode_folder(place, size, colour, test_share)
-        # They may have changed meanwhile: nothing is kept under a content that it is not of.
-        check_content(FOLDER, place, content)
-        return decoded
-
-    sets = decoded_once({**what, "test_share": test_share}, decode)
+    sets = _decode_folder(place, content, size, colour, test_share)
     return choose_images(
         FOLDER,
         sets,
@@ -109,13 +107,11 @@ def npz(
     place = place_of(NPZ, name)
     check_content(NPZ, place, content)
 
-    def read() -> ImageSets:
-        arrays = read_array_file(NPZ, place)
-        check_content(NPZ, place, content)
-        return arrays if size is None else _resized_sets(arrays, size)
-
-    what = {"source": "npz", "content": content, "size": size}
-    sets = read() if size is None else decoded_once(what, read)
+    sets = read_array_file(NPZ, place)
+    # It may have changed since it was hashed.
+    check_content(NPZ, place, content)
+    if size is not None:
+        sets = _resized_sets(sets, content, size)
     return choose_images(
         NPZ,
         sets,
@@ -126,18 +122,30 @@ def npz(
     )
 
 
-def _resized_sets(sets: ImageSets, size: int) -> ImageSets:
-    return ImageSets(
-        resize_arrays(sets.train_images, size),
-        sets.train_labels,
-        resize_arrays(sets.test_images, size),
-        sets.test_labels,
-        sets.class_names,
+def _resized_sets(sets: ImageSets, content: str, size: int) -> ImageSets:
+    def resized(split: str, images: np.ndarray) -> np.ndarray:
+        channels = images.shape[1]
+
+        def resize(image: np.ndarray) -> np.ndarray:
+            colour: Colour = "grey" if channels == 1 else "rgb"
+            return crop_and_resize(split, image, size=size, colour=colour, crop=None)
+
+        return cached_array(
+            {"source": "npz", "content": content, "size": size, "split": split},
+            (len(images), channels, size, size),
+            np.uint8,
+            lambda: in_blocks(images, resize),
+        )
+
+    return replace(
+        sets,
+        train_images=resized("train", sets.train_images),
+        test_images=resized("test", sets.test_images),
     )
 
 
 def _decode_folder(
-    place: Path, size: int | None, colour: Colour, test_share: float | None
+    place: Path, content: str, size: int | None, colour: Colour, test_share: float | None
 ) -> ImageSets:
     is_split = (place / "train").is_dir() and (place / "test").is_dir()
     if is_split and test_share is not None:
@@ -150,21 +158,49 @@ def _decode_folder(
             f"{FOLDER}: {str(place)!r} has no 'train' and 'test'; allowed: both of them, with a "
             "folder a class in each, or a folder a class and test_share from 0 to 1"
         )
+    found = image_files(place)
     train_place = place / "train" if is_split else place
-    files = image_files(place)
     names = _classes(train_place)
-    train_files, train_labels = _listed(train_place, names, files)
+    files, labels = _listed(train_place, names, found)
     if is_split:
-        test_files, test_labels = _listed(place / "test", names, files, required=False)
-    read: dict[str, Any] = {"size": size, "colour": colour}
-    images = read_pictures(FOLDER, train_files, **read)
-    if is_split:
-        tests = read_pictures(FOLDER, test_files, **read)
-        return ImageSets(images, train_labels, tests, test_labels, names)
-    count = max(round((test_share or 0) * len(images)), 1)
-    test = stratified(train_labels, count, seed=2)
-    train = np.setdiff1d(np.arange(len(images)), test)
-    return ImageSets(images[train], train_labels[train], images[test], train_labels[test], names)
+        test_files, test_labels = _listed(place / "test", names, found, required=False)
+        train, test = np.split(np.arange(len(files) + len(test_files)), [len(files)])
+        files, labels = [*files, *test_files], np.concatenate([labels, test_labels])
+    else:
+        test = stratified(labels, max(round((test_share or 0) * len(files)), 1), seed=2)
+        train = np.setdiff1d(np.arange(len(files)), test)
+    images = _decoded(place, content, files, size, colour, is_split)
+    return ImageSets(images[train], labels[train], images[test], labels[test], names)
+
+
+def _decoded(
+    place: Path, content: str, files: list[Path], size: int | None, colour: Colour, is_split: bool
+) -> np.ndarray:
+    """(N, C, H, W), uint8."""
+
+    def decode(path: Path) -> np.ndarray:
+        return decode_picture(f"{FOLDER}: {str(path)!r}", path, size=size, colour=colour)
+
+    channels = 1 if colour == "grey" else 3
+    shape = (channels, size, size) if size is not None else decode(files[0]).shape
+
+    def decode_alike(path: Path) -> np.ndarray:
+        image = decode(path)
+        if image.shape != shape:
+            raise UserError(
+                f"{FOLDER}: {str(path)!r} is {image.shape[2]}×{image.shape[1]} pixels and "
+                f"{str(files[0])!r} is {shape[2]}×{shape[1]}; give size = N to resize all images "
+                "to N×N"
+            )
+        return image
+
+    what = {"source": "folder", "content": content, "size": size, "colour": colour}
+    return cached_array(
+        {**what, "split": is_split},
+        (len(files), *shape),
+        np.uint8,
+        lambda: while_unchanged(FOLDER, [(place, content)], in_blocks(files, decode_alike)),
+    )
 
 
 def _classes(place: Path) -> tuple[str, ...]:

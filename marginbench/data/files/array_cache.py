@@ -1,9 +1,11 @@
-"""Decoded images on disk, memory-mapped: several cells share what lies in memory once."""
+"""Decoded arrays on disk, memory-mapped: made once for all processes, named by what they are of."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,8 +13,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
+import PIL
 
-from marginbench.data.files.decoded import decoded_file
+from marginbench.data.files.places import cache_folder
 from marginbench.files import write_atomically
 
 FORMAT = 1
@@ -21,7 +24,7 @@ BLOCK = 256
 Item = TypeVar("Item")
 
 
-def mapped_array(
+def cached_array(
     what: dict[str, Any],
     shape: tuple[int, ...],
     dtype: type[np.generic],
@@ -29,19 +32,21 @@ def mapped_array(
 ) -> np.ndarray:
     """The array of that description: from the cache, or made and put there block by block.
 
-    It is mapped copy-on-write: nothing is read before it is looked at, processes on one machine
-    share the pages, and writing to it changes no file. Of processes that start at once one makes
-    it and the others wait, where the file system knows locks; else each writes a whole file or
-    none. A file that does not read well is made again, and where the cache cannot be written the
-    array is made in memory.
+    It is mapped copy-on-write: nothing is read before it is used, processes on one machine share
+    the pages, and writing to it changes no file. Of processes that start at once one makes it and
+    the others wait, where the file system knows locks; else each writes a whole file or none. A
+    file that does not read well is made again, and where the cache cannot be written the array is
+    made in memory. Another version of Pillow may decode to other pixels, and so keeps its own.
 
     Args:
         what: everything that decides the values; plain values, the content's hash among them.
-        shape: (N, ...), N ≥ 1.
+        shape: (N, ...).
         dtype: of the values.
         blocks: makes the array, in parts along its first axis.
     """
-    path = decoded_file({"mapped": FORMAT, **what}, ".npy")
+    text = json.dumps({"pillow": PIL.__version__, "mapped": FORMAT, **what}, sort_keys=True)
+    name = f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.npy"
+    path = cache_folder() / "decoded" / name
     found = _open(path, shape, dtype)
     if found is None:
         # An OSError here is the cache's: decoding names its own files in errors of its own.
