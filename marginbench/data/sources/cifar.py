@@ -127,7 +127,7 @@ def _sets(
             )
     else:
         files = (*train_files, *test_files, names_file)
-        folder = fetch(owner, dataset, root, folder_name, files, instead=npz)
+        folder = fetch(owner, dataset, root, files, instead=npz)
         train = _read_batches(owner, folder, train_files, labels_field)
         test = _read_batches(owner, folder, test_files, labels_field)
         names = _class_names(

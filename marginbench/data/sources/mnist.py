@@ -87,7 +87,7 @@ def _content(owner: str, dataset: str, class_names: tuple[str, ...]) -> str:
 
 
 def _read_sets(owner: str, dataset: str, class_names: tuple[str, ...]) -> ImageSets:
-    folder = fetch(owner, dataset, data_root(), f"{dataset}/raw", FILES)
+    folder = fetch(owner, dataset, data_root(), FILES)
     arrays = [read_idx(owner, folder / name, 3 if "idx3" in name else 1) for name in FILES]
     train_images, train_labels, test_images, test_labels = arrays
     return ImageSets(
