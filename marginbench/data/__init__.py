@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from marginbench.errors import UserError
 from marginbench.plugins.component import Component
@@ -13,6 +14,7 @@ from marginbench.plugins.parameters import resolve
 from marginbench.plugins.registry import Registry
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 
@@ -88,7 +90,6 @@ _registry: Registry[DataSource] = Registry(
     "data source", lambda: import_all_modules(f"{__name__}.sources")
 )
 
-
 Completion = Callable[[dict[str, Any]], dict[str, Any]]
 
 _completions: dict[str, Completion] = {}
@@ -134,6 +135,18 @@ def data_source_function(name: str) -> DataSource:
     return _registry.get(name)
 
 
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
+    """A block that reads a source's files, whose errors are to begin with the source."""
+    owner = f"data source {name!r}"
+    try:
+        yield
+    except UserError as error:
+        if str(error).startswith(owner):
+            raise
+        raise UserError(f"{owner}: {error}") from error
+
+
 def resolve_data_parameters(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of a data source, checked, with the defaults filled in.
 
@@ -143,40 +156,62 @@ def resolve_data_parameters(name: str, given: Mapping[str, Any]) -> dict[str, An
     """
     values = resolve(f"data source {name!r}", _registry.get(name), given)
     complete = _completions.get(name)
-    return values if complete is None else complete(values)
+    if complete is None:
+        return values
+    with _named(name):
+        return complete(values)
 
 
 def load_data(name: str, given: Mapping[str, Any]) -> ImageData:
     """The images and labels of a source, checked for shape and label range.
 
     Raises:
-        UserError: an unknown source or parameter, or data that is damaged.
+        UserError: an unknown source or parameter, or data that is damaged; the message begins
+            with the source.
+    """
+    values = resolve_data_parameters(name, given)
+    with _named(name):
+        data = _registry.get(name)(**values)
+        check_split("training", data.train_images, data.train_labels, data.class_names)
+        check_split("test", data.test_images, data.test_labels, data.class_names)
+        for pairs in data.verification:
+            _check_pairs(pairs, data)
+    return data
+
+
+def check_split(
+    split: Literal["training", "test"],
+    images: Tensor | np.ndarray,
+    labels: Tensor | np.ndarray,
+    class_names: tuple[str, ...],
+) -> None:
+    """Refuse a damaged part of a data set.
+
+    Args:
+        split: which part; only training must have every class.
+        images: (N, C, H, W), uint8.
+        labels: (N,), int64, in [0, K).
+        class_names: K names.
+
+    Raises:
+        UserError: another type or shape, a label out of range, or a class without training images.
     """
     # Here, since what only names a source does without it.
-    import torch
+    import numpy as np
 
-    data = _registry.get(name)(**resolve_data_parameters(name, given))
-    for split, images, labels in (
-        ("training", data.train_images, data.train_labels),
-        ("test", data.test_images, data.test_labels),
-    ):
-        if images.dtype != torch.uint8 or images.ndim != 4 or len(images) != len(labels):
-            raise UserError(
-                f"data source {name!r}: {split} images must be uint8 (N, C, H, W) with N labels; "
-                f"they are {images.dtype} {tuple(images.shape)} with {len(labels)} labels"
-            )
-        counts = torch.bincount(labels, minlength=data.num_classes)
-        if len(counts) > data.num_classes:
-            raise UserError(
-                f"data source {name!r}: {split} label {int(labels.max())} is not allowed; "
-                f"allowed: 0 to {data.num_classes - 1}"
-            )
-        if split == "training" and (counts == 0).any():
-            empty = data.class_names[int((counts == 0).nonzero()[0])]
-            raise UserError(f"data source {name!r}: class {empty!r} has no training image")
-    for pairs in data.verification:
-        _check_pairs(f"data source {name!r}: verification set {pairs.name!r}", pairs, data)
-    return data
+    dtype = str(images.dtype).removeprefix("torch.")
+    if dtype != "uint8" or images.ndim != 4 or len(images) != len(labels):
+        raise UserError(
+            f"{split} images must be uint8 (N, C, H, W) with N labels; they are {dtype} "
+            f"{tuple(images.shape)} with {len(labels)} labels"
+        )
+    numbers, classes = np.asarray(labels), len(class_names)
+    wrong = numbers[(numbers < 0) | (numbers >= classes)]
+    if len(wrong):
+        raise UserError(f"{split} label {wrong[0]} is not allowed; allowed: 0 to {classes - 1}")
+    empty = np.flatnonzero(np.bincount(numbers, minlength=classes) == 0)
+    if split == "training" and len(empty):
+        raise UserError(f"class {class_names[empty[0]]!r} has no training image")
 
 
 def data_content(data: Component) -> str:
@@ -197,7 +232,8 @@ def data_content(data: Component) -> str:
     """
     _registry.get(data.name)
     if data.name in _contents:
-        return _contents[data.name]()
+        with _named(data.name):
+            return _contents[data.name]()
     return str(data.parameters.get("content", ""))
 
 
@@ -218,9 +254,10 @@ def check_data(components: Iterable[Component]) -> None:
             load_data(component.name, component.parameters)
 
 
-def _check_pairs(owner: str, pairs: VerificationPairs, data: ImageData) -> None:
+def _check_pairs(pairs: VerificationPairs, data: ImageData) -> None:
     import torch
 
+    owner = f"verification set {pairs.name!r}"
     count = len(pairs.images)
     if pairs.images.dtype != torch.uint8 or pairs.images.shape[1:] != data.train_images.shape[1:]:
         raise UserError(

@@ -46,7 +46,7 @@ NOT_DECIDING = frozenset(
         ".backbones",
         ".data",
         ".data.files.downloads",
-        ".data.files.places",
+        ".data.files.paths",
         ".data.sources",
         ".errors",
         ".experiments.cells",

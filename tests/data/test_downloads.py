@@ -67,7 +67,7 @@ def test_zipped_files_are_unpacked_beside_themselves(root, server, monkeypatch):
         for name in ("x", "y")
     }
     declare(monkeypatch, "A/raw", (url,), hashes)
-    place = fetch("owner", "A", root, ["x", "y"])
+    place = fetch("A", ["x", "y"])
     assert place == root / "A" / "raw"
     assert (place / "x").read_text() == "x"
     assert (place / "y").read_text() == "y"
@@ -78,7 +78,7 @@ def test_an_archive_is_unpacked_in_its_place(root, server, monkeypatch):
     folder, url = server
     known = published(folder / "a.tar.gz", archive("batches", {"train": b"1", "test": b"2"}))
     declare(monkeypatch, "batches", (url,), {"a.tar.gz": known})
-    place = fetch("owner", "A", root, ["train", "test"])
+    place = fetch("A", ["train", "test"])
     assert {path.name: path.read_bytes() for path in place.iterdir()} == {
         "train": b"1",
         "test": b"2",
@@ -91,7 +91,7 @@ def test_the_next_url_is_asked_where_one_has_no_such_file(root, server, monkeypa
     (folder / "good").mkdir()
     known = published(folder / "good" / "x.gz", gzip.compress(b"x"))
     declare(monkeypatch, "A", (f"{url}bad/", f"{url}good/"), {"x.gz": known})
-    assert (fetch("owner", "A", root, ["x"]) / "x").read_text() == "x"
+    assert (fetch("A", ["x"]) / "x").read_text() == "x"
 
 
 @pytest.mark.parametrize("name", ["x.gz", "x.tar.gz"])
@@ -102,7 +102,7 @@ def test_another_hash_is_one_line_and_leaves_nothing(root, server, monkeypatch, 
     wrong = f"md5:{'0' * 32}"
     declare(monkeypatch, "A/raw", (url,), {"w.gz": good, name: wrong})
     with pytest.raises(UserError) as refusal:
-        fetch("owner", "A", root, ["w", "x"])
+        fetch("A", ["w", "x"])
     message = str(refusal.value)
     for word in [f"{url}{name}", wrong, found.removeprefix("md5:"), str(root / "A/raw"), "--data"]:
         assert word in message
@@ -114,7 +114,7 @@ def test_a_file_that_is_not_there_is_one_line_and_leaves_nothing(root, server, m
     _, url = server
     declare(monkeypatch, "A/raw", (url, f"{url}mirror/"), {"x.gz": "md5:00"})
     with pytest.raises(UserError, match=r"404 .*/x\.gz; .*404 .*/mirror/x\.gz.* put them there"):
-        fetch("owner", "A", root, ["x"])
+        fetch("A", ["x"])
     assert list(root.iterdir()) == []
 
 
@@ -138,7 +138,7 @@ def test_a_download_appears_whole_and_only_once(root, monkeypatch):
     monkeypatch.setitem(DOWNLOADS, "A", MADE_UP)
     monkeypatch.setattr(downloads, "_download", download)
     for _ in range(2):
-        assert (fetch("owner", "A", root, ["x"]) / "x").read_text() == "A"
+        assert (fetch("A", ["x"]) / "x").read_text() == "A"
     assert calls == ["A"]
     assert [p.name for p in root.iterdir()] == ["A"]
 
@@ -151,4 +151,4 @@ def test_a_download_that_another_process_won_is_dropped(root, monkeypatch):
 
     monkeypatch.setitem(DOWNLOADS, "A", MADE_UP)
     monkeypatch.setattr(downloads, "_download", download)
-    assert (fetch("owner", "A", root, ["x"]) / "x").read_text() == str(root)
+    assert (fetch("A", ["x"]) / "x").read_text() == str(root)

@@ -12,13 +12,14 @@ from PIL import Image
 
 from marginbench.data.files.content import content_key
 from marginbench.data.formats import plain_pickle
+from marginbench.data.formats.images import Preprocessing
 from marginbench.data.formats.pickle_stand_ins import RefusedPickle
 from marginbench.data.formats.pickled_arrays import read_pickled_arrays
 from marginbench.data.formats.verification_bins import read_bin, verification_bin
 from marginbench.errors import UserError
 from tests.data.pickle_files import BOMBS, python_2_array, python_2_text
 
-LOOK = {"size": 8, "colour": "rgb", "crop": None}
+PREPROCESSING = Preprocessing(8, "rgb")
 
 
 def encoded(count=24, kind="PNG"):
@@ -45,7 +46,7 @@ def test_what_python_3_writes_is_read(tmp_path, protocol, images, pack):
     value = encoded() if images == "bytes" else arrays(images == "columns")
     path = tmp_path / "lfw.bin"
     path.write_bytes(pickle.dumps(pack((value, SAME)), protocol=protocol))
-    found = read_bin("owner", path)
+    found = read_bin(path)
     assert found.images == encoded()
     assert found.same == SAME
 
@@ -54,7 +55,7 @@ def test_names_of_numpy_1_are_read_too(tmp_path):
     path = tmp_path / "lfw.bin"
     content = pickle.dumps((arrays(False), SAME), protocol=2)
     path.write_bytes(content.replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
-    assert read_bin("owner", path).images == encoded()
+    assert read_bin(path).images == encoded()
 
 
 def python_2_row(content):
@@ -74,14 +75,14 @@ def test_what_python_2_wrote_is_read(tmp_path, write, kind):
         assert [bytes(image) for image in expected[0]] == images
     else:
         assert pickle.loads(path.read_bytes(), encoding="bytes") == (images, SAME)
-    assert read_bin("owner", path).images == images
-    assert read_bin("owner", path).same == SAME
+    assert read_bin(path).images == images
+    assert read_bin(path).same == SAME
 
 
 def test_a_set_is_verified_in_ten_folds_of_consecutive_pairs(tmp_path):
     path = tmp_path / "agedb_30.bin"
     path.write_bytes(pickle.dumps((encoded(), SAME)))
-    pairs = verification_bin("owner", path, content_key(path), **LOOK)
+    pairs = verification_bin(path, content_key(path), PREPROCESSING)
     assert pairs.name == "agedb_30"
     assert pairs.images.shape == (24, 3, 8, 8)
     assert pairs.images[:, 0, 0, 0].tolist() == list(range(24))
@@ -178,7 +179,7 @@ def test_a_malicious_pickle_is_refused_and_runs_nothing(tmp_path, monkeypatch, a
     path = tmp_path / "lfw.bin"
     path.write_bytes(content)
     with pytest.raises(UserError) as refusal:
-        read_bin("data source 'faces'", path)
+        read_bin(path)
     assert str(path) in str(refusal.value)
     assert words in str(refusal.value)
     assert "nothing of it was run" in str(refusal.value)
@@ -203,7 +204,7 @@ def test_code_that_a_real_unpickler_would_run_is_not_run(tmp_path, protocol):
     ):
         path.write_bytes(pickle.dumps(value, protocol=protocol))
         with pytest.raises(UserError, match=r"is refused: it holds"):
-            read_bin("owner", path)
+            read_bin(path)
         assert not (tmp_path / "it ran").exists()
     pickle.loads(pickle.dumps(evil))
     assert (tmp_path / "it ran").exists()
@@ -248,7 +249,7 @@ def test_a_bomb_costs_neither_time_nor_memory(tmp_path, bomb):
     tracemalloc.start()
     try:
         with pytest.raises(UserError, match=r"is refused|is no verification set") as refusal:
-            read_bin("owner", path)
+            read_bin(path)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -260,17 +261,17 @@ def test_a_bomb_costs_neither_time_nor_memory(tmp_path, bomb):
 def test_the_number_of_instructions_is_limited(tmp_path, monkeypatch):
     path = tmp_path / "lfw.bin"
     path.write_bytes(pickle.dumps((encoded(), SAME)))
-    assert len(read_bin("owner", path).images) == 24
+    assert len(read_bin(path).images) == 24
     monkeypatch.setattr(plain_pickle, "MOST_INSTRUCTIONS", 30)
     with pytest.raises(UserError, match="is refused: it holds more than 30 instructions"):
-        read_bin("owner", path)
+        read_bin(path)
 
 
 def test_one_array_named_again_and_again_is_one_in_memory(tmp_path):
     image = np.frombuffer(encoded(1)[0], dtype=np.uint8)
     path = tmp_path / "lfw.bin"
     path.write_bytes(pickle.dumps(([image] * 24, SAME)))
-    images = read_bin("owner", path).images
+    images = read_bin(path).images
     assert images[0] == image.tobytes()
     assert all(other is images[0] for other in images)
 
@@ -282,7 +283,7 @@ def test_one_image_named_again_and_again_is_refused(tmp_path):
     count = 200_001
     path.write_bytes(first[:-1] + b"\x94" + b"h\x00" * count + b"e]\x86.")
     with pytest.raises(UserError, match=r"names 200002 images; allowed: up to 200000"):
-        read_bin("owner", path)
+        read_bin(path)
 
 
 @pytest.mark.parametrize(
@@ -303,21 +304,21 @@ def test_other_values_are_no_verification_set(tmp_path, value, words):
     path = tmp_path / "lfw.bin"
     path.write_bytes(pickle.dumps(value))
     with pytest.raises(UserError, match=words):
-        read_bin("owner", path)
+        read_bin(path)
 
 
 def test_files_and_images_that_cannot_be_read_are_named(tmp_path):
     path = tmp_path / "lfw.bin"
     with pytest.raises(UserError, match=r"lfw.bin' cannot be read: No such file"):
-        read_bin("owner", path)
+        read_bin(path)
     images = encoded()
     images[5] = images[5][:40]
     path.write_bytes(pickle.dumps((images, SAME)))
     with pytest.raises(UserError, match=r"lfw.bin': image 5 cannot be decoded"):
-        verification_bin("owner", path, content_key(path), **LOOK)
+        verification_bin(path, content_key(path), PREPROCESSING)
     path.write_bytes(pickle.dumps((encoded(), SAME))[:-200])
     with pytest.raises(UserError, match=r"lfw.bin' is refused: it holds"):
-        read_bin("owner", path)
+        read_bin(path)
 
 
 def test_a_file_that_has_changed_is_refused(tmp_path):
@@ -326,7 +327,7 @@ def test_a_file_that_has_changed_is_refused(tmp_path):
     content = content_key(path)
     path.write_bytes(pickle.dumps((encoded()[::-1], SAME)))
     with pytest.raises(UserError, match="the files have changed since"):
-        verification_bin("owner", path, content, **LOOK)
+        verification_bin(path, content, PREPROCESSING)
 
 
 def test_damaged_files_are_refused_or_read_and_nothing_else(tmp_path):
@@ -342,4 +343,4 @@ def test_damaged_files_are_refused_or_read_and_nothing_else(tmp_path):
                 damaged[place] = random.integers(0, 256)
             path.write_bytes(damaged)
             with contextlib.suppress(UserError):
-                read_bin("owner", path)
+                read_bin(path)

@@ -15,7 +15,8 @@ from typing import Any, BinaryIO, TypeVar
 import numpy as np
 import PIL
 
-from marginbench.data.files.places import cache_folder
+from marginbench.data.files.content import while_unchanged
+from marginbench.data.files.paths import cache_folder
 from marginbench.files import write_atomically
 
 FORMAT = 1
@@ -64,6 +65,33 @@ def cached_array(
             found[filled : filled + len(block)] = block
             filled += len(block)
     return found
+
+
+def decoded_images(
+    what: dict[str, Any],
+    items: Sequence[Item],
+    shape: tuple[int, int, int],
+    decode: Callable[[Item], np.ndarray],
+    files: Sequence[tuple[Path, str]] = (),
+) -> np.ndarray:
+    """(N, C, H, W), uint8: :func:`cached_array` of images.
+
+    Args:
+        what: see :func:`cached_array`.
+        items: N of anything that tells an image.
+        shape: (C, H, W).
+        decode: makes an image of an item; called on several threads.
+        files: what the images are of, each with its content: see :func:`while_unchanged`.
+
+    Raises:
+        UserError: the files change while they are decoded.
+    """
+    return cached_array(
+        what,
+        (len(items), *shape),
+        np.uint8,
+        lambda: while_unchanged(files, in_blocks(items, decode)),
+    )
 
 
 def in_blocks(items: Sequence[Item], decode: Callable[[Item], np.ndarray]) -> Iterator[np.ndarray]:

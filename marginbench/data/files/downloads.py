@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from marginbench.data.files.places import ROOT_VARIABLE
+from marginbench.data.files.paths import ROOT_VARIABLE, data_root
 from marginbench.errors import UserError
 from marginbench.files import no_empty_folders_on_error
 
@@ -68,24 +68,22 @@ DOWNLOADS = {
 }
 
 
-def fetch(owner: str, dataset: str, root: Path, files: Sequence[str], instead: str = "") -> Path:
-    """The folder of a public data set below the root; downloaded if it is not there.
+def fetch(dataset: str, files: Sequence[str], instead: str = "") -> Path:
+    """The folder of a public data set below the data folder; downloaded if it is not there.
 
     The download goes to a folder of its own, which is renamed when it is whole: processes that
     start at once cannot see each other's half-written files.
 
     Args:
-        owner: for messages.
         dataset: its name in :data:`DOWNLOADS`.
-        root: the data folder.
         files: what must be in the data set's folder, for the message.
-        instead: a file in the root that would do as well, for the message.
+        instead: a file in the data folder that would do as well, for the message.
 
     Raises:
         UserError: the download failed or is not what was published, or the folder cannot be
             written; the message says which files to put where.
     """
-    folder = DOWNLOADS[dataset].folder
+    root, folder = data_root(), DOWNLOADS[dataset].folder
     place = root / folder
     if place.is_dir():
         return place
@@ -96,7 +94,7 @@ def fetch(owner: str, dataset: str, root: Path, files: Sequence[str], instead: s
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:MOST_CHARACTERS]
         other = f"or {instead} into {str(root)!r}, " if instead else ""
         raise UserError(
-            f"{owner}: its files are not in {str(place)!r} and could not be downloaded "
+            f"its files are not in {str(place)!r} and could not be downloaded "
             f"({reason}); put them there ({', '.join(files)}), {other}or say by --data or "
             f"{ROOT_VARIABLE} which folder holds {folder!r}"
         ) from error

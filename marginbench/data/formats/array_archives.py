@@ -1,4 +1,4 @@
-"""npz files from strangers: types, shapes and sizes are known before anything is unpacked."""
+"""npz files of unknown origin: types, shapes and sizes are checked before any unpacking."""
 
 from __future__ import annotations
 

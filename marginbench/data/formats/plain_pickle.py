@@ -1,4 +1,4 @@
-"""Pickles from strangers: read by a machine that knows plain values and runs nothing.
+"""Pickles of unknown origin, read by a machine that knows plain values and runs nothing.
 
 Python's unpickler is not used at all, as it imports and calls whatever a pickle names. Here the
 standard library's :func:`pickletools.genops` tells the instructions apart, which runs none of

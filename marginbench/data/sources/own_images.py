@@ -6,37 +6,34 @@ content goes into the cell: images that move keep their runs, images that change
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
 
 from marginbench.data import ImageData, data_source
 from marginbench.data.choices.splits import ImageSets, Validation, choose_images, stratified
-from marginbench.data.files.array_cache import cached_array, in_blocks
-from marginbench.data.files.content import (
-    check_content,
-    fill_in_content,
-    image_files,
-    while_unchanged,
-)
-from marginbench.data.files.places import place_of
+from marginbench.data.files.array_cache import decoded_images
+from marginbench.data.files.content import Part, check_content, fill_in_content
+from marginbench.data.files.image_folders import image_files
+from marginbench.data.files.paths import data_path
 from marginbench.data.formats.array_files import read_array_file
-from marginbench.data.formats.pictures import Colour, crop_and_resize, decode_picture
+from marginbench.data.formats.images import Colour, Preprocessing, decode_image, preprocess
 from marginbench.errors import UserError
 from marginbench.plugins.parameters import PositiveInteger
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 ClassNumber = Annotated[int, Field(ge=0)]
 
-FOLDER = "data source 'folder'"
-NPZ = "data source 'npz'"
+
+def _parts(values: Mapping[str, Any]) -> list[Part]:
+    return [("", data_path(values["name"]))]
 
 
-@data_source("folder", complete=partial(fill_in_content, FOLDER))
+@data_source("folder", complete=fill_in_content(_parts))
 def folder(
     *,
     name: str,
@@ -68,20 +65,13 @@ def folder(
         UserError: files that are missing, damaged or changed, classes without images, or
             parameters that are not allowed.
     """
-    place = place_of(FOLDER, name)
-    check_content(FOLDER, place, content)
-    sets = _decode_folder(place, content, size, colour, test_share)
-    return choose_images(
-        FOLDER,
-        sets,
-        validation=validation,
-        train_count=train_count,
-        test_count=test_count,
-        left_out=left_out,
-    )
+    place = data_path(name)
+    check_content(place, content)
+    sets = _read_folder(place, content, Preprocessing(size, colour), test_share)
+    return choose_images(sets, validation, train_count, test_count, left_out)
 
 
-@data_source("npz", complete=partial(fill_in_content, NPZ))
+@data_source("npz", complete=fill_in_content(_parts))
 def npz(
     *,
     name: str,
@@ -104,37 +94,26 @@ def npz(
     Raises:
         UserError: a file that is missing, damaged or changed, or parameters that are not allowed.
     """
-    place = place_of(NPZ, name)
-    check_content(NPZ, place, content)
+    place = data_path(name)
+    check_content(place, content)
 
-    sets = read_array_file(NPZ, place)
+    sets = read_array_file(place)
     # It may have changed since it was hashed.
-    check_content(NPZ, place, content)
+    check_content(place, content)
     if size is not None:
         sets = _resized_sets(sets, content, size)
-    return choose_images(
-        NPZ,
-        sets,
-        validation=validation,
-        train_count=train_count,
-        test_count=test_count,
-        left_out=left_out,
-    )
+    return choose_images(sets, validation, train_count, test_count, left_out)
 
 
 def _resized_sets(sets: ImageSets, content: str, size: int) -> ImageSets:
     def resized(split: str, images: np.ndarray) -> np.ndarray:
         channels = images.shape[1]
-
-        def resize(image: np.ndarray) -> np.ndarray:
-            colour: Colour = "grey" if channels == 1 else "rgb"
-            return crop_and_resize(split, image, size=size, colour=colour, crop=None)
-
-        return cached_array(
+        preprocessing = Preprocessing(size, "grey" if channels == 1 else "rgb")
+        return decoded_images(
             {"source": "npz", "content": content, "size": size, "split": split},
-            (len(images), channels, size, size),
-            np.uint8,
-            lambda: in_blocks(images, resize),
+            images,
+            (channels, size, size),
+            lambda image: preprocess(split, image, preprocessing),
         )
 
     return replace(
@@ -144,18 +123,18 @@ def _resized_sets(sets: ImageSets, content: str, size: int) -> ImageSets:
     )
 
 
-def _decode_folder(
-    place: Path, content: str, size: int | None, colour: Colour, test_share: float | None
+def _read_folder(
+    place: Path, content: str, preprocessing: Preprocessing, test_share: float | None
 ) -> ImageSets:
     is_split = (place / "train").is_dir() and (place / "test").is_dir()
     if is_split and test_share is not None:
         raise UserError(
-            f"{FOLDER}: test_share = {test_share:g} is not allowed, as {str(place)!r} has 'train' "
+            f"test_share = {test_share:g} is not allowed, as {str(place)!r} has 'train' "
             "and 'test'; allowed: None"
         )
     if not is_split and test_share is None:
         raise UserError(
-            f"{FOLDER}: {str(place)!r} has no 'train' and 'test'; allowed: both of them, with a "
+            f"{str(place)!r} has no 'train' and 'test'; allowed: both of them, with a "
             "folder a class in each, or a folder a class and test_share from 0 to 1"
         )
     found = image_files(place)
@@ -169,46 +148,38 @@ def _decode_folder(
     else:
         test = stratified(labels, max(round((test_share or 0) * len(files)), 1), seed=2)
         train = np.setdiff1d(np.arange(len(files)), test)
-    images = _decoded(place, content, files, size, colour, is_split)
+    what = {"source": "folder", "content": content, "split": is_split, **asdict(preprocessing)}
+    images = _decoded(what, files, preprocessing, (place, content))
     return ImageSets(images[train], labels[train], images[test], labels[test], names)
 
 
 def _decoded(
-    place: Path, content: str, files: list[Path], size: int | None, colour: Colour, is_split: bool
+    what: dict[str, Any], files: list[Path], preprocessing: Preprocessing, folder: tuple[Path, str]
 ) -> np.ndarray:
     """(N, C, H, W), uint8."""
 
     def decode(path: Path) -> np.ndarray:
-        return decode_picture(f"{FOLDER}: {str(path)!r}", path, size=size, colour=colour)
+        return decode_image(repr(str(path)), path, preprocessing)
 
-    channels = 1 if colour == "grey" else 3
-    shape = (channels, size, size) if size is not None else decode(files[0]).shape
+    shape = decode(files[0]).shape if preprocessing.size is None else preprocessing.shape
 
     def decode_alike(path: Path) -> np.ndarray:
         image = decode(path)
         if image.shape != shape:
             raise UserError(
-                f"{FOLDER}: {str(path)!r} is {image.shape[2]}×{image.shape[1]} pixels and "
+                f"{str(path)!r} is {image.shape[2]}×{image.shape[1]} pixels and "
                 f"{str(files[0])!r} is {shape[2]}×{shape[1]}; give size = N to resize all images "
                 "to N×N"
             )
         return image
 
-    what = {"source": "folder", "content": content, "size": size, "colour": colour}
-    return cached_array(
-        {**what, "split": is_split},
-        (len(files), *shape),
-        np.uint8,
-        lambda: while_unchanged(FOLDER, [(place, content)], in_blocks(files, decode_alike)),
-    )
+    return decoded_images(what, files, shape, decode_alike, [folder])
 
 
 def _classes(place: Path) -> tuple[str, ...]:
     names = sorted(p.name for p in place.iterdir() if p.is_dir() and not p.name.startswith("."))
     if len(names) < 2:
-        raise UserError(
-            f"{FOLDER}: {str(place)!r} has {len(names)} class folders; allowed: 2 or more"
-        )
+        raise UserError(f"{str(place)!r} has {len(names)} class folders; allowed: 2 or more")
     return tuple(names)
 
 
@@ -219,7 +190,7 @@ def _listed(
     strangers = sorted(set(_classes(place)) - set(names))
     if strangers:
         raise UserError(
-            f"{FOLDER}: {str(place / strangers[0])!r} is a class that the training images do not "
+            f"{str(place / strangers[0])!r} is a class that the training images do not "
             f"have; allowed: {', '.join(names[:20])}"
         )
     start = len(place.parts)
@@ -229,6 +200,6 @@ def _listed(
             own[file.parts[start]].append(file)
     empty = next((name for name in names if not own[name]), None)
     if required and empty is not None:
-        raise UserError(f"{FOLDER}: class {empty!r} has no image in {str(place / empty)!r}")
+        raise UserError(f"class {empty!r} has no image in {str(place / empty)!r}")
     labels = np.repeat(np.arange(len(names)), [len(own[name]) for name in names])
     return [file for name in names for file in own[name]], labels

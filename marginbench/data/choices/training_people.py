@@ -1,4 +1,4 @@
-"""Nobody is trained on and verified on: people left out by lists, and a check of who is left."""
+"""Which people of a face set are trained on, and whether they overlap with those verified on."""
 
 from __future__ import annotations
 
@@ -8,42 +8,39 @@ from pathlib import Path
 import numpy as np
 
 from marginbench.data import VerificationPairs
-from marginbench.data.choices.people_lists import (
+from marginbench.data.choices.people_names import (
     is_name,
     normalised,
     read_name_list,
     read_name_table,
 )
-from marginbench.data.sources.face_sets import FaceSet
 from marginbench.errors import UserError
 
 
-def names_of_classes(owner: str, faces: FaceSet, table: Path | None) -> list[str | None]:
+def names_of_classes(classes: Sequence[str], table: Path | None) -> list[str | None]:
     """Each class's name, where it has one.
 
     Args:
-        owner: for messages.
-        faces: the training set.
+        classes: the training set's, as its files call them.
         table: the file that has the names; None where the classes themselves are names.
 
     Raises:
-        UserError: see :func:`marginbench.data.choices.people_lists.read_name_table`.
+        UserError: see :func:`marginbench.data.choices.people_names.read_name_table`.
     """
     if table is None:
-        return [name if is_name(name) else None for name in faces.class_names]
-    names = read_name_table(owner, table, faces.class_names)
-    return [names.get(name) for name in faces.class_names]
+        return [name if is_name(name) else None for name in classes]
+    names = read_name_table(table, classes)
+    return [names.get(name) for name in classes]
 
 
 def exclude_people(
-    owner: str, faces: FaceSet, people: Sequence[str | None], lists: Iterable[tuple[str, Path]]
+    classes: Sequence[str], people: Sequence[str | None], lists: Iterable[tuple[str, Path]]
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Who of a training set is left out.
+    """Which classes of a training set are not trained on.
 
     Args:
-        owner: for messages.
-        faces: the training set.
-        people: its classes' names.
+        classes: the training set's, as its files call them.
+        people: their names, where they are known.
         lists: files of names or classes, each with what to call it.
 
     Returns:
@@ -55,18 +52,18 @@ def exclude_people(
     total = np.zeros(len(people), dtype=bool)
     remarks = []
     for entry, path in lists:
-        listed = read_name_list(owner, path)
+        listed = read_name_list(path)
         persons = {normalised(person) for person in listed}
         found = np.array(
             [
                 name in listed or (person is not None and normalised(person) in persons)
-                for name, person in zip(faces.class_names, people, strict=True)
+                for name, person in zip(classes, people, strict=True)
             ]
         )
         if not found.any() and not any(people):
             raise UserError(
-                f"{owner}: nobody can be left out by exclude = {entry!r}: the training set calls "
-                f"its people by numbers (the first is {faces.class_names[0]!r}) and the list has "
+                f"nobody can be left out by exclude = {entry!r}: the training set calls "
+                f"its people by numbers (the first is {classes[0]!r}) and the list has "
                 "none of them; allowed: people_names, a file of CLASS NAME lines, or a list of "
                 "classes"
             )
@@ -79,16 +76,14 @@ def exclude_people(
 
 
 def check_overlap(
-    owner: str,
     people: Sequence[str | None],
     verification: Iterable[VerificationPairs],
     *,
     allow_overlap: bool,
 ) -> tuple[str, ...]:
-    """Refuse people on both sides.
+    """Refuse people who are trained on and verified on.
 
     Args:
-        owner: for messages.
         people: the names of those trained on.
         verification: the sets verified on.
         allow_overlap: a remark in place of the error.
@@ -97,7 +92,7 @@ def check_overlap(
         Remarks, also wherever it cannot be told.
 
     Raises:
-        UserError: somebody is on both sides.
+        UserError: somebody is in both.
     """
     trained = {normalised(person): person for person in people if person is not None}
     unnamed = sum(person is None for person in people)
@@ -113,7 +108,7 @@ def check_overlap(
         both = sorted(trained[key] for key in trained.keys() & verified)
         if both and not allow_overlap:
             raise UserError(
-                f"{owner}: {len(both)} people are in the training set and in {pairs.name!r} "
+                f"{len(both)} people are in the training set and in {pairs.name!r} "
                 f"({', '.join(both[:3])}{', …' if len(both) > 3 else ''}); allowed: leave them "
                 "out by exclude, or say allow_overlap = True"
             )
@@ -127,3 +122,36 @@ def check_overlap(
                 "name, and so not whether they are in it."
             )
     return tuple(remarks)
+
+
+def choose_people(
+    counts: np.ndarray, *, minimum_images: int, train_people: int | None
+) -> np.ndarray:
+    """The people to train on; the same whatever the cell's seed.
+
+    Args:
+        counts: (K,), each one's number of images.
+        minimum_images: people with fewer images are left out.
+        train_people: so many, those with the most images (of equals the first); None for all.
+
+    Returns:
+        Their indices, sorted.
+
+    Raises:
+        UserError: fewer than two people are left, or fewer than wanted.
+    """
+    enough = np.flatnonzero(counts >= minimum_images)
+    if len(enough) < 2:
+        raise UserError(
+            f"minimum_images = {minimum_images} is not allowed: of {len(counts)} people "
+            f"{len(enough)} have so many images to train on, and two or more are needed"
+        )
+    if train_people is None:
+        return enough
+    if train_people > len(enough):
+        raise UserError(
+            f"train_people = {train_people} is not allowed; allowed: None, or 2 to "
+            f"{len(enough)}, the people there are to train on"
+        )
+    most = np.argsort(-counts[enough], kind="stable")[:train_people]
+    return np.sort(enough[most])

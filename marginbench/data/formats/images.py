@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -24,23 +25,35 @@ EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr",
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
-def decode_picture(
-    where: str,
-    source: Path | BinaryIO,
-    *,
-    size: int | None,
-    colour: Colour,
-    crop: int | None = None,
-) -> np.ndarray:
+@dataclass(frozen=True)
+class Preprocessing:
+    """How images are made alike.
+
+    Attributes:
+        size: H = W = size; None for an image's own size.
+        colour: "grey" for C = 1, "rgb" for C = 3.
+        crop: first cut to the central crop×crop pixels, rounded towards the upper left; None for
+            the whole image.
+    """
+
+    size: int | None
+    colour: Colour
+    crop: int | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W), where there is a size."""
+        assert self.size is not None
+        return (1 if self.colour == "grey" else 3, self.size, self.size)
+
+
+def decode_image(where: str, source: Path | BinaryIO, preprocessing: Preprocessing) -> np.ndarray:
     """One encoded image as (C, H, W), uint8; upright as its EXIF data says, transparency dropped.
 
     Args:
         where: the image's name, for messages.
         source: a file's path, or an open binary file.
-        size: H = W = size; None for the image's own size.
-        colour: "grey" for C = 1, "rgb" for C = 3.
-        crop: first cut to the central crop×crop pixels, rounded towards the upper left; None for
-            the whole image.
+        preprocessing: what is done to it.
 
     Raises:
         UserError: damaged or of another format than :data:`FORMATS`, more than
@@ -57,8 +70,7 @@ def decode_picture(
                 raise UserError(
                     f"{where} is of mode {opened.mode!r}; allowed: images of 8 bits a channel"
                 )
-            picture = ImageOps.exif_transpose(opened).convert("L" if colour == "grey" else "RGB")
-            return _resized(_cropped(where, picture, crop), size)
+            return _preprocessed(where, ImageOps.exif_transpose(opened), preprocessing)
     except UserError:
         raise
     except UnidentifiedImageError:
@@ -71,40 +83,30 @@ def decode_picture(
         raise UserError(f"{where} cannot be decoded: {error}") from error
 
 
-def crop_and_resize(
-    where: str, image: np.ndarray, *, size: int, colour: Colour, crop: int | None
-) -> np.ndarray:
-    """(C, H, W), uint8 → (C', size, size), as :func:`decode_picture` treats encoded images.
-
-    Args:
-        where: the image's name, for messages.
-        image: C = 1 or 3.
-        size, colour, crop: see :func:`decode_picture`.
+def preprocess(where: str, image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    """(C, H, W), uint8, C = 1 or 3 → (C', H', W'), as :func:`decode_image` treats encoded images.
 
     Raises:
-        UserError: the image is smaller than the crop.
+        UserError: the image, which ``where`` names, is smaller than the crop.
     """
-    picture = Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
-    picture = picture.convert("L" if colour == "grey" else "RGB")
-    return _resized(_cropped(where, picture, crop), size)
+    pixels = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
+    return _preprocessed(where, Image.fromarray(pixels), preprocessing)
 
 
-def _cropped(where: str, picture: Image.Image, crop: int | None) -> Image.Image:
-    if crop is None:
-        return picture
-    width, height = picture.size
-    if crop > min(width, height):
-        raise UserError(
-            f"{where} is {width}×{height} pixels, too small for a crop of {crop}; allowed: up to "
-            f"{min(width, height)}, or None for the whole image"
-        )
-    left, top = (width - crop) // 2, (height - crop) // 2
-    return picture.crop((left, top, left + crop, top + crop))
-
-
-def _resized(picture: Image.Image, size: int | None) -> np.ndarray:
-    """(C, H, W). Bilinear over the area that a pixel covers, so that shrinking does not alias."""
-    if size is not None and picture.size != (size, size):
-        picture = picture.resize((size, size), Image.Resampling.BILINEAR)
-    array = np.asarray(picture)
+def _preprocessed(where: str, image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
+    image = image.convert("L" if preprocessing.colour == "grey" else "RGB")
+    crop, size = preprocessing.crop, preprocessing.size
+    if crop is not None:
+        width, height = image.size
+        if crop > min(width, height):
+            raise UserError(
+                f"{where} is {width}×{height} pixels, too small for a crop of {crop}; allowed: up "
+                f"to {min(width, height)}, or None for the whole image"
+            )
+        left, top = (width - crop) // 2, (height - crop) // 2
+        image = image.crop((left, top, left + crop, top + crop))
+    if size is not None and image.size != (size, size):
+        # Bilinear over the area that a pixel covers, so that shrinking does not alias.
+        image = image.resize((size, size), Image.Resampling.BILINEAR)
+    array = np.asarray(image)
     return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
