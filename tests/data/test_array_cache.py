@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from marginbench.data.files import array_cache
-from marginbench.data.files.array_cache import cached_array, in_blocks
+from marginbench.data.files.array_cache import cached_array, decoded_images
 
 VALUES = np.arange(24, dtype=np.uint8).reshape(6, 2, 2)
 
@@ -101,6 +101,7 @@ def test_without_locks_it_is_made_all_the_same(decoded, monkeypatch):
 
 def test_blocks_keep_the_order(monkeypatch):
     monkeypatch.setattr(array_cache, "BLOCK", 4)
-    blocks = list(in_blocks(range(10), lambda number: np.full(3, number)))
-    assert [len(block) for block in blocks] == [4, 4, 2]
-    assert np.concatenate(blocks)[:, 0].tolist() == list(range(10))
+    images = decoded_images(
+        {"what": 1}, range(10), (1, 1, 2), lambda number: np.full((1, 1, 2), number, np.uint8)
+    )
+    assert images[:, 0, 0, 0].tolist() == list(range(10))

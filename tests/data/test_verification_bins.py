@@ -14,7 +14,8 @@ from marginbench.data.files.content import content_key
 from marginbench.data.formats import plain_pickle
 from marginbench.data.formats.images import Preprocessing
 from marginbench.data.formats.pickle_stand_ins import RefusedPickle
-from marginbench.data.formats.pickled_arrays import read_pickled_arrays
+from marginbench.data.formats.pickled_arrays import FUNCTIONS
+from marginbench.data.formats.plain_pickle import read_plain_pickle
 from marginbench.data.formats.verification_bins import read_bin, verification_bin
 from marginbench.errors import UserError
 from tests.data.pickle_files import BOMBS, python_2_array, python_2_text
@@ -172,7 +173,7 @@ def test_a_malicious_pickle_is_refused_and_runs_nothing(tmp_path, monkeypatch, a
     monkeypatch.setattr("builtins.__import__", None)
     try:
         with pytest.raises(RefusedPickle) as refusal:
-            read_pickled_arrays(content)
+            read_plain_pickle(content, FUNCTIONS)
     finally:
         monkeypatch.undo()
     assert words in str(refusal.value)
@@ -225,7 +226,7 @@ def test_code_that_a_real_unpickler_would_run_is_not_run(tmp_path, protocol):
 @pytest.mark.parametrize("protocol", [2, 5])
 def test_other_arrays_are_refused(array, words, protocol):
     with pytest.raises(RefusedPickle, match=r"array|numpy") as refusal:
-        read_pickled_arrays(pickle.dumps([array], protocol=protocol))
+        read_plain_pickle(pickle.dumps([array], protocol=protocol), FUNCTIONS)
     # Arrays that hold objects are pickled by way of a list of them in every protocol.
     assert words in str(refusal.value)
 
@@ -235,10 +236,10 @@ def test_an_array_that_claims_more_than_it_has_is_refused():
     claim = content.replace(b"J\x03\x00\x00\x00t", b"J\xff\xff\xff\x7ft")
     assert claim != content
     with pytest.raises(RefusedPickle, match="3 bytes that claims another shape"):
-        read_pickled_arrays(b"\x80\x02" + claim + b".")
+        read_plain_pickle(b"\x80\x02" + claim + b".", FUNCTIONS)
     with_fields = content.replace(b"U\x01|NNN", b"U\x01|NU\x01aN")
     with pytest.raises(RefusedPickle, match="other than plain bytes"):
-        read_pickled_arrays(b"\x80\x02" + with_fields + b".")
+        read_plain_pickle(b"\x80\x02" + with_fields + b".", FUNCTIONS)
 
 
 @pytest.mark.parametrize("bomb", BOMBS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 from marginbench.data.formats.reading import read_text
@@ -20,11 +20,6 @@ def normalised(name: str) -> str:
     parts = unicodedata.normalize("NFKD", name).casefold()
     kept = "".join(c for c in unicodedata.normalize("NFKD", parts) if c.isalnum())
     return kept or name.strip()
-
-
-def is_name(text: str) -> bool:
-    """Whether a class is called by a name: one that has a letter; "0000045" is a number."""
-    return any(c.isalpha() for c in text)
 
 
 def read_name_list(path: Path) -> frozenset[str]:
@@ -49,18 +44,22 @@ def read_name_list(path: Path) -> frozenset[str]:
     return names
 
 
-def read_name_table(path: Path, classes: Iterable[str]) -> dict[str, str]:
-    """The names of classes.
+def names_of_classes(classes: Sequence[str], path: Path | None) -> list[str | None]:
+    """Each class's name, where it has one.
 
     Args:
-        path: "CLASS NAME" a line, as CASIA-WebFace's ``names.txt`` has it; empty lines and those
-            that begin with # are passed over. Classes that are not there have no name.
-        classes: those that there are; others in the table are passed over.
+        classes: the training set's, as its files call them.
+        path: a file of "CLASS NAME" lines, as CASIA-WebFace's ``names.txt``; empty lines, those
+            that begin with # and other classes are passed over, and a class that is not there has
+            no name. None where the classes themselves are names: those that have a letter, as
+            "0000045" is a number.
 
     Raises:
         UserError: it cannot be read, a line has no name, a class has two, or it has none of
             the classes.
     """
+    if path is None:
+        return [name if any(c.isalpha() for c in name) else None for name in classes]
     wanted = set(classes)
     found: dict[str, str] = {}
     for number, line in enumerate(read_text(path).splitlines(), start=1):
@@ -80,4 +79,4 @@ def read_name_table(path: Path, classes: Iterable[str]) -> dict[str, str]:
             f"{str(path)!r} names none of the {len(wanted)} classes, the first of which "
             f"is {min(wanted)!r}"
         )
-    return found
+    return [found.get(name) for name in classes]

@@ -8,29 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from marginbench.data import VerificationPairs
-from marginbench.data.choices.people_names import (
-    is_name,
-    normalised,
-    read_name_list,
-    read_name_table,
-)
+from marginbench.data.choices.people_names import normalised, read_name_list
 from marginbench.errors import UserError
-
-
-def names_of_classes(classes: Sequence[str], table: Path | None) -> list[str | None]:
-    """Each class's name, where it has one.
-
-    Args:
-        classes: the training set's, as its files call them.
-        table: the file that has the names; None where the classes themselves are names.
-
-    Raises:
-        UserError: see :func:`marginbench.data.choices.people_names.read_name_table`.
-    """
-    if table is None:
-        return [name if is_name(name) else None for name in classes]
-    names = read_name_table(table, classes)
-    return [names.get(name) for name in classes]
 
 
 def exclude_people(
@@ -62,10 +41,9 @@ def exclude_people(
         )
         if not found.any() and not any(people):
             raise UserError(
-                f"nobody can be left out by exclude = {entry!r}: the training set calls "
-                f"its people by numbers (the first is {classes[0]!r}) and the list has "
-                "none of them; allowed: people_names, a file of CLASS NAME lines, or a list of "
-                "classes"
+                f"nobody can be left out by exclude = {entry!r}: the training set calls its people "
+                f"by numbers (the first is {classes[0]!r}) and the list has none of them; allowed: "
+                "people_names, a file of CLASS NAME lines, or a list of classes"
             )
         remarks.append(
             f"People excluded from training by the list {entry} ({len(listed):,} entries): "

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, TypeVar
 import numpy as np
 import PIL
 
-from marginbench.data.files.content import while_unchanged
+from marginbench.data.files.content import check_content
 from marginbench.data.files.paths import cache_folder
 from marginbench.files import write_atomically
 
@@ -30,6 +30,7 @@ def cached_array(
     shape: tuple[int, ...],
     dtype: type[np.generic],
     blocks: Callable[[], Iterable[np.ndarray]],
+    files: Sequence[tuple[Path, str]] = (),
 ) -> np.ndarray:
     """The array of that description: from the cache, or made and put there block by block.
 
@@ -44,7 +45,18 @@ def cached_array(
         shape: (N, ...).
         dtype: of the values.
         blocks: makes the array, in parts along its first axis.
+        files: what it is made from, each with its content, checked once it is made: so nothing is
+            kept under the name of a content that it is not of.
+
+    Raises:
+        UserError: the files have changed.
     """
+
+    def make() -> Iterator[np.ndarray]:
+        yield from blocks()
+        for file, content in files:
+            check_content(file, content)
+
     text = json.dumps({"pillow": PIL.__version__, "mapped": FORMAT, **what}, sort_keys=True)
     name = f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.npy"
     path = cache_folder() / "decoded" / name
@@ -56,12 +68,12 @@ def cached_array(
             with _one_at_a_time(path):
                 found = _open(path, shape, dtype)
                 if found is None:
-                    write_atomically(path, lambda file: _write(file, shape, dtype, blocks()))
+                    write_atomically(path, lambda file: _write(file, shape, dtype, make()))
                     found = _open(path, shape, dtype)
     if found is None:
         found = np.empty(shape, dtype)
         filled = 0
-        for block in blocks():
+        for block in make():
             found[filled : filled + len(block)] = block
             filled += len(block)
     return found
@@ -74,37 +86,22 @@ def decoded_images(
     decode: Callable[[Item], np.ndarray],
     files: Sequence[tuple[Path, str]] = (),
 ) -> np.ndarray:
-    """(N, C, H, W), uint8: :func:`cached_array` of images.
+    """(N, C, H, W), uint8: :func:`cached_array` of images, decoded on all cores there are for us.
 
     Args:
-        what: see :func:`cached_array`.
+        what, files: see :func:`cached_array`.
         items: N of anything that tells an image.
         shape: (C, H, W).
-        decode: makes an image of an item; called on several threads.
-        files: what the images are of, each with its content: see :func:`while_unchanged`.
-
-    Raises:
-        UserError: the files change while they are decoded.
+        decode: makes an image of an item.
     """
-    return cached_array(
-        what,
-        (len(items), *shape),
-        np.uint8,
-        lambda: while_unchanged(files, in_blocks(items, decode)),
-    )
 
+    def blocks() -> Iterator[np.ndarray]:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        with ThreadPoolExecutor(cores or 1) as pool:
+            for start in range(0, len(items), BLOCK):
+                yield np.stack(list(pool.map(decode, items[start : start + BLOCK])))
 
-def in_blocks(items: Sequence[Item], decode: Callable[[Item], np.ndarray]) -> Iterator[np.ndarray]:
-    """Each item decoded, in stacks of some hundreds; on as many threads as there are cores for us.
-
-    Args:
-        items: anything that tells an image.
-        decode: makes an array of it, the same shape for all.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    with ThreadPoolExecutor(cores or 1) as pool:
-        for start in range(0, len(items), BLOCK):
-            yield np.stack(list(pool.map(decode, items[start : start + BLOCK])))
+    return cached_array(what, (len(items), *shape), np.uint8, blocks, files)
 
 
 def _open(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -166,25 +166,6 @@ def check_contents(parts: Iterable[Part], expected: str) -> dict[str, str]:
 def check_content(path: Path, expected: str) -> None:
     """:func:`check_contents` of one file or folder."""
     check_contents([("", path)], expected)
-
-
-def while_unchanged(
-    files: Iterable[tuple[Path, str]], blocks: Iterable[np.ndarray]
-) -> Iterator[np.ndarray]:
-    """What is decoded from files, and at its end an error if they changed meanwhile.
-
-    So nothing is kept under the name of a content that it is not of.
-
-    Args:
-        files: each with its content.
-        blocks: what is decoded.
-
-    Raises:
-        UserError: see :func:`check_content`.
-    """
-    yield from blocks
-    for path, expected in files:
-        check_content(path, expected)
 
 
 def _joint(keys: list[tuple[str, str]]) -> str:

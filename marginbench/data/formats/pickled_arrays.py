@@ -101,20 +101,11 @@ def read_pickle_file(path: Path) -> Any:
         check_memory(path.stat().st_size)
         content = path.read_bytes()
     try:
-        return read_pickled_arrays(content)
+        return read_plain_pickle(content, FUNCTIONS)
     except RefusedPickle as error:
         raise UserError(
             f"{str(path)!r} is refused: it holds {error}; allowed: {ALLOWED}; nothing of it was run"
         ) from None
-
-
-def read_pickled_arrays(content: bytes) -> Any:
-    """:func:`read_pickle_file` of a file's content.
-
-    Raises:
-        RefusedPickle: it is damaged, or asks for anything else.
-    """
-    return read_plain_pickle(content, _FUNCTIONS)
 
 
 def _byte_type(code: Any, *_: Any) -> _ByteType:
@@ -138,7 +129,7 @@ def _from_buffer(content: Any, kind: Any, shape: Any, order: Any) -> PickledArra
 
 _ARRAY_TYPE = Function("numpy.ndarray")
 # numpy 2 renamed its core, and files of either name are about.
-_FUNCTIONS = {
+FUNCTIONS = {
     ("numpy", "ndarray"): _ARRAY_TYPE,
     ("numpy", "dtype"): Function("numpy.dtype", _byte_type),
 } | {

@@ -31,25 +31,22 @@ class _Cifar:
 
     Attributes:
         dataset: its name in :data:`marginbench.data.files.downloads.DOWNLOADS`.
-        npz: the file that does as well.
         train, test: files of images.
         names: the file of the classes' names.
-        labels_field, names_field: entries of these files.
+        prefix: of the entries "labels" and "label_names" in these files.
         classes: how many.
     """
 
     dataset: str
-    npz: str
     train: tuple[str, ...]
     test: tuple[str, ...]
     names: str
-    labels_field: str
-    names_field: str
+    prefix: str
     classes: int
 
     @property
     def files(self) -> tuple[str, ...]:
-        """All of them."""
+        """The published ones."""
         return (*self.train, *self.test, self.names)
 
     @property
@@ -58,31 +55,19 @@ class _Cifar:
         return data_root() / DOWNLOADS[self.dataset].folder
 
     @property
+    def npz(self) -> Path:
+        """The file that is read where that folder is not there."""
+        return data_root() / f"{self.dataset.lower()}.npz"
+
+    @property
     def is_npz(self) -> bool:
         """Whether the npz file is read."""
-        return not self.folder.is_dir() and (data_root() / self.npz).is_file()
+        return not self.folder.is_dir() and self.npz.is_file()
 
 
-CIFAR10 = _Cifar(
-    dataset="CIFAR10",
-    npz="cifar10.npz",
-    train=tuple(f"data_batch_{number}" for number in range(1, 6)),
-    test=("test_batch",),
-    names="batches.meta",
-    labels_field="labels",
-    names_field="label_names",
-    classes=10,
-)
-CIFAR100 = _Cifar(
-    dataset="CIFAR100",
-    npz="cifar100.npz",
-    train=("train",),
-    test=("test",),
-    names="meta",
-    labels_field="fine_labels",
-    names_field="fine_label_names",
-    classes=100,
-)
+_BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
+CIFAR10 = _Cifar("CIFAR10", _BATCHES, ("test_batch",), "batches.meta", "", 10)
+CIFAR100 = _Cifar("CIFAR100", ("train",), ("test",), "meta", "fine_", 100)
 
 
 @data_source("cifar10", content=lambda: _content(CIFAR10))
@@ -130,7 +115,7 @@ def cifar100(
 def _content(published: _Cifar) -> str:
     files = [published.folder / name for name in published.files]
     if published.is_npz:
-        files = [data_root() / published.npz]
+        files = [published.npz]
     return public_content(published.dataset, files, lambda: _sets(published))
 
 
@@ -149,21 +134,22 @@ def _sets(published: _Cifar) -> ImageSets:
 
 
 def _npz_sets(published: _Cifar) -> ImageSets:
-    path = data_root() / published.npz
-    sets = read_array_file(path)
-    if sets.train_images.shape[1:] != (3, 32, 32) or len(sets.class_names) != published.classes:
+    sets = read_array_file(published.npz)
+    shape, classes = sets.train_images.shape[1:], len(sets.class_names)
+    if shape != (3, 32, 32) or classes != published.classes:
         raise UserError(
-            f"{str(path)!r} has images of {sets.train_images.shape[1:]} (channels, height, width) "
-            f"in {len(sets.class_names)} classes; allowed: (3, 32, 32) in {published.classes}"
+            f"{str(published.npz)!r} has images of {shape} (channels, height, width) in {classes} "
+            f"classes; allowed: (3, 32, 32) in {published.classes}"
         )
     return sets
 
 
 def _pickled_sets(published: _Cifar) -> ImageSets:
-    folder = fetch(published.dataset, published.files, instead=published.npz)
-    train = _read_batches(folder, published.train, published.labels_field)
-    test = _read_batches(folder, published.test, published.labels_field)
-    path, field = folder / published.names, published.names_field
+    folder = fetch(published.dataset, published.files, instead=published.npz.name)
+    labels, field = f"{published.prefix}labels", f"{published.prefix}label_names"
+    train = _read_batches(folder, published.train, labels)
+    test = _read_batches(folder, published.test, labels)
+    path = folder / published.names
     names = _class_names(repr(str(path)), field, _read_fields(path).get(field), published.classes)
     return ImageSets(*train, *test, names)
 

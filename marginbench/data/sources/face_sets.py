@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from marginbench.data.files.array_cache import cached_array
-from marginbench.data.files.content import Part, while_unchanged
+from marginbench.data.files.content import Part
 from marginbench.data.files.image_folders import image_files
 from marginbench.data.formats.array_files import read_training_arrays
 from marginbench.data.formats.images import Preprocessing, decode_image, preprocess
@@ -117,7 +117,8 @@ def _read_records(
         {"source": "records", "content": joined(files)},
         (len(keys),),
         np.int64,
-        lambda: while_unchanged(files, [_record_labels(file, keys, identities, people)]),
+        lambda: [_record_labels(file, keys, identities, people)],
+        files,
     )
     found, labels = np.unique(values, return_inverse=True)
     remarks: tuple[str, ...] = ()

@@ -14,11 +14,11 @@ from pydantic import Field
 
 from marginbench.data import ImageData, VerificationPairs, data_source
 from marginbench.data.choices.lfw_protocol import read_pairs
+from marginbench.data.choices.people_names import names_of_classes
 from marginbench.data.choices.training_people import (
     check_overlap,
     choose_people,
     exclude_people,
-    names_of_classes,
 )
 from marginbench.data.files.array_cache import decoded_images
 from marginbench.data.files.content import Part, check_contents, fill_in_content
@@ -148,36 +148,38 @@ class _Places:
 def _places(
     name: str, verify: Sequence[str], exclude: Sequence[str], people_names: str | None
 ) -> _Places:
-    sets = []
-    for entry in verify:
-        place = data_path(entry, "verify")
-        if place.is_dir() and not (place / "pairs.txt").is_file():
-            raise UserError(
-                f"verify = {entry!r} is not allowed, as {str(place)!r} has no pairs.txt; "
-                "allowed: LFW's folder with pairs.txt, or a .bin file"
-            )
-        if place.is_file() and place.suffix != ".bin":
-            raise UserError(
-                f"verify = {entry!r} is not allowed; allowed: LFW's folder with "
-                "pairs.txt, or a .bin file"
-            )
-        sets.append((entry, place))
+    sets = [(entry, _verified_path(entry)) for entry in verify]
     names = [_set_name(place) for _, place in sets]
     twice = next((k for k in names if names.count(k) > 1), None)
     if twice is not None:
         raise UserError(f"verify = {list(verify)} is not allowed: two sets are called {twice!r}")
-    lists = []
-    for entry in exclude:
-        place = data_path(entry, "exclude")
-        is_folder = place.is_dir()
-        if is_folder and not (place / "people.txt").is_file():
-            raise UserError(
-                f"exclude = {entry!r} is not allowed, as {str(place)!r} has no "
-                "people.txt; allowed: a list of names, or LFW's folder with people.txt"
-            )
-        lists.append((f"{entry}/people.txt", place / "people.txt") if is_folder else (entry, place))
+    lists = tuple(dict.fromkeys(_exclude_list(entry) for entry in exclude))
     table = None if people_names is None else data_path(people_names, "people_names")
-    return _Places(data_path(name), tuple(sets), tuple(dict.fromkeys(lists)), table)
+    return _Places(data_path(name), tuple(sets), lists, table)
+
+
+def _verified_path(entry: str) -> Path:
+    path = data_path(entry, "verify")
+    allowed = "allowed: LFW's folder with pairs.txt, or a .bin file"
+    if path.is_dir() and not (path / "pairs.txt").is_file():
+        raise UserError(
+            f"verify = {entry!r} is not allowed, as {str(path)!r} has no pairs.txt; {allowed}"
+        )
+    if path.is_file() and path.suffix != ".bin":
+        raise UserError(f"verify = {entry!r} is not allowed; {allowed}")
+    return path
+
+
+def _exclude_list(entry: str) -> tuple[str, Path]:
+    path = data_path(entry, "exclude")
+    if not path.is_dir():
+        return entry, path
+    if not (path / "people.txt").is_file():
+        raise UserError(
+            f"exclude = {entry!r} is not allowed, as {str(path)!r} has no people.txt; allowed: a "
+            "list of names, or LFW's folder with people.txt"
+        )
+    return f"{entry}/people.txt", path / "people.txt"
 
 
 def _set_name(place: Path) -> str:
@@ -197,8 +199,7 @@ def _verification(
         name=_set_name(place),
         description=(
             f"LFW ({folder.name}), view 2, unrestricted with outside data: "
-            f"{sum(map(len, folds)):,} pairs of "
-            f"{entry}/pairs.txt in {FOLDS} folds"
+            f"{sum(map(len, folds)):,} pairs of {entry}/pairs.txt in {FOLDS} folds"
         ),
         tested_folds=None,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from marginbench.errors import UserError
 ImageFolder = Literal["lfw", "lfw_funneled", "lfw-funneled", "lfw-deepfunneled"]
 """What the archives of the original, the funneled and the deep-funneled images unpack to."""
 
-IMAGE_FOLDERS = ("lfw", "lfw_funneled", "lfw-funneled", "lfw-deepfunneled")
+IMAGE_FOLDERS: tuple[str, ...] = get_args(ImageFolder)
 
 
 def find_image_folder(place: Path, wanted: str | None = None, *, can_choose: bool = False) -> Path:
@@ -105,13 +105,12 @@ class LfwImages:
             UserError: an image is missing.
         """
         all_pairs = [(number, pair) for number, pairs in folds.items() for pair in pairs]
-        images: dict[ImageId, int] = {}
-        rows = []
+        named: dict[ImageId, str] = {}
         for _, pair in all_pairs:
             for image in (pair.first, pair.second):
-                if image not in images:
-                    images[image] = len(images)
-                    rows.append(self.row(image, pair.where))
+                named.setdefault(image, pair.where)
+        rows = [self.row(image, where) for image, where in named.items()]
+        images = {image: position for position, image in enumerate(named)}
         people = {person: k for k, person in enumerate(sorted({p.person for p in images}))}
         return VerificationPairs(
             name=name,

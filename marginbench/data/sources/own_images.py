@@ -167,9 +167,8 @@ def _decoded(
         image = decode(path)
         if image.shape != shape:
             raise UserError(
-                f"{str(path)!r} is {image.shape[2]}×{image.shape[1]} pixels and "
-                f"{str(files[0])!r} is {shape[2]}×{shape[1]}; give size = N to resize all images "
-                "to N×N"
+                f"{str(path)!r} is {image.shape[2]}×{image.shape[1]} pixels and {str(files[0])!r} "
+                f"is {shape[2]}×{shape[1]}; give size = N to resize all images to N×N"
             )
         return image
 
