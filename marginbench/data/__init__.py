@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from marginbench.errors import UserError
 from marginbench.plugins.component import Component
@@ -14,7 +14,6 @@ from marginbench.plugins.parameters import resolve
 from marginbench.plugins.registry import Registry
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor
 
 
@@ -169,49 +168,17 @@ def load_data(name: str, given: Mapping[str, Any]) -> ImageData:
         UserError: an unknown source or parameter, or data that is damaged; the message begins
             with the source.
     """
+    # Here, since what only names a source does without numpy and torch.
+    from marginbench.data.checks import check_pairs, check_split
+
     values = resolve_data_parameters(name, given)
     with _named(name):
         data = _registry.get(name)(**values)
         check_split("training", data.train_images, data.train_labels, data.class_names)
         check_split("test", data.test_images, data.test_labels, data.class_names)
         for pairs in data.verification:
-            _check_pairs(pairs, data)
+            check_pairs(pairs, data)
     return data
-
-
-def check_split(
-    split: Literal["training", "test"],
-    images: Tensor | np.ndarray,
-    labels: Tensor | np.ndarray,
-    class_names: tuple[str, ...],
-) -> None:
-    """Refuse a damaged part of a data set.
-
-    Args:
-        split: which part; only training must have every class.
-        images: (N, C, H, W), uint8.
-        labels: (N,), int64, in [0, K).
-        class_names: K names.
-
-    Raises:
-        UserError: another type or shape, a label out of range, or a class without training images.
-    """
-    # Here, since what only names a source does without it.
-    import numpy as np
-
-    dtype = str(images.dtype).removeprefix("torch.")
-    if dtype != "uint8" or images.ndim != 4 or len(images) != len(labels):
-        raise UserError(
-            f"{split} images must be uint8 (N, C, H, W) with N labels; they are {dtype} "
-            f"{tuple(images.shape)} with {len(labels)} labels"
-        )
-    numbers, classes = np.asarray(labels), len(class_names)
-    wrong = numbers[(numbers < 0) | (numbers >= classes)]
-    if len(wrong):
-        raise UserError(f"{split} label {wrong[0]} is not allowed; allowed: 0 to {classes - 1}")
-    empty = np.flatnonzero(np.bincount(numbers, minlength=classes) == 0)
-    if split == "training" and len(empty):
-        raise UserError(f"class {class_names[empty[0]]!r} has no training image")
 
 
 def data_content(data: Component) -> str:
@@ -252,25 +219,3 @@ def check_data(components: Iterable[Component]) -> None:
         if text not in seen:
             seen.add(text)
             load_data(component.name, component.parameters)
-
-
-def _check_pairs(pairs: VerificationPairs, data: ImageData) -> None:
-    import torch
-
-    owner = f"verification set {pairs.name!r}"
-    count = len(pairs.images)
-    if pairs.images.dtype != torch.uint8 or pairs.images.shape[1:] != data.train_images.shape[1:]:
-        raise UserError(
-            f"{owner}: its images are {pairs.images.dtype} {tuple(pairs.images.shape[1:])}, and "
-            f"those trained on are uint8 {data.image_shape}; they must be alike"
-        )
-    indices = torch.cat([pairs.first, pairs.second])
-    if len(indices) == 0 or indices.min() < 0 or indices.max() >= count:
-        raise UserError(f"{owner}: its pairs must be of images 0 to {count - 1}, at least one pair")
-    tested = pairs.tested_folds
-    folds = set(pairs.fold.tolist())
-    if len(folds) < 2 or (tested is not None and not set(tested) <= folds):
-        raise UserError(
-            f"{owner}: it has the folds {sorted(folds)} and tests {tested}; "
-            "two folds or more are needed, one of them to choose the threshold on"
-        )

@@ -5,6 +5,7 @@ Huang, Ramesh, Berg and Learned-Miller, Labeled Faces in the Wild, 2007.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -121,6 +122,25 @@ def read_pairs(path: Path, *, folds: int | None = None) -> tuple[tuple[Pair, ...
         found.append(tuple(pairs))
     lines.end()
     return tuple(found)
+
+
+def check_people(pairs: Iterable[Pair], people: Mapping[str, int], where: str) -> None:
+    """Refuse pairs of others, who could be people who are trained on.
+
+    Args:
+        pairs: of a set.
+        people: of that set.
+        where: what names them, for messages.
+
+    Raises:
+        UserError: somebody is not among them.
+    """
+    for pair in pairs:
+        for image in (pair.first, pair.second):
+            if image.person not in people:
+                raise UserError(
+                    f"{pair.where}: {image.person!r} is not among the people of {where}"
+                )
 
 
 def _pair_of_one(lines: _Lines) -> Pair:

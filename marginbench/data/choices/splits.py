@@ -9,8 +9,9 @@ from typing import Literal
 import numpy as np
 import torch
 
-from marginbench.data import ImageData, VerificationPairs, check_split
-from marginbench.data.choices.class_pairs import draw_class_pairs
+from marginbench.data import ImageData, VerificationPairs
+from marginbench.data.checks import check_split
+from marginbench.data.choices.class_pairs import pairs_of_classes
 from marginbench.errors import UserError
 
 Validation = Literal["none", "held-out"]
@@ -19,10 +20,6 @@ tenth of the training set, the same share of each class, is left out of training
 it (of CIFAR's 50,000 images 45,000 train and 5,000 test, as in the paper)."""
 
 HELD_OUT_SHARE = 0.1
-FOLDS = 10
-PAIRS_EACH = 300
-PAIR_IMAGES_A_CLASS = 100
-MOST_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -82,7 +79,7 @@ def choose_images(
     if left_out:
         training, test = sets.splits
         images, labels = pair_images or (training if validation == "held-out" else test)[1:]
-        verification = (_pairs(images, labels, left_out, sets.class_names),)
+        verification = (pairs_of_classes(images, labels, left_out, sets.class_names),)
         sets = _without_classes(sets, left_out)
     if validation == "held-out":
         sets = _hold_out(sets)
@@ -177,38 +174,4 @@ def _without_classes(sets: ImageSets, left_out: Sequence[int]) -> ImageSets:
         test_images=sets.test_images[test],
         test_labels=new_label[sets.test_labels[test]],
         class_names=tuple(sets.class_names[k] for k in kept),
-    )
-
-
-def _pairs(
-    images: np.ndarray, labels: np.ndarray, left_out: Sequence[int], names: tuple[str, ...]
-) -> VerificationPairs:
-    classes, wanted = len(names), set(left_out)
-    if len(wanted) < len(left_out) or not 2 <= len(wanted) <= classes - 2 or max(wanted) >= classes:
-        raise UserError(
-            f"left_out = {list(left_out)} is not allowed; allowed: none, or 2 to {classes - 2} "
-            f"different classes from 0 to {classes - 1}"
-        )
-    # Pairs within a fold are listed one by one: a bounded number of images keeps that small.
-    per_class = max(PAIR_IMAGES_A_CLASS, -(-2000 // len(wanted)))
-    chosen = np.sort(
-        np.concatenate([np.flatnonzero(labels == value)[:per_class] for value in sorted(wanted)])
-    )
-    first, second, same, fold = draw_class_pairs(
-        labels[chosen], folds=FOLDS, pairs_each=PAIRS_EACH, seed=0
-    )
-    named = (
-        f"the classes {', '.join(names[value] for value in sorted(wanted))}"
-        if len(wanted) <= MOST_NAMED
-        else f"{len(wanted)} classes"
-    )
-    return VerificationPairs(
-        name="left-out",
-        images=torch.from_numpy(np.ascontiguousarray(images[chosen])),
-        first=first,
-        second=second,
-        same=same,
-        fold=fold,
-        description=f"pairs of {named}, none of them seen in training",
-        people=torch.from_numpy(labels[chosen]),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 
 from marginbench.data import ImageData, VerificationPairs, data_source
-from marginbench.data.choices.lfw_protocol import ImageId, Pair, read_pairs, read_people
+from marginbench.data.choices.lfw_protocol import ImageId, check_people, read_pairs, read_people
 from marginbench.data.choices.threshold_pairs import draw_threshold_pairs
 from marginbench.data.choices.training_people import choose_people
 from marginbench.data.files.content import Part, check_contents, fill_in_content
@@ -164,7 +164,7 @@ def _unrestricted(
     sets = read_people(parts["people.txt"], sets=SETS)
     folds = read_pairs(parts["pairs.txt"], folds=SETS)
     for number, (people, pairs) in enumerate(zip(sets, folds, strict=True), start=1):
-        _check_people(pairs, people, f"set {number} of {str(parts['people.txt'])!r}")
+        check_people(pairs, people, f"set {number} of {str(parts['people.txt'])!r}")
     threshold = [(tested + step) % SETS for step in range(threshold_sets)]
     used = [tested - 1, *threshold]
     trained = [number for number in range(SETS) if number not in used]
@@ -201,7 +201,7 @@ def _view1(
             f"be in both ({len(both)} are)"
         )
     (tested,) = read_pairs(parts["pairsDevTest.txt"])
-    _check_people(tested, test, repr(str(test_file)))
+    check_people(tested, test, repr(str(test_file)))
     random = np.random.default_rng(0)
     names = sorted(train)
     held = [names[k] for k in random.permutation(len(names))[: _count(threshold_share, names)]]
@@ -233,16 +233,6 @@ def _count(share: float, names: list[str]) -> int:
             f"{len(names)} people out of training; allowed: 2 or more on either side"
         )
     return count
-
-
-def _check_people(pairs: Iterable[Pair], people: Mapping[str, int], where: str) -> None:
-    """Pairs of others could be of people who are trained on."""
-    for pair in pairs:
-        for image in (pair.first, pair.second):
-            if image.person not in people:
-                raise UserError(
-                    f"{pair.where}: {image.person!r} is not among the people of {where}"
-                )
 
 
 def _listed(noun: str, numbers: list[int]) -> str:
