@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class VerificationPairs:
-    """Pairs of images to tell apart: same class or not.
+    """Pairs of images to compare: same class or not.
 
     The folds of a protocol: thresholds (and PCA) for a fold are fitted on all the other folds.
     Where only some folds are tested, the rest serve that choice alone.
@@ -33,7 +33,7 @@ class VerificationPairs:
         description: what is verified, for the report.
         tested_folds: those whose accuracy counts; None for all of them.
         people: (M,), int64, whose image each one is (a person, or a class), by numbers of this
-            set alone: in another cell's set the same number is somebody else; None where that is
+            set alone: in another cell's set the same number is another one; None where that is
             not known.
         image_names: M names for the report ("Aaron_Peirsol 1"); empty where there are none.
     """
@@ -103,8 +103,8 @@ def data_source(
 
     Args:
         name: what a cell calls it.
-        complete: takes the checked parameters and fills in what only the files can tell, a hash
-            of their content say, so that it becomes part of the cell's key.
+        complete: takes the checked parameters and fills in what follows from the files, such as a
+            hash of their content, so that it becomes part of the cell's key.
         content: of a set that everybody has, whose content is no parameter: see
             :func:`data_content`.
     """
@@ -184,8 +184,8 @@ def load_data(name: str, given: Mapping[str, Any]) -> ImageData:
 def data_content(data: Component) -> str:
     """A hash of the images and labels that a cell's data has now, to be kept with its result.
 
-    Of a set that everybody has (MNIST, say) the key tells the name only. Where its files are
-    others than they were, results and checkpoints are of other data: this hash says so.
+    The key of a public set (MNIST, say) has its name only. Where its files are others than they
+    were, results and checkpoints are of other data: this hash shows it.
 
     Args:
         data: of a resolved cell.

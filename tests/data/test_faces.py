@@ -77,7 +77,7 @@ def test_a_folder_of_people_verified_on_lfw(root, lfw):
     assert np.array_equal(pairs.images[1], np.asarray(cut).transpose(2, 0, 1))
 
 
-def test_people_on_both_sides_are_an_error_unless_excluded_or_asked_for(root, lfw):
+def test_overlapping_people_are_an_error_unless_excluded_or_asked_for(root, lfw):
     strangers = {"Ann_Other": 3, "Bob_Else": 2}
     write_people(root / "casia", {"set1  person-0": 2, "SET3_PERSON_2": 2, **strangers})
     given = {"name": "casia", "verify": ["lfw"], "size": 16}
@@ -93,7 +93,7 @@ def test_people_on_both_sides_are_an_error_unless_excluded_or_asked_for(root, lf
     )
     both = load_data("faces", given | {"allow_overlap": True})
     assert both.num_classes == 4
-    assert both.remarks == ("lfw: 2 of its people are trained on, as allow_overlap says.",)
+    assert both.remarks == ("lfw: 2 of its people are trained on (allow_overlap = True).",)
 
 
 def test_lists_of_names_and_of_classes(root, with_bin):
@@ -412,7 +412,7 @@ def test_the_content_is_of_every_file_that_counts(root, lfw):
             {"name": "casia", **BIN, "exclude": ["casia"]},
             r"exclude = 'casia' .* has no people\.txt",
         ),
-        ({"name": "casia", **BIN, "exclude": ["empty.txt"]}, "empty.txt' names nobody"),
+        ({"name": "casia", **BIN, "exclude": ["empty.txt"]}, "empty.txt' has no name"),
         ({"name": "casia", **BIN, "people_names": "nope"}, "the people_names 'nope' is relative"),
         ({"name": "casia", **BIN, "crop": 21, "verify_crop": 16}, "is 20×20 pixels, too small for"),
         (

@@ -314,7 +314,7 @@ def test_files_that_end_too_soon_or_too_late_are_named(place):
         load_data("lfw", UNRESTRICTED)
 
 
-def test_people_on_both_sides_of_view_1_are_refused(place):
+def test_overlapping_people_of_view_1_are_refused(place):
     people = place / "peopleDevTest.txt"
     people.write_text(people.read_text().replace("Set8_Person_0", "Set1_Person_0"))
     with pytest.raises(

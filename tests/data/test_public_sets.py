@@ -63,7 +63,9 @@ def test_a_zipped_idx_file_is_unpacked_as_far_as_its_header_tells(write_mnist):
     path.write_bytes(gzip.compress(content + bytes(50_000_000)))
     tracemalloc.start()
     try:
-        with pytest.raises(UserError, match="more than 78,400 bytes of data, and its header tells"):
+        with pytest.raises(
+            UserError, match="more than 78,400 bytes of data, and its header claims"
+        ):
             load_data("mnist", {})
         _, peak = tracemalloc.get_traced_memory()
     finally:

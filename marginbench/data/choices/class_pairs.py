@@ -61,8 +61,8 @@ def pairs_of_classes(
 def _draw(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Same and different pairs in equal number, in the manner of LFW's view 2.
 
-    The images are dealt to the folds class by class, so that every fold has every class and no
-    image is in two folds. Within a fold, pairs are drawn without repetition, same pairs first.
+    The images of each class are distributed over the folds, so that every fold has every class and
+    no image is in two folds. Within a fold, pairs are drawn without repetition, same pairs first.
 
     Returns:
         first, second: (P,), indices into labels; same: (P,), bool; fold: (P,), int64.

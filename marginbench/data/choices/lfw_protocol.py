@@ -28,7 +28,7 @@ class ImageId:
 
     @property
     def key(self) -> str:
-        """Where it lies below the image folder, without the suffix."""
+        """Its path below the image folder, without the suffix."""
         return f"{self.person}/{self.person}_{self.number:04d}"
 
     @property
@@ -39,7 +39,7 @@ class ImageId:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two images to tell apart.
+    """Two images to compare.
 
     Attributes:
         first, second: the images.
@@ -133,7 +133,7 @@ def check_people(pairs: Iterable[Pair], people: Mapping[str, int], where: str) -
         where: what names them, for messages.
 
     Raises:
-        UserError: somebody is not among them.
+        UserError: a person is not among them.
     """
     for pair in pairs:
         for image in (pair.first, pair.second):

@@ -30,7 +30,7 @@ def read_name_list(path: Path) -> frozenset[str]:
             numbers between. Empty lines and those that begin with # are passed over.
 
     Raises:
-        UserError: it cannot be read or names nobody.
+        UserError: it cannot be read or has no name.
     """
     lines = [line.strip() for line in read_text(path).splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
@@ -40,7 +40,7 @@ def read_name_list(path: Path) -> frozenset[str]:
     else:
         names = frozenset(lines)
     if not names:
-        raise UserError(f"{str(path)!r} names nobody; allowed: one name a line")
+        raise UserError(f"{str(path)!r} has no name; allowed: one name a line")
     return names
 
 

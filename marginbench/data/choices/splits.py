@@ -1,4 +1,4 @@
-"""From whole training and test sets to what a cell asked for: parts, held-out images, open sets."""
+"""Parts of training and test sets: fewer images, held-out images, classes left out."""
 
 from __future__ import annotations
 

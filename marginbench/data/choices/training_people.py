@@ -26,7 +26,7 @@ def exclude_people(
         (K,), bool, and a remark a list.
 
     Raises:
-        UserError: a list that cannot be read, or that can leave out nobody as no class has a name.
+        UserError: a list that cannot be read, or that cannot apply as no class has a name.
     """
     total = np.zeros(len(people), dtype=bool)
     remarks = []
@@ -67,10 +67,10 @@ def check_overlap(
         allow_overlap: a remark in place of the error.
 
     Returns:
-        Remarks, also wherever it cannot be told.
+        Remarks, also where the overlap is unknown.
 
     Raises:
-        UserError: somebody is in both.
+        UserError: a person is in both.
     """
     trained = {normalised(person): person for person in people if person is not None}
     unnamed = sum(person is None for person in people)
@@ -88,11 +88,11 @@ def check_overlap(
             raise UserError(
                 f"{len(both)} people are in the training set and in {pairs.name!r} "
                 f"({', '.join(both[:3])}{', …' if len(both) > 3 else ''}); allowed: leave them "
-                "out by exclude, or say allow_overlap = True"
+                "out by exclude, or set allow_overlap = True"
             )
         if both:
             remarks.append(
-                f"{pairs.name}: {len(both):,} of its people are trained on, as allow_overlap says."
+                f"{pairs.name}: {len(both):,} of its people are trained on (allow_overlap = True)."
             )
         if unnamed:
             remarks.append(

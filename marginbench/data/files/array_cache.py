@@ -90,7 +90,7 @@ def decoded_images(
 
     Args:
         what, files: see :func:`cached_array`.
-        items: N of anything that tells an image.
+        items: N of anything that identifies an image.
         shape: (C, H, W).
         decode: makes an image of an item.
     """

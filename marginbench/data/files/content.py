@@ -1,4 +1,4 @@
-"""What a user's own images are called: a hash of their content, wherever they lie."""
+"""A hash of the content of files and folders, whatever their path."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def kept_digest(what: str, files: Iterable[Path], compute: Callable[[], str]) ->
 def public_content(name: str, files: Iterable[Path], read: Callable[[], ImageSets]) -> str:
     """Hash of a public set's images and labels, in the order in which they are used.
 
-    It is of what the files say, not of their bytes: gzipped or not, they are the same set.
+    It is of the decoded values, not of the files' bytes: gzipped or not, they are the same set.
 
     Args:
         name: of the set.

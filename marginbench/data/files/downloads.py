@@ -22,7 +22,7 @@ class Download:
 
     Attributes:
         folder: of the data set below the data folder, or of its files where they are no archive.
-        urls: of the folders that hold the files; where one fails, the next is asked.
+        urls: of the folders that hold the files; where one fails, the next is used.
         hashes: of each file, by its name: ".gz" is unpacked beside it, ".tar.gz" in its place.
     """
 
@@ -95,8 +95,8 @@ def fetch(dataset: str, files: Sequence[str], instead: str = "") -> Path:
         other = f"or {instead} into {str(root)!r}, " if instead else ""
         raise UserError(
             f"its files are not in {str(place)!r} and could not be downloaded "
-            f"({reason}); put them there ({', '.join(files)}), {other}or say by --data or "
-            f"{ROOT_VARIABLE} which folder holds {folder!r}"
+            f"({reason}); put them there ({', '.join(files)}), {other}or set --data or "
+            f"{ROOT_VARIABLE} to the folder that holds {folder!r}"
         ) from error
     return place
 

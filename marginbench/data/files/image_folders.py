@@ -1,4 +1,4 @@
-"""The one walk through a folder of images."""
+"""The image files of a folder, the only walker of such folders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where images lie, and where what was decoded from them is kept."""
+"""The folders of data and of what was decoded from them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def data_path(name: str, field: str = "name") -> Path:
         field: the parameter that gives the name, for messages.
 
     Raises:
-        UserError: the name leaves the root or is absolute, nothing is there, or it cannot be told.
+        UserError: the name leaves the root or is absolute, nothing is there, or it cannot be read.
     """
     parts = PurePosixPath(name).parts
     if not parts or PurePosixPath(name).is_absolute() or ".." in parts or "~" in name:

@@ -31,7 +31,7 @@ def read_array_file(path: Path) -> ImageSets:
     Args:
         path: an npz with x_train, y_train, x_test, y_test (Keras), or train_images,
             train_labels, test_images, test_labels (MedMNIST): images of bytes (N, H, W) or
-            (N, H, W, C) with C = 1 or 3, labels whole numbers (N,) or (N, 1); if wished also
+            (N, H, W, C) with C = 1 or 3, labels whole numbers (N,) or (N, 1); optionally
             ``classes``, the names (K,), which else are the numbers. Anything else in it is
             ignored, and nothing in it is executed: arrays of objects are refused.
 

@@ -38,7 +38,7 @@ class ImageRecord:
     Attributes:
         flag: number of labels behind the header; 0 for the one in it.
         labels: one or more.
-        content: the encoded image; empty in records that only say something about others.
+        content: the encoded image; empty in records that describe others.
     """
 
     flag: int
@@ -58,7 +58,7 @@ class RecordFile:
         """Open them.
 
         Args:
-            path: of the records; the index lies beside them.
+            path: of the records; the index is beside them.
 
         Raises:
             UserError: they cannot be read, or the index is damaged.
@@ -171,7 +171,7 @@ def _read_index(path: Path) -> tuple[np.ndarray, np.ndarray]:
     if not lines:
         raise UserError(f"{str(path)!r} names no record")
     try:
-        # Millions of lines at once; only where that fails, one by one to say which.
+        # Millions of lines at once; only where that fails, one by one to name the line.
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             rows = np.loadtxt(lines, dtype=np.int64, comments=None, ndmin=2)

@@ -101,7 +101,7 @@ def cifar100(
     """CIFAR-100: 50,000 + 10,000 colour images of a hundred classes, 32×32 (Krizhevsky, 2009).
 
     From ``DATA/cifar-100-python``, or else ``DATA/cifar100.npz`` with x_train, y_train, x_test,
-    y_test (uint8 (N, 32, 32, 3) and fine labels) and, if wished, classes; downloaded if neither
+    y_test (uint8 (N, 32, 32, 3) and fine labels) and optionally classes; downloaded if neither
     is there. The images come in an order of their own, the same from either file, so that one
     seed means one run. The parameters are those of
     :func:`marginbench.data.choices.splits.choose_images`.

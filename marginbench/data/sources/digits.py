@@ -19,7 +19,7 @@ def digits(*, left_out: tuple[Digit, ...] = ()) -> ImageData:
     """scikit-learn's 1,797 digits (UCI, Alpaydin and Kaynak, 1998), split once in two halves.
 
     The split is stratified and fixed. Half of the images is left for testing because a smaller
-    test set could not tell good heads apart: here one image is 0.11 % of error.
+    test set could not distinguish good heads: here one image is 0.11 % of error.
 
     Args:
         left_out: digits that are not trained on. Verification then runs on pairs of their images

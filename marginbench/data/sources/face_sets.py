@@ -82,7 +82,7 @@ def read_face_set(
 
 def _read_folder(place: Path, preprocessing: Preprocessing) -> FaceSet:
     start = len(place.parts)
-    # An image that lies in no person's folder is of nobody.
+    # An image outside a person's folder has no label.
     files = [path for path in image_files(place) if len(path.parts) > start + 1]
     if not files:
         raise UserError(
@@ -140,7 +140,7 @@ def _image_keys(file: RecordFile) -> tuple[Sequence[int], list[int]]:
     """The keys of image records, and those of identity records.
 
     Record 0 of a face set holds no image but two labels, first and last: images are the records
-    1 to first − 1, and each record of first to last − 1 tells one person's images. A set without
+    1 to first − 1, and each record of first to last − 1 gives one person's images. A set without
     it has images only.
     """
     header = file.image_record(0) if 0 in file else None
@@ -171,10 +171,10 @@ def _image_keys(file: RecordFile) -> tuple[Sequence[int], list[int]]:
 def _record_labels(
     file: RecordFile, keys: Sequence[int], identities: list[int], people: int | None
 ) -> np.ndarray:
-    """(N,), int64, each image's label, checked against what else the set says of it."""
+    """(N,), int64, each image's label, checked against the set's other records."""
     labels = np.empty(len(keys), dtype=np.int64)
     for position, key in enumerate(keys):
-        # Of several labels the first is the person; the others say how the face was aligned.
+        # Of several labels the first is the person; the others are of the alignment.
         labels[position] = file.whole_label(key, file.image_record(key).labels[0])
         if people is not None and labels[position] >= people:
             raise UserError(

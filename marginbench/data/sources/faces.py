@@ -83,7 +83,7 @@ def faces(
 
     Raises:
         UserError: files that are missing, damaged or changed, people in both sets, people who
-            cannot be left out because nobody is known by name, or parameters that are not
+            cannot be left out because no class has a name, or parameters that are not
             allowed.
     """
     places = _places(name, verify, exclude, people_names)

@@ -86,8 +86,8 @@ def lfw(
             comes 1), choose the threshold by their pairs and are not trained on.
         threshold_share: of "view1": the share of the people of ``peopleDevTrain.txt`` that
             choose the threshold, fold 0, and are not trained on; drawn once for all cells. Of
-            their images up to 1,000 pairs of one person (each person's turn in order, so that
-            those with many images do not crowd out the others) and as many of two are drawn.
+            their images up to 1,000 pairs of one person (each person's in turn, so that
+            those with many images do not dominate) and as many of two are drawn.
         images: the folder of images; None for the one that is there.
         crop: the images' central crop×crop pixels; None for whole images.
         size: the crop is resized to size×size.

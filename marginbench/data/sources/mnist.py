@@ -122,7 +122,7 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
             expected = math.prod(shape)
             if expected > size:
                 raise UserError(
-                    f"{where} is damaged: its header tells of {expected:,} bytes of data, more "
+                    f"{where} is damaged: its header claims {expected:,} bytes of data, more "
                     "than the file can hold"
                 )
             check_memory(expected)
@@ -133,6 +133,6 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     if rest or len(content) < expected:
         found = f"more than {expected:,}" if rest else f"{len(content):,}"
         raise UserError(
-            f"{where} is damaged: {found} bytes of data, and its header tells of {expected:,}"
+            f"{where} is damaged: {found} bytes of data, and its header claims {expected:,}"
         )
     return np.frombuffer(content, dtype=np.uint8).reshape(shape)

@@ -186,10 +186,10 @@ def _listed(
     place: Path, names: tuple[str, ...], files: list[Path], *, required: bool = True
 ) -> tuple[list[Path], np.ndarray]:
     """Those of the image files that lie in a class's folder, class by class, and their labels."""
-    strangers = sorted(set(_classes(place)) - set(names))
-    if strangers:
+    unknown = sorted(set(_classes(place)) - set(names))
+    if unknown:
         raise UserError(
-            f"{str(place / strangers[0])!r} is a class that the training images do not "
+            f"{str(place / unknown[0])!r} is a class that the training images do not "
             f"have; allowed: {', '.join(names[:20])}"
         )
     start = len(place.parts)
