@@ -1,4 +1,4 @@
-"""Files of images read: what goes wrong with one is said in one way."""
+"""A file read, and the UserError where it cannot be."""
 
 from __future__ import annotations
 

@@ -55,11 +55,6 @@ def training_parts(place: Path) -> list[Part]:
     return [("images", place)]
 
 
-def joined(files: Sequence[tuple[Path, str]]) -> str:
-    """The content of a training set, from its files' own."""
-    return "".join(content for _, content in files)
-
-
 def read_face_set(
     place: Path, files: Sequence[tuple[Path, str]], preprocessing: Preprocessing
 ) -> FaceSet:
@@ -114,7 +109,7 @@ def _read_records(
     keys, identities = _image_keys(file)
     people = _number_of_people(place / PROPERTY)
     values = cached_array(
-        {"source": "records", "content": joined(files)},
+        {"source": "records", "content": "".join(key for _, key in files)},
         (len(keys),),
         np.int64,
         lambda: [_record_labels(file, keys, identities, people)],

@@ -25,7 +25,7 @@ from marginbench.data.files.content import Part, check_contents, fill_in_content
 from marginbench.data.files.paths import data_path
 from marginbench.data.formats.images import Colour, Preprocessing
 from marginbench.data.formats.verification_bins import verification_bin
-from marginbench.data.sources.face_sets import FaceSet, joined, read_face_set, training_parts
+from marginbench.data.sources.face_sets import FaceSet, read_face_set, training_parts
 from marginbench.data.sources.lfw_images import find_image_folder, read_lfw_images
 from marginbench.errors import UserError
 from marginbench.plugins.parameters import PositiveInteger
@@ -218,7 +218,7 @@ def _decoded(
     images = decoded_images(
         {
             "source": "faces",
-            "content": joined(files),
+            "content": "".join(key for _, key in files),
             **asdict(preprocessing),
             # Only what is trained on is decoded: the small size of a set of millions takes minutes.
             "chosen": hashlib.sha256(chosen.astype("<i8").tobytes()).hexdigest(),

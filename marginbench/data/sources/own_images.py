@@ -96,7 +96,6 @@ def npz(
     """
     place = data_path(name)
     check_content(place, content)
-
     sets = read_array_file(place)
     # It may have changed since it was hashed.
     check_content(place, content)
@@ -143,7 +142,8 @@ def _read_folder(
     files, labels = _listed(train_place, names, found)
     if is_split:
         test_files, test_labels = _listed(place / "test", names, found, required=False)
-        train, test = np.split(np.arange(len(files) + len(test_files)), [len(files)])
+        # Slices copy nothing of what is mapped.
+        train, test = slice(len(files)), slice(len(files), None)
         files, labels = [*files, *test_files], np.concatenate([labels, test_labels])
     else:
         test = stratified(labels, max(round((test_share or 0) * len(files)), 1), seed=2)
