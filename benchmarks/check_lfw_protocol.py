@@ -17,17 +17,16 @@ from lfw_pixels_brute_force import CROP, SIZE, accuracies
 
 from marginbench.data.choices.lfw_protocol import read_pairs
 from marginbench.data.files.content import content_key
+from marginbench.data.formats.images import Preprocessing
 from marginbench.data.sources.lfw_images import find_image_folder, read_lfw_images
 from marginbench.evaluation.verification_evaluation import evaluate_verification
 from marginbench.experiments.cells import Verification
 
-OWNER = "check"
-
 
 def our_accuracies(protocol: Path, images: Path, dimensions: int) -> list[float]:
     """The accuracy on each fold, by the code that evaluates trained networks."""
-    store = read_lfw_images(OWNER, images, content_key(images), size=SIZE, colour="grey", crop=CROP)
-    folds = read_pairs(OWNER, protocol / "pairs.txt", folds=10)
+    store = read_lfw_images(images, content_key(images), Preprocessing(SIZE, "grey", CROP))
+    folds = read_pairs(protocol / "pairs.txt", folds=10)
     pairs = store.pairs(dict(enumerate(folds)), name="lfw", description="pixels", tested_folds=None)
     settings = Verification(centre=True, dimensions=dimensions)
     numbers, _ = evaluate_verification(pairs.images.flatten(1).numpy(), pairs, settings)
@@ -45,7 +44,7 @@ def main() -> None:
     parser.add_argument("--dimensions", type=int, nargs="+", default=[10, 100])
     given = parser.parse_args()
     protocol = given.data / "lfw"
-    images = find_image_folder(OWNER, protocol)
+    images = find_image_folder(protocol)
     differ = False
     for dimensions in given.dimensions:
         started = time.monotonic()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class VerificationPairs:
-    """Pairs of images to tell apart: same class or not.
+    """Pairs of images to compare: same class or not.
 
     The folds of a protocol: thresholds (and PCA) for a fold are fitted on all the other folds.
     Where only some folds are tested, the rest serve that choice alone.
@@ -32,7 +33,7 @@ class VerificationPairs:
         description: what is verified, for the report.
         tested_folds: those whose accuracy counts; None for all of them.
         people: (M,), int64, whose image each one is (a person, or a class), by numbers of this
-            set alone: in another cell's set the same number is somebody else; None where that is
+            set alone: in another cell's set the same number is another one; None where that is
             not known.
         image_names: M names for the report ("Aaron_Peirsol 1"); empty where there are none.
     """
@@ -88,7 +89,6 @@ _registry: Registry[DataSource] = Registry(
     "data source", lambda: import_all_modules(f"{__name__}.sources")
 )
 
-
 Completion = Callable[[dict[str, Any]], dict[str, Any]]
 
 _completions: dict[str, Completion] = {}
@@ -103,8 +103,8 @@ def data_source(
 
     Args:
         name: what a cell calls it.
-        complete: takes the checked parameters and fills in what only the files can tell, a hash
-            of their content say, so that it becomes part of the cell's key.
+        complete: takes the checked parameters and fills in what follows from the files, such as a
+            hash of their content, so that it becomes part of the cell's key.
         content: of a set that everybody has, whose content is no parameter: see
             :func:`data_content`.
     """
@@ -134,6 +134,18 @@ def data_source_function(name: str) -> DataSource:
     return _registry.get(name)
 
 
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
+    """A block that reads a source's files, whose errors are to begin with the source."""
+    owner = f"data source {name!r}"
+    try:
+        yield
+    except UserError as error:
+        if str(error).startswith(owner):
+            raise
+        raise UserError(f"{owner}: {error}") from error
+
+
 def resolve_data_parameters(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of a data source, checked, with the defaults filled in.
 
@@ -143,7 +155,10 @@ def resolve_data_parameters(name: str, given: Mapping[str, Any]) -> dict[str, An
     """
     values = resolve(f"data source {name!r}", _registry.get(name), given)
     complete = _completions.get(name)
-    return values if complete is None else complete(values)
+    if complete is None:
+        return values
+    with _named(name):
+        return complete(values)
 
 
 def is_completed_from_files(name: str) -> bool:
@@ -155,40 +170,27 @@ def load_data(name: str, given: Mapping[str, Any]) -> ImageData:
     """The images and labels of a source, checked for shape and label range.
 
     Raises:
-        UserError: an unknown source or parameter, or data that is damaged.
+        UserError: an unknown source or parameter, or data that is damaged; the message begins
+            with the source.
     """
-    # Here, since what only names a source does without it.
-    import torch
+    # Here, since what only names a source does without numpy and torch.
+    from marginbench.data.checks import check_pairs, check_split
 
-    data = _registry.get(name)(**resolve_data_parameters(name, given))
-    for split, images, labels in (
-        ("training", data.train_images, data.train_labels),
-        ("test", data.test_images, data.test_labels),
-    ):
-        if images.dtype != torch.uint8 or images.ndim != 4 or len(images) != len(labels):
-            raise UserError(
-                f"data source {name!r}: {split} images must be uint8 (N, C, H, W) with N labels; "
-                f"they are {images.dtype} {tuple(images.shape)} with {len(labels)} labels"
-            )
-        counts = torch.bincount(labels, minlength=data.num_classes)
-        if len(counts) > data.num_classes:
-            raise UserError(
-                f"data source {name!r}: {split} label {int(labels.max())} is not allowed; "
-                f"allowed: 0 to {data.num_classes - 1}"
-            )
-        if split == "training" and (counts == 0).any():
-            empty = data.class_names[int((counts == 0).nonzero()[0])]
-            raise UserError(f"data source {name!r}: class {empty!r} has no training image")
-    for pairs in data.verification:
-        _check_pairs(f"data source {name!r}: verification set {pairs.name!r}", pairs, data)
+    values = resolve_data_parameters(name, given)
+    with _named(name):
+        data = _registry.get(name)(**values)
+        check_split("training", data.train_images, data.train_labels, data.class_names)
+        check_split("test", data.test_images, data.test_labels, data.class_names)
+        for pairs in data.verification:
+            check_pairs(pairs, data)
     return data
 
 
 def data_content(data: Component) -> str:
     """A hash of the images and labels that a cell's data has now, to be kept with its result.
 
-    Of a set that everybody has (MNIST, say) the key tells the name only. Where its files are
-    others than they were, results and checkpoints are of other data: this hash says so.
+    The key of a public set (MNIST, say) has its name only. Where its files are others than they
+    were, results and checkpoints are of other data: this hash shows it.
 
     Args:
         data: of a resolved cell.
@@ -202,7 +204,8 @@ def data_content(data: Component) -> str:
     """
     _registry.get(data.name)
     if data.name in _contents:
-        return _contents[data.name]()
+        with _named(data.name):
+            return _contents[data.name]()
     return str(data.parameters.get("content", ""))
 
 
@@ -221,24 +224,3 @@ def check_data(components: Iterable[Component]) -> None:
         if text not in seen:
             seen.add(text)
             load_data(component.name, component.parameters)
-
-
-def _check_pairs(owner: str, pairs: VerificationPairs, data: ImageData) -> None:
-    import torch
-
-    count = len(pairs.images)
-    if pairs.images.dtype != torch.uint8 or pairs.images.shape[1:] != data.train_images.shape[1:]:
-        raise UserError(
-            f"{owner}: its images are {pairs.images.dtype} {tuple(pairs.images.shape[1:])}, and "
-            f"those trained on are uint8 {data.image_shape}; they must be alike"
-        )
-    indices = torch.cat([pairs.first, pairs.second])
-    if len(indices) == 0 or indices.min() < 0 or indices.max() >= count:
-        raise UserError(f"{owner}: its pairs must be of images 0 to {count - 1}, at least one pair")
-    tested = pairs.tested_folds
-    folds = set(pairs.fold.tolist())
-    if len(folds) < 2 or (tested is not None and not set(tested) <= folds):
-        raise UserError(
-            f"{owner}: it has the folds {sorted(folds)} and tests {tested}; "
-            "two folds or more are needed, one of them to choose the threshold on"
-        )

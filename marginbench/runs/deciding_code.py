@@ -42,7 +42,7 @@ NOT_DECIDING = frozenset(
         ".backbones",
         ".data",
         ".data.files.downloads",
-        ".data.files.places",
+        ".data.files.paths",
         ".data.sources",
         ".heads",
         ".training.checkpoints",

@@ -71,7 +71,7 @@ BOMBS = {
     "duplicates": b"\x80\x02]22222.",
     "no end": b"\x80\x02](",
     "no beginning": b"",
-    "no pickle": b"\xff\xd8\xff\xe0 a picture",
+    "no pickle": b"\xff\xd8\xff\xe0 an image",
     "marks only": b"\x80\x02(((((.",
     "empty stack": b"\x80\x02a.",
     "list below the mark": b"\x80\x02K\x01(K\x02e.",

@@ -13,7 +13,7 @@ from PIL import Image
 from marginbench.data import data_content, load_data, resolve_data_parameters
 from marginbench.data.files.content import _key_once
 from marginbench.data.formats.array_files import read_array_file
-from marginbench.data.formats.pictures import read_pictures
+from marginbench.data.formats.images import decode_image
 from marginbench.errors import UserError
 from marginbench.plugins.component import Component
 
@@ -28,8 +28,8 @@ def test_another_pillow_decodes_anew(write_folder, monkeypatch):
     before = load_data("folder", {"name": "mine"}).train_images
     monkeypatch.setattr("PIL.__version__", "0.1")
     monkeypatch.setattr(
-        "marginbench.data.sources.own_images.read_pictures",
-        lambda *_, **__: 255 - read_pictures(*_, **__),
+        "marginbench.data.sources.own_images.decode_image",
+        lambda *_, **__: 255 - decode_image(*_, **__),
     )
     assert torch.equal(load_data("folder", {"name": "mine"}).train_images, 255 - before)
 
@@ -94,9 +94,9 @@ def test_images_that_change_while_they_are_decoded_are_not_kept(
 
     def change_and_read(*arguments, **options):
         Image.new("RGB", (9, 7)).save(file)
-        return read_pictures(*arguments, **options)
+        return decode_image(*arguments, **options)
 
-    monkeypatch.setattr("marginbench.data.sources.own_images.read_pictures", change_and_read)
+    monkeypatch.setattr("marginbench.data.sources.own_images.decode_image", change_and_read)
     with pytest.raises(UserError, match="the files have changed since"):
         load_data("folder", given)
     monkeypatch.undo()
@@ -117,9 +117,9 @@ def test_an_npz_that_changes_while_it_is_read_is_refused(root, monkeypatch):
     np.savez(root / "x.npz", **arrays)
     given = resolve_data_parameters("npz", {"name": "x.npz"})
 
-    def change_and_read(owner, path):
+    def change_and_read(path):
         np.savez(path, **(arrays | {"x_train": 255 - arrays["x_train"]}))
-        return read_array_file(owner, path)
+        return read_array_file(path)
 
     monkeypatch.setattr("marginbench.data.sources.own_images.read_array_file", change_and_read)
     with pytest.raises(UserError, match="the files have changed since"):

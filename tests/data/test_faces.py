@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from marginbench.data import load_data, resolve_data_parameters
-from marginbench.data.choices.people_lists import normalised
+from marginbench.data.choices.people_names import normalised
 from marginbench.data.files.content import _key_once
-from marginbench.data.formats.pictures import decode_picture
+from marginbench.data.formats.images import decode_image
 from marginbench.errors import UserError
 from tests.data.lfw_files import write_image, write_lfw
 from tests.data.record_files import (
@@ -77,7 +77,7 @@ def test_a_folder_of_people_verified_on_lfw(root, lfw):
     assert np.array_equal(pairs.images[1], np.asarray(cut).transpose(2, 0, 1))
 
 
-def test_people_on_both_sides_are_an_error_unless_excluded_or_asked_for(root, lfw):
+def test_overlapping_people_are_an_error_unless_excluded_or_asked_for(root, lfw):
     strangers = {"Ann_Other": 3, "Bob_Else": 2}
     write_people(root / "casia", {"set1  person-0": 2, "SET3_PERSON_2": 2, **strangers})
     given = {"name": "casia", "verify": ["lfw"], "size": 16}
@@ -93,7 +93,7 @@ def test_people_on_both_sides_are_an_error_unless_excluded_or_asked_for(root, lf
     )
     both = load_data("faces", given | {"allow_overlap": True})
     assert both.num_classes == 4
-    assert both.remarks == ("lfw: 2 of its people are trained on, as allow_overlap says.",)
+    assert both.remarks == ("lfw: 2 of its people are trained on (allow_overlap = True).",)
 
 
 def test_lists_of_names_and_of_classes(root, with_bin):
@@ -293,25 +293,25 @@ def test_files_that_change_while_they_are_decoded_are_not_kept(
         write_faces(root / "mine", [2, 3, 1])
         file, target = (
             root / "mine" / "train.rec",
-            "marginbench.data.sources.face_sets.decode_picture",
+            "marginbench.data.sources.face_sets.decode_image",
         )
     elif kind == "folder":
         for person in range(2):
             (root / "mine" / str(person)).mkdir(parents=True)
             (root / "mine" / str(person) / "0.png").write_bytes(png(person))
         file = root / "mine" / "1" / "0.png"
-        target = "marginbench.data.sources.face_sets.decode_picture"
+        target = "marginbench.data.sources.face_sets.decode_image"
     else:
         write_faces(root / "mine", [2, 3, 1])
         file = root / "lfw/lfw-deepfunneled/Set4_Person_1/Set4_Person_1_0001.jpg"
-        target = "marginbench.data.sources.lfw_images.decode_picture"
+        target = "marginbench.data.sources.lfw_images.decode_image"
     verify = {"verify": ["lfw"], "size": 16} if kind == "lfw" else BIN
     given = resolve_data_parameters("faces", {"name": "mine", **verify})
 
     def touch_and_decode(*arguments, **options):
         with file.open("ab") as stream:
             stream.write(b"\0")
-        return decode_picture(*arguments, **options)
+        return decode_image(*arguments, **options)
 
     monkeypatch.setattr(target, touch_and_decode)
     before = kept_arrays(tmp_path)
@@ -331,13 +331,13 @@ def test_few_people_are_chosen_and_only_they_are_decoded(root, with_bin, monkeyp
 
     write_faces(root / "ms1m", [2, 5, 1, 3])
     places = []
-    decode = face_sets.decode_picture
+    decode = face_sets.decode_image
 
-    def counted(where, source, **options):
+    def counted(where, *options):
         places.append(where)
-        return decode(where, source, **options)
+        return decode(where, *options)
 
-    monkeypatch.setattr(face_sets, "decode_picture", counted)
+    monkeypatch.setattr(face_sets, "decode_image", counted)
     data = load_data("faces", {"name": "ms1m", **BIN, "train_people": 2})
     assert data.class_names == ("1", "3")
     assert len(places) == 8
@@ -412,7 +412,7 @@ def test_the_content_is_of_every_file_that_counts(root, lfw):
             {"name": "casia", **BIN, "exclude": ["casia"]},
             r"exclude = 'casia' .* has no people\.txt",
         ),
-        ({"name": "casia", **BIN, "exclude": ["empty.txt"]}, "empty.txt' names nobody"),
+        ({"name": "casia", **BIN, "exclude": ["empty.txt"]}, "empty.txt' has no name"),
         ({"name": "casia", **BIN, "people_names": "nope"}, "the people_names 'nope' is relative"),
         ({"name": "casia", **BIN, "crop": 21, "verify_crop": 16}, "is 20×20 pixels, too small for"),
         (

@@ -132,7 +132,7 @@ def test_view_1_keeps_out_people_to_choose_the_threshold(place):
 
 def test_every_protocol_fold_and_head_shares_one_cache(place, tmp_path, monkeypatch):
     load_data("lfw", UNRESTRICTED)
-    monkeypatch.setattr("marginbench.data.sources.lfw_images.decode_picture", None)
+    monkeypatch.setattr("marginbench.data.sources.lfw_images.decode_image", None)
     for number in range(2, 11):
         load_data("lfw", UNRESTRICTED | {"tested_set": number})
     load_data("lfw", VIEW1)
@@ -181,13 +181,13 @@ def test_several_image_folders_are_a_question(place):
 def test_the_central_crop_of_a_central_crop_is_the_same(place, root):
     small = write_lfw(root / "small", size=(40, 40))
     for file in (root / "lfw").rglob("*.jpg"):
-        picture = Image.open(file).convert("RGB")
+        image = Image.open(file).convert("RGB")
         (small / file.relative_to(root / "lfw")).unlink()
         whole = (small / file.relative_to(root / "lfw")).with_suffix(".png")
         cut = Image.new("RGB", (250, 250))
-        cut.paste(picture, (105, 105))
+        cut.paste(image, (105, 105))
         cut.save(whole)
-        picture.save(file.with_suffix(".png"))
+        image.save(file.with_suffix(".png"))
         file.unlink()
     _key_once.cache_clear()
     one = load_data("lfw", UNRESTRICTED)
@@ -314,7 +314,7 @@ def test_files_that_end_too_soon_or_too_late_are_named(place):
         load_data("lfw", UNRESTRICTED)
 
 
-def test_people_on_both_sides_of_view_1_are_refused(place):
+def test_overlapping_people_of_view_1_are_refused(place):
     people = place / "peopleDevTest.txt"
     people.write_text(people.read_text().replace("Set8_Person_0", "Set1_Person_0"))
     with pytest.raises(

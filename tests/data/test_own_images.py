@@ -70,7 +70,7 @@ def test_images_are_resized_and_turned_grey(write_folder):
 def test_decoding_happens_once(write_folder, monkeypatch):
     write_folder()
     first = load_data("folder", {"name": "mine", "size": 8})
-    monkeypatch.setattr("marginbench.data.sources.own_images.read_pictures", None)
+    monkeypatch.setattr("marginbench.data.sources.own_images.decode_image", None)
     second = load_data("folder", {"name": "mine", "size": 8, "train_count": 4})
     assert second.train_images.shape == (4, 3, 8, 8)
     assert torch.equal(first.test_images, second.test_images)
@@ -90,7 +90,7 @@ def _save_few(path, _):
     "damage",
     [
         lambda path, content: path.write_bytes(content[:200]),
-        lambda path, content: path.write_bytes(replace_first(content, 8, b"\x0c\x00")),
+        lambda path, content: path.write_bytes(content[:-1]),
         lambda path, content: path.write_bytes(content.replace(b"{'descr'", b"({[<[[[[")),
         _save_one,
         _save_few,
@@ -99,7 +99,7 @@ def _save_few(path, _):
 def test_a_damaged_cache_is_made_again(write_folder, tmp_path, damage):
     write_folder()
     first = load_data("folder", {"name": "mine"})
-    (cached,) = (tmp_path / "cache" / "decoded").iterdir()
+    (cached,) = (tmp_path / "cache" / "decoded").glob("*.npy")
     damage(cached, cached.read_bytes())
     assert torch.equal(load_data("folder", {"name": "mine"}).train_images, first.train_images)
 
@@ -119,7 +119,7 @@ def test_processes_that_start_at_once_agree(write_folder, tmp_path):
     for process in processes:
         process.join()
     assert sums == {load_data("folder", {"name": "mine", "size": 16}).train_images.sum().item()}
-    assert len(list((tmp_path / "cache" / "decoded").iterdir())) == 1
+    assert len(list((tmp_path / "cache" / "decoded").glob("*.npy"))) == 1
 
 
 def test_an_unwritable_cache_costs_only_time(write_folder, tmp_path):
@@ -311,7 +311,7 @@ def test_arrays_with_damaged_headers_are_refused(root, arrays, name, array):
         parts = {n.removesuffix(".npy"): archive.read(n) for n in archive.namelist()}
     write_parts(root / "x.npz", parts | {array: HEADERS[name]})
     with pytest.raises(UserError, match=rf"x.npz' cannot be read: .*'{array}") as refusal:
-        read_array_file("owner", root / "x.npz")
+        read_array_file(root / "x.npz")
     assert "\n" not in str(refusal.value)
     assert len(str(refusal.value)) < 1000
 
@@ -332,14 +332,14 @@ def test_parts_that_cannot_be_unpacked_are_refused(root, arrays, offset, new, wo
     content = (root / "x.npz").read_bytes()
     (root / "x.npz").write_bytes(replace_first(content, offset, new))
     with pytest.raises(UserError, match=rf"x.npz' cannot be read: .*{words}"):
-        read_array_file("owner", root / "x.npz")
+        read_array_file(root / "x.npz")
 
 
 def test_a_single_array_is_no_npz_file(root, arrays):
     with (root / "x.npz").open("wb") as file:
         np.save(file, arrays["x_train"])
     with pytest.raises(UserError, match=r"x.npz' cannot be read: it is no whole zip archive"):
-        read_array_file("owner", root / "x.npz")
+        read_array_file(root / "x.npz")
 
 
 def test_bytes_changed_at_random_are_refused_or_read(root, arrays):
@@ -353,7 +353,7 @@ def test_bytes_changed_at_random_are_refused_or_read(root, arrays):
                 damaged[place] = random.integers(0, 256)
             (root / "x.npz").write_bytes(damaged)
             with contextlib.suppress(UserError):
-                read_array_file("owner", root / "x.npz")
+                read_array_file(root / "x.npz")
 
 
 HUGE = 48_000_000
@@ -381,10 +381,10 @@ def test_large_arrays_are_refused_before_they_are_unpacked(root, arrays, name, m
     tracemalloc.start()
     try:
         if words is None:
-            assert len(read_array_file("owner", root / "x.npz").train_images) == 12
+            assert len(read_array_file(root / "x.npz").train_images) == 12
         else:
             with pytest.raises(UserError, match=words):
-                read_array_file("owner", root / "x.npz")
+                read_array_file(root / "x.npz")
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -397,10 +397,10 @@ def test_a_label_beyond_the_images_names_no_classes(root, arrays, labels):
     changed[0] = 2**62
     np.savez(root / "x.npz", **(arrays | {labels: changed}))
     with pytest.raises(UserError, match=r"has the label 4611686018427387904 among 18 images"):
-        read_array_file("owner", root / "x.npz")
+        read_array_file(root / "x.npz")
     if labels == "y_train":
         with pytest.raises(UserError, match=r"label 4611686018427387904 among 12 images"):
-            read_training_arrays("owner", root / "x.npz")
+            read_training_arrays(root / "x.npz")
 
 
 def test_names_without_text_are_refused(root, arrays):
@@ -408,4 +408,4 @@ def test_names_without_text_are_refused(root, arrays):
     with zipfile.ZipFile(root / "x.npz", "a") as archive:
         archive.writestr("classes.npy", claim("<U0", (2**40,)))
     with pytest.raises(UserError, match=r"classes is <U0 .*: names without text"):
-        read_array_file("owner", root / "x.npz")
+        read_array_file(root / "x.npz")

@@ -37,7 +37,7 @@ def test_the_bytes_are_those_of_the_format():
 )
 def test_contents_come_back_whole(tmp_path, content):
     write_records(tmp_path, {3: b"before", 7: content, 1: b"after it"})
-    file = RecordFile("owner", tmp_path / "train.rec")
+    file = RecordFile(tmp_path / "train.rec")
     assert [file.record(key) for key in (7, 1, 3)] == [content, b"after it", b"before"]
 
 
@@ -51,7 +51,7 @@ def test_contents_come_back_whole(tmp_path, content):
 def test_any_contents_come_back_whole(tmp_path_factory, contents):
     folder = tmp_path_factory.mktemp("records")
     write_records(folder, dict(enumerate(contents)))
-    file = RecordFile("owner", folder / "train.rec")
+    file = RecordFile(folder / "train.rec")
     assert [file.record(key) for key in range(len(contents))] == contents
 
 
@@ -60,7 +60,7 @@ def test_labels_are_a_number_or_an_array(tmp_path):
         tmp_path,
         {0: image_record(5.0, b"image"), 1: image_record([7.0, 1.0], b"other"), 2: b"short"},
     )
-    file = RecordFile("owner", tmp_path / "train.rec")
+    file = RecordFile(tmp_path / "train.rec")
     one, other = file.image_record(0), file.image_record(1)
     assert (one.flag, one.labels, one.content) == (0, (5.0,), b"image")
     assert (other.flag, other.labels, other.content) == (2, (7.0, 1.0), b"other")
@@ -72,13 +72,13 @@ def test_labels_are_a_number_or_an_array(tmp_path):
 def test_more_labels_than_there_are_bytes_are_refused(tmp_path, flag):
     write_records(tmp_path, {4: struct.pack("<IfQQ", flag, 0, 4, 0) + b"12345678"})
     with pytest.raises(UserError, match=rf"record 4 .*claims {flag} labels in 32 bytes"):
-        RecordFile("owner", tmp_path / "train.rec").image_record(4)
+        RecordFile(tmp_path / "train.rec").image_record(4)
 
 
 @pytest.mark.parametrize("label", [0.5, -1.0, 1e30, float("nan"), float("inf")])
 def test_labels_must_be_whole_numbers(tmp_path, label):
     write_records(tmp_path, {4: image_record(label, b"image")})
-    file = RecordFile("owner", tmp_path / "train.rec")
+    file = RecordFile(tmp_path / "train.rec")
     with pytest.raises(UserError, match=r"record 4 .* its label is .*; allowed: a whole number"):
         file.whole_label(4, file.image_record(4).labels[0])
 
@@ -103,7 +103,7 @@ def test_damaged_records_are_named(tmp_path, content, words):
     (tmp_path / "train.rec").write_bytes(content)
     (tmp_path / "train.idx").write_text("9\t0\n")
     with pytest.raises(UserError) as refusal:
-        RecordFile("owner", tmp_path / "train.rec").record(9)
+        RecordFile(tmp_path / "train.rec").record(9)
     assert f"{str(tmp_path / 'train.rec')!r}: record 9 (at byte 0) is damaged" in str(refusal.value)
     assert words in str(refusal.value)
 
@@ -113,7 +113,7 @@ def test_an_index_that_points_elsewhere_is_named(tmp_path):
     for offset, words in ((4, "byte 4 has 0x"), (10**9, "byte 1000000000 is beyond the file")):
         (tmp_path / "train.idx").write_text(f"0\t{offset}\n")
         with pytest.raises(UserError, match=rf"record 0 \(at byte {offset}\) is damaged: {words}"):
-            RecordFile("owner", tmp_path / "train.rec").record(0)
+            RecordFile(tmp_path / "train.rec").record(0)
 
 
 @pytest.mark.parametrize(
@@ -134,18 +134,18 @@ def test_a_damaged_index_is_named(tmp_path, index, words):
     write_records(tmp_path, {0: b"some content"})
     (tmp_path / "train.idx").write_text(index)
     with pytest.raises(UserError, match=f"train.idx'.*{words}"):
-        RecordFile("owner", tmp_path / "train.rec")
+        RecordFile(tmp_path / "train.rec")
 
 
 def test_files_that_are_missing_or_empty_are_named(tmp_path):
     with pytest.raises(UserError, match=r"train.rec' cannot be read: No such file"):
-        RecordFile("owner", tmp_path / "train.rec")
+        RecordFile(tmp_path / "train.rec")
     (tmp_path / "train.rec").write_bytes(b"")
     with pytest.raises(UserError, match=r"train.rec' is empty"):
-        RecordFile("owner", tmp_path / "train.rec")
+        RecordFile(tmp_path / "train.rec")
     (tmp_path / "train.rec").write_bytes(record(b"x"))
     with pytest.raises(UserError, match=r"train.idx' cannot be read: No such file"):
-        RecordFile("owner", tmp_path / "train.rec")
+        RecordFile(tmp_path / "train.rec")
     (tmp_path / "train.idx").write_text("3\t0\n")
     with pytest.raises(UserError, match=r"train.idx' has no record 4"):
-        RecordFile("owner", tmp_path / "train.rec").record(4)
+        RecordFile(tmp_path / "train.rec").record(4)

@@ -31,7 +31,7 @@ def numbers(images):
 
 def test_held_out_images_come_from_the_training_set_and_are_not_trained_on():
     whole = sets()
-    data = choose_images("owner", whole, validation="held-out")
+    data = choose_images(whole, validation="held-out")
     train, held = numbers(data.train_images), numbers(data.test_images)
     assert sorted(train + held) == list(range(80))
     assert np.bincount(data.test_labels).tolist() == [2, 2, 2, 2]
@@ -44,7 +44,6 @@ def test_the_split_is_the_papers_for_cifar():
     images = np.zeros((50_000, 1, 1, 1), dtype=np.uint8)
     names = tuple("0123456789")
     data = choose_images(
-        "owner",
         ImageSets(images, labels, images[::5], labels[::5], names),
         validation="held-out",
     )
@@ -52,7 +51,7 @@ def test_the_split_is_the_papers_for_cifar():
 
 
 def test_counts_keep_every_class_its_share():
-    data = choose_images("owner", sets(), train_count=40, test_count=8)
+    data = choose_images(sets(), train_count=40, test_count=8)
     assert np.bincount(data.train_labels).tolist() == [10] * 4
     assert np.bincount(data.test_labels).tolist() == [2] * 4
     assert min(numbers(data.test_images)) >= 80
@@ -76,7 +75,7 @@ def test_stratified_draws_the_number_asked_for_within_one_of_each_share(counts, 
 @pytest.mark.parametrize("validation", ["none", "held-out"])
 def test_left_out_classes_are_verified_on_and_not_trained_on(validation):
     whole = sets(classes=5, train_each=400, test_each=400)
-    data = choose_images("owner", whole, validation=validation, left_out=(1, 3))
+    data = choose_images(whole, validation=validation, left_out=(1, 3))
     assert data.class_names == ("a", "c", "e")
     labels = np.concatenate([whole.train_labels, whole.test_labels])
     new = {0: 0, 2: 1, 4: 2}
@@ -104,11 +103,11 @@ def test_left_out_classes_are_verified_on_and_not_trained_on(validation):
 )
 def test_impossible_choices_are_refused(parameters, words):
     with pytest.raises(UserError) as refusal:
-        choose_images("owner", sets(), **parameters)
-    for word in ["owner", *words]:
+        choose_images(sets(), **parameters)
+    for word in words:
         assert word in str(refusal.value)
 
 
 def test_a_split_that_would_empty_a_class_is_refused():
     with pytest.raises(UserError, match="validation = 'held-out' is not allowed"):
-        choose_images("owner", sets(classes=4, train_each=1), validation="held-out")
+        choose_images(sets(classes=4, train_each=1), validation="held-out")

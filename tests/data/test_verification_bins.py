@@ -12,13 +12,15 @@ from PIL import Image
 
 from marginbench.data.files.content import content_key
 from marginbench.data.formats import plain_pickle
+from marginbench.data.formats.images import Preprocessing
 from marginbench.data.formats.pickle_stand_ins import RefusedPickle
-from marginbench.data.formats.pickled_arrays import read_pickled_arrays
+from marginbench.data.formats.pickled_arrays import FUNCTIONS
+from marginbench.data.formats.plain_pickle import read_plain_pickle
 from marginbench.data.formats.verification_bins import read_bin, verification_bin
 from marginbench.errors import UserError
 from tests.data.pickle_files import BOMBS, python_2_array, python_2_text
 
-LOOK = {"size": 8, "colour": "rgb", "crop": None}
+PREPROCESSING = Preprocessing(8, "rgb")
 
 
 def encoded(count=24, kind="PNG"):
@@ -45,7 +47,7 @@ def test_what_python_3_writes_is_read(tmp_path, protocol, images, pack):
     value = encoded() if images == "bytes" else arrays(images == "columns")
     path = tmp_path / "lfw.bin"
     path.write_bytes(pickle.dumps(pack((value, SAME)), protocol=protocol))
-    found = read_bin("owner", path)
+    found = read_bin(path)
     assert found.images == encoded()
     assert found.same == SAME
 
@@ -54,7 +56,7 @@ def test_names_of_numpy_1_are_read_too(tmp_path):
     path = tmp_path / "lfw.bin"
     content = pickle.dumps((arrays(False), SAME), protocol=2)
     path.write_bytes(content.replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
-    assert read_bin("owner", path).images == encoded()
+    assert read_bin(path).images == encoded()
 
 
 def python_2_row(content):
@@ -74,14 +76,14 @@ def test_what_python_2_wrote_is_read(tmp_path, write, kind):
         assert [bytes(image) for image in expected[0]] == images
     else:
         assert pickle.loads(path.read_bytes(), encoding="bytes") == (images, SAME)
-    assert read_bin("owner", path).images == images
-    assert read_bin("owner", path).same == SAME
+    assert read_bin(path).images == images
+    assert read_bin(path).same == SAME
 
 
 def test_a_set_is_verified_in_ten_folds_of_consecutive_pairs(tmp_path):
     path = tmp_path / "agedb_30.bin"
     path.write_bytes(pickle.dumps((encoded(), SAME)))
-    pairs = verification_bin("owner", path, content_key(path), **LOOK)
+    pairs = verification_bin(path, content_key(path), PREPROCESSING)
     assert pairs.name == "agedb_30"
     assert pairs.images.shape == (24, 3, 8, 8)
     assert pairs.images[:, 0, 0, 0].tolist() == list(range(24))
@@ -171,14 +173,14 @@ def test_a_malicious_pickle_is_refused_and_runs_nothing(tmp_path, monkeypatch, a
     monkeypatch.setattr("builtins.__import__", None)
     try:
         with pytest.raises(RefusedPickle) as refusal:
-            read_pickled_arrays(content)
+            read_plain_pickle(content, FUNCTIONS)
     finally:
         monkeypatch.undo()
     assert words in str(refusal.value)
     path = tmp_path / "lfw.bin"
     path.write_bytes(content)
     with pytest.raises(UserError) as refusal:
-        read_bin("data source 'faces'", path)
+        read_bin(path)
     assert str(path) in str(refusal.value)
     assert words in str(refusal.value)
     assert "nothing of it was run" in str(refusal.value)
@@ -203,7 +205,7 @@ def test_code_that_a_real_unpickler_would_run_is_not_run(tmp_path, protocol):
     ):
         path.write_bytes(pickle.dumps(value, protocol=protocol))
         with pytest.raises(UserError, match=r"is refused: it holds"):
-            read_bin("owner", path)
+            read_bin(path)
         assert not (tmp_path / "it ran").exists()
     pickle.loads(pickle.dumps(evil))
     assert (tmp_path / "it ran").exists()
@@ -224,7 +226,7 @@ def test_code_that_a_real_unpickler_would_run_is_not_run(tmp_path, protocol):
 @pytest.mark.parametrize("protocol", [2, 5])
 def test_other_arrays_are_refused(array, words, protocol):
     with pytest.raises(RefusedPickle, match=r"array|numpy") as refusal:
-        read_pickled_arrays(pickle.dumps([array], protocol=protocol))
+        read_plain_pickle(pickle.dumps([array], protocol=protocol), FUNCTIONS)
     # Arrays that hold objects are pickled by way of a list of them in every protocol.
     assert words in str(refusal.value)
 
@@ -234,10 +236,10 @@ def test_an_array_that_claims_more_than_it_has_is_refused():
     claim = content.replace(b"J\x03\x00\x00\x00t", b"J\xff\xff\xff\x7ft")
     assert claim != content
     with pytest.raises(RefusedPickle, match="3 bytes that claims another shape"):
-        read_pickled_arrays(b"\x80\x02" + claim + b".")
+        read_plain_pickle(b"\x80\x02" + claim + b".", FUNCTIONS)
     with_fields = content.replace(b"U\x01|NNN", b"U\x01|NU\x01aN")
     with pytest.raises(RefusedPickle, match="other than plain bytes"):
-        read_pickled_arrays(b"\x80\x02" + with_fields + b".")
+        read_plain_pickle(b"\x80\x02" + with_fields + b".", FUNCTIONS)
 
 
 @pytest.mark.parametrize("bomb", BOMBS)
@@ -248,7 +250,7 @@ def test_a_bomb_costs_neither_time_nor_memory(tmp_path, bomb):
     tracemalloc.start()
     try:
         with pytest.raises(UserError, match=r"is refused|is no verification set") as refusal:
-            read_bin("owner", path)
+            read_bin(path)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -260,17 +262,17 @@ def test_a_bomb_costs_neither_time_nor_memory(tmp_path, bomb):
 def test_the_number_of_instructions_is_limited(tmp_path, monkeypatch):
     path = tmp_path / "lfw.bin"
     path.write_bytes(pickle.dumps((encoded(), SAME)))
-    assert len(read_bin("owner", path).images) == 24
+    assert len(read_bin(path).images) == 24
     monkeypatch.setattr(plain_pickle, "MOST_INSTRUCTIONS", 30)
     with pytest.raises(UserError, match="is refused: it holds more than 30 instructions"):
-        read_bin("owner", path)
+        read_bin(path)
 
 
 def test_one_array_named_again_and_again_is_one_in_memory(tmp_path):
     image = np.frombuffer(encoded(1)[0], dtype=np.uint8)
     path = tmp_path / "lfw.bin"
     path.write_bytes(pickle.dumps(([image] * 24, SAME)))
-    images = read_bin("owner", path).images
+    images = read_bin(path).images
     assert images[0] == image.tobytes()
     assert all(other is images[0] for other in images)
 
@@ -282,7 +284,7 @@ def test_one_image_named_again_and_again_is_refused(tmp_path):
     count = 200_001
     path.write_bytes(first[:-1] + b"\x94" + b"h\x00" * count + b"e]\x86.")
     with pytest.raises(UserError, match=r"names 200002 images; allowed: up to 200000"):
-        read_bin("owner", path)
+        read_bin(path)
 
 
 @pytest.mark.parametrize(
@@ -303,21 +305,21 @@ def test_other_values_are_no_verification_set(tmp_path, value, words):
     path = tmp_path / "lfw.bin"
     path.write_bytes(pickle.dumps(value))
     with pytest.raises(UserError, match=words):
-        read_bin("owner", path)
+        read_bin(path)
 
 
 def test_files_and_images_that_cannot_be_read_are_named(tmp_path):
     path = tmp_path / "lfw.bin"
     with pytest.raises(UserError, match=r"lfw.bin' cannot be read: No such file"):
-        read_bin("owner", path)
+        read_bin(path)
     images = encoded()
     images[5] = images[5][:40]
     path.write_bytes(pickle.dumps((images, SAME)))
     with pytest.raises(UserError, match=r"lfw.bin': image 5 cannot be decoded"):
-        verification_bin("owner", path, content_key(path), **LOOK)
+        verification_bin(path, content_key(path), PREPROCESSING)
     path.write_bytes(pickle.dumps((encoded(), SAME))[:-200])
     with pytest.raises(UserError, match=r"lfw.bin' is refused: it holds"):
-        read_bin("owner", path)
+        read_bin(path)
 
 
 def test_a_file_that_has_changed_is_refused(tmp_path):
@@ -326,7 +328,7 @@ def test_a_file_that_has_changed_is_refused(tmp_path):
     content = content_key(path)
     path.write_bytes(pickle.dumps((encoded()[::-1], SAME)))
     with pytest.raises(UserError, match="the files have changed since"):
-        verification_bin("owner", path, content, **LOOK)
+        verification_bin(path, content, PREPROCESSING)
 
 
 def test_damaged_files_are_refused_or_read_and_nothing_else(tmp_path):
@@ -342,4 +344,4 @@ def test_damaged_files_are_refused_or_read_and_nothing_else(tmp_path):
                 damaged[place] = random.integers(0, 256)
             path.write_bytes(damaged)
             with contextlib.suppress(UserError):
-                read_bin("owner", path)
+                read_bin(path)

@@ -5,15 +5,17 @@ Huang, Ramesh, Berg and Learned-Miller, Labeled Faces in the Wild, 2007.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from marginbench.data.formats.reading import read_text
 from marginbench.errors import UserError
 
 
 @dataclass(frozen=True)
-class Picture:
+class ImageId:
     """One of a person's images.
 
     Attributes:
@@ -26,7 +28,7 @@ class Picture:
 
     @property
     def key(self) -> str:
-        """Where it lies below the image folder, without the suffix."""
+        """Its path below the image folder, without the suffix."""
         return f"{self.person}/{self.person}_{self.number:04d}"
 
     @property
@@ -37,15 +39,15 @@ class Picture:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two images to tell apart.
+    """Two images to compare.
 
     Attributes:
         first, second: the images.
         where: file and line, for messages.
     """
 
-    first: Picture
-    second: Picture
+    first: ImageId
+    second: ImageId
     where: str
 
     @property
@@ -54,11 +56,10 @@ class Pair:
         return self.first.person == self.second.person
 
 
-def read_people(owner: str, path: Path, *, sets: int | None = None) -> tuple[dict[str, int], ...]:
+def read_people(path: Path, *, sets: int | None = None) -> tuple[dict[str, int], ...]:
     """``people.txt``, ``peopleDevTrain.txt`` or ``peopleDevTest.txt``.
 
     Args:
-        owner: for messages.
         path: a file of "NAME<tab>COUNT" lines below a line with their number; with ``sets``, so
             many of these below a first line with the number of sets.
         sets: how many sets there must be; None for a file of one set without that first line.
@@ -69,7 +70,7 @@ def read_people(owner: str, path: Path, *, sets: int | None = None) -> tuple[dic
     Raises:
         UserError: the file cannot be read, or a line is not as it must be.
     """
-    lines = _Lines(owner, path)
+    lines = _Lines(path)
     if sets is not None:
         (number,) = lines.numbers(1, "the number of sets")
         if number != sets:
@@ -91,11 +92,10 @@ def read_people(owner: str, path: Path, *, sets: int | None = None) -> tuple[dic
     return tuple(found)
 
 
-def read_pairs(owner: str, path: Path, *, folds: int | None = None) -> tuple[tuple[Pair, ...], ...]:
+def read_pairs(path: Path, *, folds: int | None = None) -> tuple[tuple[Pair, ...], ...]:
     """``pairs.txt``, ``pairsDevTrain.txt`` or ``pairsDevTest.txt``.
 
     Args:
-        owner: for messages.
         path: a file of n lines "NAME<tab>NUMBER<tab>NUMBER", pairs of one person, and n lines
             "NAME<tab>NUMBER<tab>NAME<tab>NUMBER", pairs of two, below a line with n; with
             ``folds``, so many of these below a first line "FOLDS<tab>n".
@@ -107,7 +107,7 @@ def read_pairs(owner: str, path: Path, *, folds: int | None = None) -> tuple[tup
     Raises:
         UserError: the file cannot be read, or a line is not as it must be.
     """
-    lines = _Lines(owner, path)
+    lines = _Lines(path)
     if folds is None:
         (each,) = lines.numbers(1, "the number of pairs of one person")
     else:
@@ -124,13 +124,32 @@ def read_pairs(owner: str, path: Path, *, folds: int | None = None) -> tuple[tup
     return tuple(found)
 
 
+def check_people(pairs: Iterable[Pair], people: Mapping[str, int], where: str) -> None:
+    """Refuse pairs of others, who could be people who are trained on.
+
+    Args:
+        pairs: of a set.
+        people: of that set.
+        where: what names them, for messages.
+
+    Raises:
+        UserError: a person is not among them.
+    """
+    for pair in pairs:
+        for image in (pair.first, pair.second):
+            if image.person not in people:
+                raise UserError(
+                    f"{pair.where}: {image.person!r} is not among the people of {where}"
+                )
+
+
 def _pair_of_one(lines: _Lines) -> Pair:
     expected = "NAME<tab>NUMBER<tab>NUMBER, two images of one person"
     name, left, right = lines.fields(3, expected)
     first, second = lines.number(left, expected), lines.number(right, expected)
     if first == second:
         lines.refuse(f"{expected} that are not the same one")
-    return Pair(Picture(name, first), Picture(name, second), lines.where)
+    return Pair(ImageId(name, first), ImageId(name, second), lines.where)
 
 
 def _pair_of_two(lines: _Lines) -> Pair:
@@ -139,8 +158,8 @@ def _pair_of_two(lines: _Lines) -> Pair:
     if left == right:
         lines.refuse(expected)
     return Pair(
-        Picture(left, lines.number(first, expected)),
-        Picture(right, lines.number(second, expected)),
+        ImageId(left, lines.number(first, expected)),
+        ImageId(right, lines.number(second, expected)),
         lines.where,
     )
 
@@ -148,9 +167,9 @@ def _pair_of_two(lines: _Lines) -> Pair:
 class _Lines:
     """The lines of a file one by one, and the words for one that is not as expected."""
 
-    def __init__(self, owner: str, path: Path) -> None:
-        self._place = f"{owner}: {str(path)!r}"
-        self._lines = read_text(owner, path).rstrip().splitlines()
+    def __init__(self, path: Path) -> None:
+        self._place = repr(str(path))
+        self._lines = read_text(path).rstrip().splitlines()
         self.position = 0
         self._line = ""
 
@@ -187,17 +206,3 @@ class _Lines:
 
     def refuse(self, expected: str) -> NoReturn:
         raise UserError(f"{self.where} is {self._line[:100]!r}; expected: {expected}")
-
-
-def read_text(owner: str, path: Path) -> str:
-    """A file's text.
-
-    Raises:
-        UserError: it cannot be read or is not in UTF-8.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{owner}: {str(path)!r} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{owner}: {str(path)!r} is no text in UTF-8: {error}") from None

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from marginbench.data.choices.lfw_protocol import Pair, Picture
+from marginbench.data.choices.lfw_protocol import ImageId, Pair
 from marginbench.errors import UserError
 
 THRESHOLD_PAIRS = 1000
@@ -54,12 +54,12 @@ def draw_threshold_pairs(
             if turn < len(order) and len(pairs) < number:
                 lefts, rights = np.triu_indices(people[person], k=1)
                 left, right = int(lefts[order[turn]]) + 1, int(rights[order[turn]]) + 1
-                pairs.append(Pair(Picture(person, left), Picture(person, right), where))
+                pairs.append(Pair(ImageId(person, left), ImageId(person, right), where))
         turn += 1
     lefts, rights = np.triu_indices(len(names), k=1)
     for chosen in random.choice(len(lefts), size=number, replace=False):
         first, second = (
-            Picture(person, int(random.integers(people[person])) + 1)
+            ImageId(person, int(random.integers(people[person])) + 1)
             for person in (names[lefts[chosen]], names[rights[chosen]])
         )
         pairs.append(Pair(first, second, where))

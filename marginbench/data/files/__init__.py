@@ -1,1 +1,1 @@
-"""Where data lie: folders, hashes, caches, downloads."""
+"""Folders, hashes, caches and downloads of data."""

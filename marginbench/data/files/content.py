@@ -1,11 +1,11 @@
-"""What a user's own images are called: a hash of their content, wherever they lie."""
+"""A hash of the content of files and folders, whatever their path."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,77 +13,33 @@ from typing import Any
 import numpy as np
 
 from marginbench.data.choices.splits import ImageSets
-from marginbench.data.files.places import cache_folder, place_of
+from marginbench.data.files.image_folders import image_files
+from marginbench.data.files.paths import cache_folder
+from marginbench.data.formats.reading import reading
 from marginbench.errors import UserError
 from marginbench.files import write_text_atomically
 
-IMAGE_SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
-)
 CONTENT_LENGTH = 16
 
 
-def image_files(folder: Path) -> list[Path]:
-    """The image files below a folder, sorted by their path within it; hidden ones left out.
-
-    Symbolic links are followed. Everything that hashes or reads a folder of images takes its
-    files from here, so that what is hashed is what is read.
-
-    Raises:
-        UserError: the folder cannot be read or has no image file, or a link leads back to a folder
-            that it lies in.
-    """
-    try:
-        found = list(_walk(folder))
-    except OSError as error:
-        raise UserError(f"{error.filename!r} cannot be read: {error.strerror}") from error
-    if not found:
-        raise UserError(
-            f"{str(folder)!r} has no image file; allowed: files that end in "
-            f"{', '.join(sorted(IMAGE_SUFFIXES))}"
-        )
-    start = len(str(folder))
-    return [Path(path) for path in sorted(found, key=lambda path: path[start:])]
-
-
-def _walk(folder: Path) -> Iterator[str]:
-    # Strings, not paths: face sets have half a million files.
-    suffixes = tuple(IMAGE_SUFFIXES)
-    waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [(str(folder), ())]
-    while waiting:
-        place, above = waiting.pop()
-        state = Path(place).stat()
-        this = (state.st_dev, state.st_ino)
-        if this in above:
-            raise UserError(f"{place!r} is a link to a folder that it lies in; remove it")
-        with os.scandir(place) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir():
-                    waiting.append((entry.path, (*above, this)))
-                elif entry.name.lower().endswith(suffixes) and entry.is_file():
-                    yield entry.path
-
-
-def content_key(place: Path) -> str:
+def content_key(path: Path) -> str:
     """Hash of a file's bytes, or of a folder's image files and their paths within it.
 
     Raises:
         UserError: something cannot be read, or a folder has no image file.
     """
-    files = [place] if place.is_file() else image_files(place)
+    files = [path] if path.is_file() else image_files(path)
 
     def compute() -> str:
         total = hashlib.sha256()
         for file in files:
-            name = "" if file == place else file.relative_to(place).as_posix()
+            name = "" if file == path else file.relative_to(path).as_posix()
             with file.open("rb") as stream:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
             total.update(os.fsencode(name) + f"\0{digest}\n".encode())
         return total.hexdigest()[:CONTENT_LENGTH]
 
-    return kept_digest(str(place), files, compute)
+    return kept_digest(str(path), files, compute)
 
 
 def kept_digest(what: str, files: Iterable[Path], compute: Callable[[], str]) -> str:
@@ -97,7 +53,7 @@ def kept_digest(what: str, files: Iterable[Path], compute: Callable[[], str]) ->
     Raises:
         UserError: something cannot be read.
     """
-    try:
+    with reading(Path(what)):
         listing = hashlib.sha256(os.fsencode(what))
         for file in files:
             state = file.stat()
@@ -112,8 +68,6 @@ def kept_digest(what: str, files: Iterable[Path], compute: Callable[[], str]) ->
             if len(known) == CONTENT_LENGTH and bytes.fromhex(known).hex() == known:
                 return known
         key = compute()
-    except OSError as error:
-        raise UserError(f"{error.filename!r} cannot be read: {error.strerror}") from error
     # Only a saving: where the cache cannot be written, the files are read again next time.
     with contextlib.suppress(OSError):
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -121,13 +75,13 @@ def kept_digest(what: str, files: Iterable[Path], compute: Callable[[], str]) ->
     return key
 
 
-def public_content(owner: str, files: Iterable[Path], read: Callable[[], ImageSets]) -> str:
+def public_content(name: str, files: Iterable[Path], read: Callable[[], ImageSets]) -> str:
     """Hash of a public set's images and labels, in the order in which they are used.
 
-    It is of what the files say, not of their bytes: gzipped or not, they are the same set.
+    It is of the decoded values, not of the files' bytes: gzipped or not, they are the same set.
 
     Args:
-        owner: the data source.
+        name: of the set.
         files: all that ``read`` reads.
         read: the whole set.
 
@@ -143,95 +97,48 @@ def public_content(owner: str, files: Iterable[Path], read: Callable[[], ImageSe
 
     def compute() -> str:
         sets, total = read(), hashlib.sha256()
-        for array in (sets.train_images, sets.train_labels, sets.test_images, sets.test_labels):
-            total.update(f"{array.dtype.str}{array.shape}".encode())
-            total.update(np.ascontiguousarray(array).data)
+        for _, *arrays in sets.splits:
+            for array in arrays:
+                total.update(f"{array.dtype.str}{array.shape}".encode())
+                total.update(np.ascontiguousarray(array).data)
         return total.hexdigest()[:CONTENT_LENGTH]
 
-    return kept_digest(f"images and labels of {owner}", there, compute)
-
-
-def fill_in_content(owner: str, values: dict[str, Any]) -> dict[str, Any]:
-    """A cell's parameters with their ``content``, unless it is given already.
-
-    With it given, the files need not be there: a report can be made where the runs are and the
-    data is not.
-
-    Args:
-        owner: for messages.
-        values: with ``name`` and ``content``.
-
-    Raises:
-        UserError: nothing has that name.
-    """
-    if values["content"]:
-        return values
-    return values | {"content": _key_once(place_of(owner, values["name"]))}
-
-
-def check_content(owner: str, place: Path, expected: str) -> None:
-    """Make sure that the files are those of the cell.
-
-    Raises:
-        UserError: they are others.
-    """
-    found = content_key(place)
-    if found != expected:
-        # Cells declared anew in this process are to see the files as they are now.
-        _key_once.cache_clear()
-        raise UserError(
-            f"{owner}: {str(place)!r} has the content {found!r}, and the cell was declared with "
-            f"content = {expected!r}: the files have changed since; put them back, or declare "
-            "the cells anew"
-        )
-
-
-def while_unchanged(
-    owner: str, files: Iterable[tuple[Path, str]], blocks: Iterable[np.ndarray]
-) -> Iterator[np.ndarray]:
-    """What is decoded from files, and at its end an error if they changed meanwhile.
-
-    So nothing is kept under the name of a content that it is not of.
-
-    Args:
-        owner: for messages.
-        files: each with its content.
-        blocks: what is decoded.
-
-    Raises:
-        UserError: see :func:`check_content`.
-    """
-    yield from blocks
-    for place, expected in files:
-        check_content(owner, place, expected)
+    return kept_digest(f"images and labels of {name}", there, compute)
 
 
 Part = tuple[str, Path]
 """A file or a folder of images and the part that it plays in a data set: "pairs", "training"."""
 
 
-def fill_in_joint_content(
-    values: dict[str, Any], parts: Callable[[], Iterable[Part]]
-) -> dict[str, Any]:
-    """As :func:`fill_in_content`, for data of several files and folders.
+def fill_in_content(
+    parts: Callable[[dict[str, Any]], Iterable[Part]],
+) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """What fills in a cell's parameter ``content``, unless it is given already.
+
+    With it given, the files need not be there: a report can be made where the runs are and the
+    data is not.
 
     Args:
-        values: with ``content``.
-        parts: called where ``content`` is to be filled in; different names.
+        parts: of the other parameters, everything that the data consists of.
 
-    Raises:
-        UserError: something cannot be read.
+    Returns:
+        For :func:`marginbench.data.data_source`; it raises a UserError where something is not
+        there or cannot be read.
     """
-    if values["content"]:
-        return values
-    return values | {"content": _joint([(role, _key_once(place)) for role, place in parts()])}
+
+    def complete(values: dict[str, Any]) -> dict[str, Any]:
+        if values["content"]:
+            return values
+        found = [(role, _key_once(path)) for role, path in parts(values)]
+        return values | {"content": _joint(found)}
+
+    return complete
 
 
-def check_joint_content(owner: str, parts: Iterable[Part], expected: str) -> dict[str, str]:
-    """Make sure that all files are those of the cell.
+def check_contents(parts: Iterable[Part], expected: str) -> dict[str, str]:
+    """Make sure that the files are those of the cell.
 
     Args:
-        owner: for messages.
         parts: as declared.
         expected: the cell's ``content``.
 
@@ -241,24 +148,35 @@ def check_joint_content(owner: str, parts: Iterable[Part], expected: str) -> dic
     Raises:
         UserError: some are others, or cannot be read.
     """
-    places = list(parts)
-    found = [(role, content_key(place)) for role, place in places]
-    if _joint(found) != expected:
+    parts = list(parts)
+    found = [(role, content_key(path)) for role, path in parts]
+    joint = _joint(found)
+    if joint != expected:
+        # Cells declared anew in this process are to see the files as they are now.
         _key_once.cache_clear()
+        names = ", ".join(repr(str(path)) for _, path in parts)
         raise UserError(
-            f"{owner}: {', '.join(repr(str(place)) for _, place in places)} together have the "
-            f"content {_joint(found)!r}, and the cell was declared with content = {expected!r}: "
-            "the files have changed since; put them back, or declare the cells anew"
+            f"{names} {'has' if len(parts) == 1 else 'together have'} the content {joint!r}, and "
+            f"the cell was declared with content = {expected!r}: the files have changed since; "
+            "put them back, or declare the cells anew"
         )
     return dict(found)
 
 
+def check_content(path: Path, expected: str) -> None:
+    """:func:`check_contents` of one file or folder."""
+    check_contents([("", path)], expected)
+
+
 def _joint(keys: list[tuple[str, str]]) -> str:
+    """The content of several parts; that of a single one is its own."""
+    if len(keys) == 1:
+        return keys[0][1]
     text = "".join(f"{role}\0{key}\n" for role, key in keys)
     return hashlib.sha256(text.encode()).hexdigest()[:CONTENT_LENGTH]
 
 
 @cache
-def _key_once(place: Path) -> str:
+def _key_once(path: Path) -> str:
     """:func:`content_key`, once a process: a suite's cells share their data."""
-    return content_key(place)
+    return content_key(path)

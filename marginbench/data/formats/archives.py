@@ -1,4 +1,4 @@
-"""Zip archives from strangers: their list of parts is checked before anything is unpacked."""
+"""Zip archives of unknown origin: the list of parts is checked before anything is unpacked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""npz files from strangers: types, shapes and sizes are known before anything is unpacked."""
+"""npz files of unknown origin: types, shapes and sizes are checked before any unpacking."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_DIMENSIONS = 8
 
 @dataclass(frozen=True)
 class ArrayHeader:
-    """What an array in an archive says of itself.
+    """The header of an array in an archive.
 
     Attributes:
         shape: its lengths, each ≥ 0, at most 8.
@@ -47,7 +47,7 @@ def array_names(path: Path) -> list[str]:
 
 
 def array_headers(path: Path, names: Collection[str]) -> dict[str, ArrayHeader]:
-    """What arrays of an npz file say of themselves; none of them is unpacked.
+    """The headers of arrays of an npz file; none of them is unpacked.
 
     Args:
         path: the file.

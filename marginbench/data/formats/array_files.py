@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from marginbench.data.choices.splits import ImageSets
-from marginbench.data.formats.archives import DamagedArchive
 from marginbench.data.formats.array_archives import (
     ArrayHeader,
     array_headers,
     array_names,
     read_arrays,
 )
+from marginbench.data.formats.reading import reading
 from marginbench.errors import UserError
 
 LAYOUTS = (
@@ -25,29 +25,28 @@ LAYOUTS = (
 SPLITS = ("training", "test")
 
 
-def read_array_file(owner: str, path: Path) -> ImageSets:
+def read_array_file(path: Path) -> ImageSets:
     """Training and test images from an npz file.
 
     Args:
-        owner: for messages.
         path: an npz with x_train, y_train, x_test, y_test (Keras), or train_images,
             train_labels, test_images, test_labels (MedMNIST): images of bytes (N, H, W) or
-            (N, H, W, C) with C = 1 or 3, labels whole numbers (N,) or (N, 1); if wished also
+            (N, H, W, C) with C = 1 or 3, labels whole numbers (N,) or (N, 1); optionally
             ``classes``, the names (K,), which else are the numbers. Anything else in it is
             ignored, and nothing in it is executed: arrays of objects are refused.
 
     Raises:
         UserError: no such file, or it is damaged or laid out otherwise.
     """
-    ((train_images, train_labels), (test_images, test_labels)), names = _load(owner, path, LAYOUTS)
+    ((train_images, train_labels), (test_images, test_labels)), names = _load(path, LAYOUTS)
     return ImageSets(train_images, train_labels, test_images, test_labels, names)
 
 
-def read_training_arrays(owner: str, path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+def read_training_arrays(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """The training part of such a file alone; it need not have another.
 
     Args:
-        owner, path: see :func:`read_array_file`.
+        path: see :func:`read_array_file`.
 
     Returns:
         Images (N, C, H, W), labels (N,) and the names of the classes.
@@ -55,8 +54,8 @@ def read_training_arrays(owner: str, path: Path) -> tuple[np.ndarray, np.ndarray
     Raises:
         UserError: see :func:`read_array_file`; or labels that are not of N images of the classes.
     """
-    ((images, labels),), names = _load(owner, path, [layout[:2] for layout in LAYOUTS])
-    where = f"{owner}: {str(path)!r}"
+    ((images, labels),), names = _load(path, [layout[:2] for layout in LAYOUTS])
+    where = repr(str(path))
     if not len(images):
         raise UserError(f"{where} has no training image")
     if labels.min() < 0 or labels.max() >= len(names):
@@ -68,14 +67,14 @@ def read_training_arrays(owner: str, path: Path) -> tuple[np.ndarray, np.ndarray
 
 
 def _load(
-    owner: str, path: Path, layouts: Collection[tuple[str, ...]]
+    path: Path, layouts: Collection[tuple[str, ...]]
 ) -> tuple[list[tuple[np.ndarray, np.ndarray]], tuple[str, ...]]:
     """Images and labels of each split of the first layout that is there, and the classes' names.
 
     Types, shapes and sizes are checked before anything is read.
     """
-    where = f"{owner}: {str(path)!r}"
-    try:
+    where = repr(str(path))
+    with reading(path):
         held = array_names(path)
         layout = next((names for names in layouts if set(names) <= set(held)), None)
         if layout is None:
@@ -95,12 +94,6 @@ def _load(
         if named is not None and named.size < math.prod(named.shape):
             raise UserError(f"{where}: classes is {named.dtype} {named.shape}: names without text")
         arrays = read_arrays(path, wanted)
-    except FileNotFoundError:
-        raise UserError(f"{where} does not exist") from None
-    except OSError as error:
-        raise UserError(f"{where} cannot be read: {error.strerror}") from None
-    except DamagedArchive as error:
-        raise UserError(f"{where} cannot be read: {error}") from None
     pairs = [
         (_as_channels(arrays[images]), arrays[labels].ravel().astype(np.int64))
         for images, labels in zip(layout[::2], layout[1::2], strict=True)

@@ -13,9 +13,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from marginbench.data.formats.archives import DamagedArchive, check_memory
+from marginbench.data.formats.archives import check_memory
 from marginbench.data.formats.pickle_stand_ins import Function, RefusedPickle, StandIn, as_text
 from marginbench.data.formats.plain_pickle import read_plain_pickle
+from marginbench.data.formats.reading import reading
 from marginbench.errors import UserError
 
 ALLOWED = "lists, tuples, dictionaries, booleans, plain numbers, texts, bytes and arrays of uint8"
@@ -83,11 +84,10 @@ class _ByteType(StandIn):
             raise RefusedPickle("an array of other than plain bytes")
 
 
-def read_pickle_file(owner: str, path: Path) -> Any:
+def read_pickle_file(path: Path) -> Any:
     """The value of a file that is a pickle of plain values and arrays of uint8.
 
     Args:
-        owner: for messages.
         path: the file.
 
     Returns:
@@ -97,27 +97,15 @@ def read_pickle_file(owner: str, path: Path) -> Any:
     Raises:
         UserError: the file cannot be read, is damaged, or asks for anything else.
     """
-    place = f"{owner}: {str(path)!r}"
-    try:
+    with reading(path):
         check_memory(path.stat().st_size)
-        return read_pickled_arrays(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{place} cannot be read: {error.strerror}") from None
-    except DamagedArchive as error:
-        raise UserError(f"{place} cannot be read: {error}") from None
+        content = path.read_bytes()
+    try:
+        return read_plain_pickle(content, FUNCTIONS)
     except RefusedPickle as error:
         raise UserError(
-            f"{place} is refused: it holds {error}; allowed: {ALLOWED}; nothing of it was run"
+            f"{str(path)!r} is refused: it holds {error}; allowed: {ALLOWED}; nothing of it was run"
         ) from None
-
-
-def read_pickled_arrays(content: bytes) -> Any:
-    """:func:`read_pickle_file` of a file's content.
-
-    Raises:
-        RefusedPickle: it is damaged, or asks for anything else.
-    """
-    return read_plain_pickle(content, _FUNCTIONS)
 
 
 def _byte_type(code: Any, *_: Any) -> _ByteType:
@@ -141,7 +129,7 @@ def _from_buffer(content: Any, kind: Any, shape: Any, order: Any) -> PickledArra
 
 _ARRAY_TYPE = Function("numpy.ndarray")
 # numpy 2 renamed its core, and files of either name are about.
-_FUNCTIONS = {
+FUNCTIONS = {
     ("numpy", "ndarray"): _ARRAY_TYPE,
     ("numpy", "dtype"): Function("numpy.dtype", _byte_type),
 } | {

@@ -1,7 +1,7 @@
-"""Pickles from strangers: read by a machine that knows plain values and runs nothing.
+"""Pickles of unknown origin, read by a machine that knows plain values and runs nothing.
 
 Python's unpickler is not used at all, as it imports and calls whatever a pickle names. Here the
-standard library's :func:`pickletools.genops` tells the instructions apart, which runs none of
+standard library's :func:`pickletools.genops` splits it into instructions, which runs none of
 them, and a small machine follows those that are admitted. For each function that a kind of file
 may name there is a stand-in, given by the caller; see :mod:`pickled_arrays`.
 
@@ -36,7 +36,7 @@ _FETCHES = {"GET", "BINGET", "LONG_BINGET"}
 
 
 class _Mark(StandIn):
-    """What the values of a list or tuple lie above."""
+    """Below the values of a list or tuple on the stack."""
 
 
 _MARK = _Mark()

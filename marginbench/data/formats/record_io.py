@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from marginbench.data.formats.reading import reading
 from marginbench.errors import UserError
 
 MAGIC = 0xCED7230A
@@ -37,7 +38,7 @@ class ImageRecord:
     Attributes:
         flag: number of labels behind the header; 0 for the one in it.
         labels: one or more.
-        content: the encoded image; empty in records that only say something about others.
+        content: the encoded image; empty in records that describe others.
     """
 
     flag: int
@@ -53,28 +54,23 @@ class RecordFile:
         keys: (R,), int64, sorted, of the records that there are.
     """
 
-    def __init__(self, owner: str, path: Path) -> None:
+    def __init__(self, path: Path) -> None:
         """Open them.
 
         Args:
-            owner: for messages.
-            path: of the records; the index lies beside them.
+            path: of the records; the index is beside them.
 
         Raises:
             UserError: they cannot be read, or the index is damaged.
         """
-        self._owner = owner
         self.path = path
         try:
-            with path.open("rb") as file:
+            with reading(path), path.open("rb") as file:
                 # The mapping keeps the file open as long as it is needed.
                 self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise UserError(f"{owner}: {str(path)!r} cannot be read: {reason}") from None
         except ValueError:
-            raise UserError(f"{owner}: {str(path)!r} is empty") from None
-        self.keys, self._offsets = _read_index(owner, path.with_suffix(".idx"))
+            raise UserError(f"{str(path)!r} is empty") from None
+        self.keys, self._offsets = _read_index(path.with_suffix(".idx"))
 
     def __contains__(self, key: int) -> bool:
         """Whether there is a record of that key."""
@@ -120,7 +116,7 @@ class RecordFile:
         offset = self._offset(key)
         if offset is None:
             index = self.path.with_suffix(".idx")
-            raise UserError(f"{self._owner}: {str(index)!r} has no record {key}")
+            raise UserError(f"{str(index)!r} has no record {key}")
         parts: list[bytes] = []
         position = offset
         while True:
@@ -158,25 +154,24 @@ class RecordFile:
 
     def where(self, key: int) -> str:
         """A record's place, for messages."""
-        return f"{self._owner}: {str(self.path)!r}: record {key} (at byte {self._offset(key)})"
+        return f"{str(self.path)!r}: record {key} (at byte {self._offset(key)})"
 
     def _damaged(self, key: int, reason: str) -> UserError:
         return UserError(f"{self.where(key)} is damaged: {reason}")
 
 
-def _read_index(owner: str, path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _read_index(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Keys, sorted, and where the record of each begins."""
     try:
-        text = path.read_text(encoding="ascii")
-    except OSError as error:
-        raise UserError(f"{owner}: {str(path)!r} cannot be read: {error.strerror}") from None
+        with reading(path):
+            text = path.read_text(encoding="ascii")
     except UnicodeDecodeError:
-        raise UserError(f"{owner}: {str(path)!r} is no index of records: it is no text") from None
+        raise UserError(f"{str(path)!r} is no index of records: it is no text") from None
     lines = text.splitlines()
     if not lines:
-        raise UserError(f"{owner}: {str(path)!r} names no record")
+        raise UserError(f"{str(path)!r} names no record")
     try:
-        # Millions of lines at once; only where that fails, one by one to say which.
+        # Millions of lines at once; only where that fails, one by one to name the line.
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             rows = np.loadtxt(lines, dtype=np.int64, comments=None, ndmin=2)
@@ -188,17 +183,13 @@ def _read_index(owner: str, path: Path) -> tuple[np.ndarray, np.ndarray]:
             ((number, line) for number, line in enumerate(lines, start=1) if not _is_entry(line)),
             (1, lines[0]),
         )
-        raise UserError(
-            f"{owner}: {str(path)!r} line {number} is {line[:100]!r}; expected: KEY<tab>OFFSET"
-        )
+        raise UserError(f"{str(path)!r} line {number} is {line[:100]!r}; expected: KEY<tab>OFFSET")
     order = np.argsort(rows[:, 0], kind="stable")
     keys = rows[order, 0]
     twice = np.flatnonzero(keys[1:] == keys[:-1])
     if len(twice):
         line = int(order[twice[0] + 1]) + 1
-        raise UserError(
-            f"{owner}: {str(path)!r} line {line}: record {keys[twice[0]]} is there twice"
-        )
+        raise UserError(f"{str(path)!r} line {line}: record {keys[twice[0]]} is there twice")
     return keys, rows[order, 1]
 
 

@@ -6,17 +6,17 @@ Such a file is a pickle of two lists: encoded images, two a pair, and a boolean 
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from marginbench.data import VerificationPairs
+from marginbench.data.files.array_cache import decoded_images
 from marginbench.data.files.content import check_content
-from marginbench.data.files.mapped import in_blocks, mapped_array
+from marginbench.data.formats.images import Preprocessing, decode_image
 from marginbench.data.formats.pickled_arrays import PickledArray, read_pickle_file
-from marginbench.data.formats.pictures import Colour, decode_picture
 from marginbench.errors import UserError
 
 FOLDS = 10
@@ -38,18 +38,17 @@ class EncodedPairs:
     same: list[bool]
 
 
-def read_bin(owner: str, path: Path) -> EncodedPairs:
+def read_bin(path: Path) -> EncodedPairs:
     """A ``.bin`` file; nothing in it is run, whatever it asks for.
 
     Args:
-        owner: for messages.
         path: the file.
 
     Raises:
         UserError: it cannot be read, is refused or damaged, or does not hold two such lists.
     """
-    place = f"{owner}: {str(path)!r}"
-    value = read_pickle_file(owner, path)
+    place = repr(str(path))
+    value = read_pickle_file(path)
     wanted = "allowed: two lists, of encoded images (two a pair) and of booleans (one a pair)"
     if type(value) not in (list, tuple) or len(value) != 2:
         raise UserError(f"{place} is no verification set; {wanted}")
@@ -81,41 +80,33 @@ def read_bin(owner: str, path: Path) -> EncodedPairs:
     return EncodedPairs(encoded, list(same))
 
 
-def verification_bin(
-    owner: str, path: Path, content: str, *, size: int, colour: Colour, crop: int | None
-) -> VerificationPairs:
+def verification_bin(path: Path, content: str, preprocessing: Preprocessing) -> VerificationPairs:
     """A ``.bin`` file's pairs, in ten folds of consecutive pairs as its authors test them.
 
     Whose images they are is not in the file. Decoded once, then kept in the cache folder.
 
     Args:
-        owner: for messages.
         path: the file; its name without the suffix is the set's.
         content: the file's hash.
-        size, colour, crop: see :func:`marginbench.data.formats.pictures.decode_picture`.
+        preprocessing: of its images.
 
     Raises:
         UserError: see :func:`read_bin`; or a file that has changed, or an image that does not
             decode.
     """
-    encoded = read_bin(owner, path)
+    encoded = read_bin(path)
     # It may have changed since it was hashed.
-    check_content(owner, path, content)
+    check_content(path, content)
 
     def decode(number: int) -> np.ndarray:
-        return decode_picture(
-            f"{owner}: {str(path)!r}: image {number}",
-            io.BytesIO(encoded.images[number]),
-            size=size,
-            colour=colour,
-            crop=crop,
-        )
+        where = f"{str(path)!r}: image {number}"
+        return decode_image(where, io.BytesIO(encoded.images[number]), preprocessing)
 
-    images = mapped_array(
-        {"source": "bin", "content": content, "size": size, "colour": colour, "crop": crop},
-        (len(encoded.images), 1 if colour == "grey" else 3, size, size),
-        np.uint8,
-        lambda: in_blocks(range(len(encoded.images)), decode),
+    images = decoded_images(
+        {"source": "bin", "content": content, **asdict(preprocessing)},
+        range(len(encoded.images)),
+        preprocessing.shape,
+        decode,
     )
     pairs = len(encoded.same)
     folds = np.array_split(np.arange(pairs), FOLDS)

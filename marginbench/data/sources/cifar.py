@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,8 +13,8 @@ from pydantic import Field
 from marginbench.data import ImageData, data_source
 from marginbench.data.choices.splits import ImageSets, Validation, choose_images
 from marginbench.data.files.content import public_content
-from marginbench.data.files.downloads import fetch
-from marginbench.data.files.places import data_root
+from marginbench.data.files.downloads import DOWNLOADS, fetch
+from marginbench.data.files.paths import data_root
 from marginbench.data.formats.array_files import read_array_file
 from marginbench.data.formats.pickled_arrays import PickledArray, read_pickle_file
 from marginbench.errors import UserError
@@ -23,20 +24,53 @@ ClassNumber = Annotated[int, Field(ge=0)]
 
 LONGEST_NAME = 200
 
-CIFAR10_TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
+
+@dataclass(frozen=True)
+class _Cifar:
+    """One of the two sets.
+
+    Attributes:
+        dataset: its name in :data:`marginbench.data.files.downloads.DOWNLOADS`.
+        train, test: files of images.
+        names: the file of the classes' names.
+        prefix: of the entries "labels" and "label_names" in these files.
+        classes: how many.
+    """
+
+    dataset: str
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    names: str
+    prefix: str
+    classes: int
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The published ones."""
+        return (*self.train, *self.test, self.names)
+
+    @property
+    def folder(self) -> Path:
+        """Where they are."""
+        return data_root() / DOWNLOADS[self.dataset].folder
+
+    @property
+    def npz(self) -> Path:
+        """The file that is read where that folder is not there."""
+        return data_root() / f"{self.dataset.lower()}.npz"
+
+    @property
+    def is_npz(self) -> bool:
+        """Whether the npz file is read."""
+        return not self.folder.is_dir() and self.npz.is_file()
 
 
-CIFAR10 = (
-    *("data source 'cifar10'", "CIFAR10", "cifar10.npz", "cifar-10-batches-py"),
-    *(CIFAR10_TRAIN, ("test_batch",), "batches.meta", "labels", "label_names", 10),
-)
-CIFAR100 = (
-    *("data source 'cifar100'", "CIFAR100", "cifar100.npz", "cifar-100-python"),
-    *(("train",), ("test",), "meta", "fine_labels", "fine_label_names", 100),
-)
+_BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
+CIFAR10 = _Cifar("CIFAR10", _BATCHES, ("test_batch",), "batches.meta", "", 10)
+CIFAR100 = _Cifar("CIFAR100", ("train",), ("test",), "meta", "fine_", 100)
 
 
-@data_source("cifar10", content=lambda: _content(*CIFAR10))
+@data_source("cifar10", content=lambda: _content(CIFAR10))
 def cifar10(
     *,
     validation: Validation = "none",
@@ -53,18 +87,10 @@ def cifar10(
     Raises:
         UserError: files that are missing or damaged, or parameters that are not allowed.
     """
-    sets = _sets(*CIFAR10)
-    return choose_images(
-        CIFAR10[0],
-        sets,
-        validation=validation,
-        train_count=train_count,
-        test_count=test_count,
-        left_out=left_out,
-    )
+    return choose_images(_sets(CIFAR10), validation, train_count, test_count, left_out)
 
 
-@data_source("cifar100", content=lambda: _content(*CIFAR100))
+@data_source("cifar100", content=lambda: _content(CIFAR100))
 def cifar100(
     *,
     validation: Validation = "none",
@@ -75,7 +101,7 @@ def cifar100(
     """CIFAR-100: 50,000 + 10,000 colour images of a hundred classes, 32×32 (Krizhevsky, 2009).
 
     From ``DATA/cifar-100-python``, or else ``DATA/cifar100.npz`` with x_train, y_train, x_test,
-    y_test (uint8 (N, 32, 32, 3) and fine labels) and, if wished, classes; downloaded if neither
+    y_test (uint8 (N, 32, 32, 3) and fine labels) and optionally classes; downloaded if neither
     is there. The images come in an order of their own, the same from either file, so that one
     seed means one run. The parameters are those of
     :func:`marginbench.data.choices.splits.choose_images`.
@@ -83,70 +109,21 @@ def cifar100(
     Raises:
         UserError: files that are missing or damaged, or parameters that are not allowed.
     """
-    sets = _sets(*CIFAR100)
-    return choose_images(
-        CIFAR100[0],
-        sets,
-        validation=validation,
-        train_count=train_count,
-        test_count=test_count,
-        left_out=left_out,
-    )
+    return choose_images(_sets(CIFAR100), validation, train_count, test_count, left_out)
 
 
-def _content(*published: Any) -> str:
-    """Of the files that :func:`_sets` reads, whose arguments these are."""
-    owner, _, npz, folder_name, train_files, test_files, names_file, *_ = published
-    root = data_root()
-    files = [root / folder_name / name for name in (*train_files, *test_files, names_file)]
-    if not (root / folder_name).is_dir():
-        files = [root / npz]
-    return public_content(owner, files, lambda: _sets(*published))
+def _content(published: _Cifar) -> str:
+    files = [published.folder / name for name in published.files]
+    if published.is_npz:
+        files = [published.npz]
+    return public_content(published.dataset, files, lambda: _sets(published))
 
 
-def _sets(
-    owner: str,
-    dataset: str,
-    npz: str,
-    folder_name: str,
-    train_files: tuple[str, ...],
-    test_files: tuple[str, ...],
-    names_file: str,
-    labels_field: str,
-    names_field: str,
-    classes: int,
-) -> ImageSets:
-    root = data_root()
-    if not (root / folder_name).is_dir() and (root / npz).is_file():
-        sets = read_array_file(owner, root / npz)
-        if sets.train_images.shape[1:] != (3, 32, 32) or len(sets.class_names) != classes:
-            raise UserError(
-                f"{owner}: {str(root / npz)!r} has images of {sets.train_images.shape[1:]} "
-                f"(channels, height, width) in {len(sets.class_names)} classes; allowed: "
-                f"(3, 32, 32) in {classes}"
-            )
-    else:
-        files = (*train_files, *test_files, names_file)
-        folder = fetch(owner, dataset, root, folder_name, files, instead=npz)
-        train = _read_batches(owner, folder, train_files, labels_field)
-        test = _read_batches(owner, folder, test_files, labels_field)
-        names = _class_names(
-            f"{owner}: {str(folder / names_file)!r}",
-            names_field,
-            _read_fields(owner, folder / names_file).get(names_field),
-            classes,
-        )
-        sets = ImageSets(*train, *test, names)
-    return _in_own_order(sets)
-
-
-def _in_own_order(sets: ImageSets) -> ImageSets:
-    """Sorted by the images' hashes: an order that no file decides and that mixes the classes."""
+def _sets(published: _Cifar) -> ImageSets:
+    """The whole set, sorted by the images' hashes: an order that no file decides, classes mixed."""
+    sets = _npz_sets(published) if published.is_npz else _pickled_sets(published)
     parts = []
-    for images, labels in (
-        (sets.train_images, sets.train_labels),
-        (sets.test_images, sets.test_labels),
-    ):
+    for _, images, labels in sets.splits:
         keys = [
             (hashlib.sha256(image.tobytes()).digest(), label)
             for image, label in zip(images, labels, strict=True)
@@ -156,37 +133,51 @@ def _in_own_order(sets: ImageSets) -> ImageSets:
     return ImageSets(*parts, sets.class_names)
 
 
+def _npz_sets(published: _Cifar) -> ImageSets:
+    sets = read_array_file(published.npz)
+    shape, classes = sets.train_images.shape[1:], len(sets.class_names)
+    if shape != (3, 32, 32) or classes != published.classes:
+        raise UserError(
+            f"{str(published.npz)!r} has images of {shape} (channels, height, width) in {classes} "
+            f"classes; allowed: (3, 32, 32) in {published.classes}"
+        )
+    return sets
+
+
+def _pickled_sets(published: _Cifar) -> ImageSets:
+    folder = fetch(published.dataset, published.files, instead=published.npz.name)
+    labels, field = f"{published.prefix}labels", f"{published.prefix}label_names"
+    train = _read_batches(folder, published.train, labels)
+    test = _read_batches(folder, published.test, labels)
+    path = folder / published.names
+    names = _class_names(repr(str(path)), field, _read_fields(path).get(field), published.classes)
+    return ImageSets(*train, *test, names)
+
+
 def _read_batches(
-    owner: str, folder: Path, files: tuple[str, ...], labels_field: str
+    folder: Path, files: tuple[str, ...], labels_field: str
 ) -> tuple[np.ndarray, np.ndarray]:
     images, labels = [], []
     for name in files:
-        batch = _read_fields(owner, folder / name)
+        where = f"{str(folder / name)!r} is damaged"
+        batch = _read_fields(folder / name)
         data, numbers = batch.get("data"), batch.get(labels_field)
         if type(data) is not PickledArray or data.shape[1:] != (3072,):
-            raise UserError(
-                f"{owner}: {str(folder / name)!r} is damaged: 'data' must be bytes (N, 3072)"
-            )
+            raise UserError(f"{where}: 'data' must be bytes (N, 3072)")
         if type(numbers) is not list or not all(type(n) is int for n in numbers):
-            raise UserError(
-                f"{owner}: {str(folder / name)!r} is damaged: {labels_field!r} must be a list "
-                "of integers"
-            )
+            raise UserError(f"{where}: {labels_field!r} must be a list of integers")
         if len(numbers) != data.shape[0]:
-            raise UserError(
-                f"{owner}: {str(folder / name)!r} is damaged: {data.shape[0]} images and "
-                f"{len(numbers)} labels"
-            )
+            raise UserError(f"{where}: {data.shape[0]} images and {len(numbers)} labels")
         images.append(data.values().reshape(-1, 3, 32, 32))
         labels.append(np.array(numbers, dtype=np.int64))
     return np.concatenate(images), np.concatenate(labels)
 
 
-def _read_fields(owner: str, path: Path) -> dict[str, Any]:
+def _read_fields(path: Path) -> dict[str, Any]:
     """The entries of a dictionary, by their names."""
-    value = read_pickle_file(owner, path)
+    value = read_pickle_file(path)
     if type(value) is not dict:
-        raise UserError(f"{owner}: {str(path)!r} is damaged: it holds no dictionary")
+        raise UserError(f"{str(path)!r} is damaged: it holds no dictionary")
     # The published files were written by Python 2, whose texts are bytes.
     return {
         key.decode("latin1") if isinstance(key, bytes) else str(key): item

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from marginbench.data.choices.lfw_protocol import read_text
-from marginbench.data.files.content import Part, image_files, while_unchanged
-from marginbench.data.files.mapped import mapped_array
+from marginbench.data.files.array_cache import cached_array
+from marginbench.data.files.content import Part
+from marginbench.data.files.image_folders import image_files
 from marginbench.data.formats.array_files import read_training_arrays
-from marginbench.data.formats.pictures import Colour, crop_and_resize, decode_picture
+from marginbench.data.formats.images import Preprocessing, decode_image, preprocess
+from marginbench.data.formats.reading import read_text
 from marginbench.data.formats.record_io import RecordFile
 from marginbench.errors import UserError
 
@@ -22,24 +23,6 @@ INDEX = "train.idx"
 PROPERTY = "property"
 # Float32, the type of labels, counts no further without gaps.
 LARGEST_EXACT = 2**24
-
-
-@dataclass(frozen=True)
-class Look:
-    """How images are made alike.
-
-    Attributes:
-        size, colour, crop: see :func:`marginbench.data.formats.pictures.decode_picture`.
-    """
-
-    size: int
-    colour: Colour
-    crop: int | None
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
-        return (1 if self.colour == "grey" else 3, self.size, self.size)
 
 
 @dataclass(frozen=True)
@@ -72,75 +55,65 @@ def training_parts(place: Path) -> list[Part]:
     return [("images", place)]
 
 
-def joined(files: Sequence[tuple[Path, str]]) -> str:
-    """The content of a training set, from its files' own."""
-    return "".join(content for _, content in files)
-
-
 def read_face_set(
-    owner: str, place: Path, files: Sequence[tuple[Path, str]], look: Look
+    place: Path, files: Sequence[tuple[Path, str]], preprocessing: Preprocessing
 ) -> FaceSet:
     """A training set; its images are decoded only when they are asked for.
 
     Args:
-        owner: for messages.
         place: see :func:`training_parts`.
         files: those of :func:`training_parts`, each with its content.
-        look: how the images are to be.
+        preprocessing: of its images.
 
     Raises:
         UserError: files that are missing, damaged or changed.
     """
     if place.is_file():
-        return _read_npz(owner, place, look)
+        return _read_npz(place, preprocessing)
     if (place / RECORDS).is_file():
-        return _read_records(owner, place, files, look)
-    return _read_folder(owner, place, look)
+        return _read_records(place, files, preprocessing)
+    return _read_folder(place, preprocessing)
 
 
-def _read_folder(owner: str, place: Path, look: Look) -> FaceSet:
+def _read_folder(place: Path, preprocessing: Preprocessing) -> FaceSet:
     start = len(place.parts)
-    # An image that lies in no person's folder is of nobody.
+    # An image outside a person's folder has no label.
     files = [path for path in image_files(place) if len(path.parts) > start + 1]
     if not files:
         raise UserError(
-            f"{owner}: {str(place)!r} has no image; allowed: a folder a person (PERSON/*.jpg), "
+            f"{str(place)!r} has no image; allowed: a folder a person (PERSON/*.jpg), "
             f"{RECORDS} with {INDEX}, or an npz file"
         )
     names, labels = np.unique([path.parts[start] for path in files], return_inverse=True)
 
     def decode(number: int) -> np.ndarray:
         path = files[number]
-        return decode_picture(
-            f"{owner}: {str(path)!r}", path, size=look.size, colour=look.colour, crop=look.crop
-        )
+        return decode_image(repr(str(path)), path, preprocessing)
 
     return FaceSet(tuple(str(name) for name in names), labels.astype(np.int64), decode)
 
 
-def _read_npz(owner: str, place: Path, look: Look) -> FaceSet:
-    images, labels, names = read_training_arrays(owner, place)
+def _read_npz(place: Path, preprocessing: Preprocessing) -> FaceSet:
+    images, labels, names = read_training_arrays(place)
 
     def decode(number: int) -> np.ndarray:
-        where = f"{owner}: {str(place)!r}: image {number}"
-        return crop_and_resize(
-            where, images[number], size=look.size, colour=look.colour, crop=look.crop
-        )
+        return preprocess(f"{str(place)!r}: image {number}", images[number], preprocessing)
 
     return FaceSet(names, labels, decode)
 
 
 def _read_records(
-    owner: str, place: Path, files: Sequence[tuple[Path, str]], look: Look
+    place: Path, files: Sequence[tuple[Path, str]], preprocessing: Preprocessing
 ) -> FaceSet:
-    file = RecordFile(owner, place / RECORDS)
+    file = RecordFile(place / RECORDS)
     keys, identities = _image_keys(file)
-    people = _number_of_people(owner, place / PROPERTY)
-    values = mapped_array(
-        {"source": "records", "content": joined(files)},
+    people = _number_of_people(place / PROPERTY)
+    values = cached_array(
+        {"source": "records", "content": "".join(key for _, key in files)},
         (len(keys),),
         np.int64,
-        lambda: while_unchanged(owner, files, [_record_labels(file, keys, identities, people)]),
+        lambda: [_record_labels(file, keys, identities, people)],
+        files,
     )
     found, labels = np.unique(values, return_inverse=True)
     remarks: tuple[str, ...] = ()
@@ -153,9 +126,7 @@ def _read_records(
     def decode(number: int) -> np.ndarray:
         key = keys[number]
         image = io.BytesIO(file.image_record(key).content)
-        return decode_picture(
-            file.where(key), image, size=look.size, colour=look.colour, crop=look.crop
-        )
+        return decode_image(file.where(key), image, preprocessing)
 
     return FaceSet(tuple(str(label) for label in found), labels.astype(np.int64), decode, remarks)
 
@@ -164,7 +135,7 @@ def _image_keys(file: RecordFile) -> tuple[Sequence[int], list[int]]:
     """The keys of image records, and those of identity records.
 
     Record 0 of a face set holds no image but two labels, first and last: images are the records
-    1 to first − 1, and each record of first to last − 1 tells one person's images. A set without
+    1 to first − 1, and each record of first to last − 1 gives one person's images. A set without
     it has images only.
     """
     header = file.image_record(0) if 0 in file else None
@@ -195,10 +166,10 @@ def _image_keys(file: RecordFile) -> tuple[Sequence[int], list[int]]:
 def _record_labels(
     file: RecordFile, keys: Sequence[int], identities: list[int], people: int | None
 ) -> np.ndarray:
-    """(N,), int64, each image's label, checked against what else the set says of it."""
+    """(N,), int64, each image's label, checked against the set's other records."""
     labels = np.empty(len(keys), dtype=np.int64)
     for position, key in enumerate(keys):
-        # Of several labels the first is the person; the others say how the face was aligned.
+        # Of several labels the first is the person; the others are of the alignment.
         labels[position] = file.whole_label(key, file.image_record(key).labels[0])
         if people is not None and labels[position] >= people:
             raise UserError(
@@ -221,12 +192,12 @@ def _record_labels(
     return labels
 
 
-def _number_of_people(owner: str, path: Path) -> int | None:
+def _number_of_people(path: Path) -> int | None:
     """What "10572,112,112" begins with; None where there is no such file."""
     if not path.is_file():
         return None
-    text = read_text(owner, path).strip()
+    text = read_text(path).strip()
     fields = [field.strip() for field in text.split(",")]
     if not all(field.isascii() and field.isdecimal() and len(field) < 10 for field in fields):
-        raise UserError(f"{owner}: {str(path)!r} is {text[:100]!r}; expected: PEOPLE,HEIGHT,WIDTH")
+        raise UserError(f"{str(path)!r} is {text[:100]!r}; expected: PEOPLE,HEIGHT,WIDTH")
     return int(fields[0])

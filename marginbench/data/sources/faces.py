@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,23 +14,18 @@ from pydantic import Field
 
 from marginbench.data import ImageData, VerificationPairs, data_source
 from marginbench.data.choices.lfw_protocol import read_pairs
-from marginbench.data.choices.people_choice import choose_people
-from marginbench.data.choices.people_on_both_sides import (
+from marginbench.data.choices.people_names import names_of_classes
+from marginbench.data.choices.training_people import (
     check_overlap,
+    choose_people,
     exclude_people,
-    names_of_classes,
 )
-from marginbench.data.files.content import (
-    Part,
-    check_joint_content,
-    fill_in_joint_content,
-    while_unchanged,
-)
-from marginbench.data.files.mapped import in_blocks, mapped_array
-from marginbench.data.files.places import place_of
-from marginbench.data.formats.pictures import Colour
+from marginbench.data.files.array_cache import decoded_images
+from marginbench.data.files.content import Part, check_contents, fill_in_content
+from marginbench.data.files.paths import data_path
+from marginbench.data.formats.images import Colour, Preprocessing
 from marginbench.data.formats.verification_bins import verification_bin
-from marginbench.data.sources.face_sets import FaceSet, Look, joined, read_face_set, training_parts
+from marginbench.data.sources.face_sets import FaceSet, read_face_set, training_parts
 from marginbench.data.sources.lfw_images import find_image_folder, read_lfw_images
 from marginbench.errors import UserError
 from marginbench.plugins.parameters import PositiveInteger
@@ -38,22 +33,15 @@ from marginbench.plugins.parameters import PositiveInteger
 TwoOrMore = Annotated[int, Field(ge=2)]
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
 
-FACES = "data source 'faces'"
 FOLDS = 10
 
 
-def _complete(values: dict[str, Any]) -> dict[str, Any]:
-    return fill_in_joint_content(
-        values,
-        lambda: (
-            _places(
-                values["name"], values["verify"], values["exclude"], values["people_names"]
-            ).parts
-        ),
-    )
+def _parts(values: Mapping[str, Any]) -> list[Part]:
+    names = ("name", "verify", "exclude", "people_names")
+    return _places(*(values[field] for field in names)).parts
 
 
-@data_source("faces", complete=_complete)
+@data_source("faces", complete=fill_in_content(_parts))
 def faces(
     *,
     name: str,
@@ -95,29 +83,29 @@ def faces(
 
     Raises:
         UserError: files that are missing, damaged or changed, people in both sets, people who
-            cannot be left out because nobody is known by name, or parameters that are not
+            cannot be left out because no class has a name, or parameters that are not
             allowed.
     """
     places = _places(name, verify, exclude, people_names)
-    keys = check_joint_content(FACES, places.parts, content)
+    keys = check_contents(places.parts, content)
     own = [(place, keys[role]) for role, place in training_parts(places.training)]
-    look = Look(size, colour, crop)
-    faces = read_face_set(FACES, places.training, own, look)
-    seen = Look(size, colour, crop if verify_crop is None else verify_crop)
-    pairs = tuple(_verification(entry, place, keys, seen) for entry, place in places.verify)
-    people = names_of_classes(FACES, faces, places.table)
-    excluded, remarks = exclude_people(FACES, faces, people, places.exclude)
+    preprocessing = Preprocessing(size, colour, crop)
+    faces = read_face_set(places.training, own, preprocessing)
+    verified = Preprocessing(size, colour, crop if verify_crop is None else verify_crop)
+    pairs = tuple(_verification(entry, place, keys, verified) for entry, place in places.verify)
+    people = names_of_classes(faces.class_names, places.table)
+    excluded, remarks = exclude_people(faces.class_names, people, places.exclude)
     left = np.flatnonzero(~excluded)
     counts = np.bincount(faces.labels, minlength=len(faces.class_names))
     kept = left[
-        choose_people(FACES, counts[left], minimum_images=minimum_images, train_people=train_people)
+        choose_people(counts[left], minimum_images=minimum_images, train_people=train_people)
     ]
-    remarks += check_overlap(FACES, [people[k] for k in kept], pairs, allow_overlap=allow_overlap)
-    images, labels = _decoded(faces, kept, own, look)
+    remarks += check_overlap([people[k] for k in kept], pairs, allow_overlap=allow_overlap)
+    images, labels = _decoded(faces, kept, own, preprocessing)
     return ImageData(
         train_images=torch.from_numpy(images),
         train_labels=torch.from_numpy(labels),
-        test_images=torch.empty((0, *look.shape), dtype=torch.uint8),
+        test_images=torch.empty((0, *preprocessing.shape), dtype=torch.uint8),
         test_labels=torch.empty(0, dtype=torch.int64),
         class_names=tuple(people[k] or faces.class_names[k] for k in kept),
         verification=pairs,
@@ -148,7 +136,7 @@ class _Places:
         for entry, place in self.verify:
             if place.is_dir():
                 parts.append((f"verify {entry} pairs", place / "pairs.txt"))
-                parts.append((f"verify {entry} images", find_image_folder(FACES, place)))
+                parts.append((f"verify {entry} images", find_image_folder(place)))
             else:
                 parts.append((f"verify {entry}", place))
         parts += [(f"exclude {entry}", place) for entry, place in self.exclude]
@@ -160,38 +148,38 @@ class _Places:
 def _places(
     name: str, verify: Sequence[str], exclude: Sequence[str], people_names: str | None
 ) -> _Places:
-    sets = []
-    for entry in verify:
-        place = place_of(FACES, entry, "verify")
-        if place.is_dir() and not (place / "pairs.txt").is_file():
-            raise UserError(
-                f"{FACES}: verify = {entry!r} is not allowed, as {str(place)!r} has no pairs.txt; "
-                "allowed: LFW's folder with pairs.txt, or a .bin file"
-            )
-        if place.is_file() and place.suffix != ".bin":
-            raise UserError(
-                f"{FACES}: verify = {entry!r} is not allowed; allowed: LFW's folder with "
-                "pairs.txt, or a .bin file"
-            )
-        sets.append((entry, place))
+    sets = [(entry, _verified_path(entry)) for entry in verify]
     names = [_set_name(place) for _, place in sets]
     twice = next((k for k in names if names.count(k) > 1), None)
     if twice is not None:
+        raise UserError(f"verify = {list(verify)} is not allowed: two sets are called {twice!r}")
+    lists = tuple(dict.fromkeys(_exclude_list(entry) for entry in exclude))
+    table = None if people_names is None else data_path(people_names, "people_names")
+    return _Places(data_path(name), tuple(sets), lists, table)
+
+
+def _verified_path(entry: str) -> Path:
+    path = data_path(entry, "verify")
+    allowed = "allowed: LFW's folder with pairs.txt, or a .bin file"
+    if path.is_dir() and not (path / "pairs.txt").is_file():
         raise UserError(
-            f"{FACES}: verify = {list(verify)} is not allowed: two sets are called {twice!r}"
+            f"verify = {entry!r} is not allowed, as {str(path)!r} has no pairs.txt; {allowed}"
         )
-    lists = []
-    for entry in exclude:
-        place = place_of(FACES, entry, "exclude")
-        is_folder = place.is_dir()
-        if is_folder and not (place / "people.txt").is_file():
-            raise UserError(
-                f"{FACES}: exclude = {entry!r} is not allowed, as {str(place)!r} has no "
-                "people.txt; allowed: a list of names, or LFW's folder with people.txt"
-            )
-        lists.append((f"{entry}/people.txt", place / "people.txt") if is_folder else (entry, place))
-    table = None if people_names is None else place_of(FACES, people_names, "people_names")
-    return _Places(place_of(FACES, name), tuple(sets), tuple(dict.fromkeys(lists)), table)
+    if path.is_file() and path.suffix != ".bin":
+        raise UserError(f"verify = {entry!r} is not allowed; {allowed}")
+    return path
+
+
+def _exclude_list(entry: str) -> tuple[str, Path]:
+    path = data_path(entry, "exclude")
+    if not path.is_dir():
+        return entry, path
+    if not (path / "people.txt").is_file():
+        raise UserError(
+            f"exclude = {entry!r} is not allowed, as {str(path)!r} has no people.txt; allowed: a "
+            "list of names, or LFW's folder with people.txt"
+        )
+    return f"{entry}/people.txt", path / "people.txt"
 
 
 def _set_name(place: Path) -> str:
@@ -199,48 +187,45 @@ def _set_name(place: Path) -> str:
 
 
 def _verification(
-    entry: str, place: Path, keys: Mapping[str, str], look: Look
+    entry: str, place: Path, keys: Mapping[str, str], preprocessing: Preprocessing
 ) -> VerificationPairs:
-    options: dict[str, Any] = {"size": look.size, "colour": look.colour, "crop": look.crop}
     if place.is_file():
-        return verification_bin(FACES, place, keys[f"verify {entry}"], **options)
-    folds = read_pairs(FACES, place / "pairs.txt", folds=FOLDS)
-    folder = find_image_folder(FACES, place)
-    store = read_lfw_images(FACES, folder, keys[f"verify {entry} images"], **options)
+        return verification_bin(place, keys[f"verify {entry}"], preprocessing)
+    folds = read_pairs(place / "pairs.txt", folds=FOLDS)
+    folder = find_image_folder(place)
+    store = read_lfw_images(folder, keys[f"verify {entry} images"], preprocessing)
     return store.pairs(
         dict(enumerate(folds)),
         name=_set_name(place),
         description=(
             f"LFW ({folder.name}), view 2, unrestricted with outside data: "
-            f"{sum(map(len, folds)):,} pairs of "
-            f"{entry}/pairs.txt in {FOLDS} folds"
+            f"{sum(map(len, folds)):,} pairs of {entry}/pairs.txt in {FOLDS} folds"
         ),
         tested_folds=None,
     )
 
 
 def _decoded(
-    faces: FaceSet, kept: np.ndarray, files: Sequence[tuple[Path, str]], look: Look
+    faces: FaceSet,
+    kept: np.ndarray,
+    files: Sequence[tuple[Path, str]],
+    preprocessing: Preprocessing,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Images (N, C, H, W) and labels (N,) of some of the people."""
     new_label = np.full(len(faces.class_names), -1)
     new_label[kept] = np.arange(len(kept))
     chosen = np.flatnonzero(new_label[faces.labels] >= 0)
-    what = {
-        "source": "faces",
-        "content": joined(files),
-        "size": look.size,
-        "colour": look.colour,
-        "crop": look.crop,
-        # Only what is trained on is decoded: a small profile of millions of images takes minutes.
-        "chosen": hashlib.sha256(chosen.astype("<i8").tobytes()).hexdigest(),
-    }
-    images = mapped_array(
-        what,
-        (len(chosen), *look.shape),
-        np.uint8,
-        lambda: while_unchanged(
-            FACES, files, in_blocks([int(number) for number in chosen], faces.decode)
-        ),
+    images = decoded_images(
+        {
+            "source": "faces",
+            "content": "".join(key for _, key in files),
+            **asdict(preprocessing),
+            # Only what is trained on is decoded: the small size of a set of millions takes minutes.
+            "chosen": hashlib.sha256(chosen.astype("<i8").tobytes()).hexdigest(),
+        },
+        chosen.tolist(),
+        preprocessing.shape,
+        faces.decode,
+        files,
     )
     return images, new_label[faces.labels[chosen]].astype(np.int64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,12 +11,12 @@ import torch
 from pydantic import Field
 
 from marginbench.data import ImageData, VerificationPairs, data_source
-from marginbench.data.choices.lfw_protocol import Pair, Picture, read_pairs, read_people
-from marginbench.data.choices.people_choice import choose_people
+from marginbench.data.choices.lfw_protocol import ImageId, check_people, read_pairs, read_people
 from marginbench.data.choices.threshold_pairs import draw_threshold_pairs
-from marginbench.data.files.content import Part, check_joint_content, fill_in_joint_content
-from marginbench.data.files.places import place_of
-from marginbench.data.formats.pictures import Colour
+from marginbench.data.choices.training_people import choose_people
+from marginbench.data.files.content import Part, check_contents, fill_in_content
+from marginbench.data.files.paths import data_path
+from marginbench.data.formats.images import Colour, Preprocessing
 from marginbench.data.sources.lfw_images import (
     ImageFolder,
     LfwImages,
@@ -32,7 +32,6 @@ SetCount = Annotated[int, Field(ge=1, le=8)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 TwoOrMore = Annotated[int, Field(ge=2)]
 
-LFW = "data source 'lfw'"
 SETS = 10
 FILES = {
     "unrestricted": ("people.txt", "pairs.txt"),
@@ -40,25 +39,20 @@ FILES = {
 }
 
 
-def _complete(values: dict[str, Any]) -> dict[str, Any]:
-    return fill_in_joint_content(
-        values, lambda: _parts(values["name"], values["protocol"], values["images"])
-    )
-
-
-def _parts(name: str, protocol: str, images: str | None) -> list[Part]:
-    place = place_of(LFW, name)
+def _parts(values: Mapping[str, Any]) -> list[Part]:
+    protocol = values["protocol"]
+    place = data_path(values["name"])
     missing = [file for file in FILES[protocol] if not (place / file).is_file()]
     if missing:
         raise UserError(
-            f"{LFW}: {str(place)!r} lacks {', '.join(missing)}; protocol = {protocol!r} needs "
+            f"{str(place)!r} lacks {', '.join(missing)}; protocol = {protocol!r} needs "
             f"LFW's own files {', '.join(FILES[protocol])} there, beside the folder of images"
         )
     files = [(file, place / file) for file in FILES[protocol]]
-    return [("images", find_image_folder(LFW, place, images, can_choose=True)), *files]
+    return [("images", find_image_folder(place, values["images"], can_choose=True)), *files]
 
 
-@data_source("lfw", complete=_complete)
+@data_source("lfw", complete=fill_in_content(_parts))
 def lfw(
     *,
     name: str = "lfw",
@@ -92,8 +86,8 @@ def lfw(
             comes 1), choose the threshold by their pairs and are not trained on.
         threshold_share: of "view1": the share of the people of ``peopleDevTrain.txt`` that
             choose the threshold, fold 0, and are not trained on; drawn once for all cells. Of
-            their images up to 1,000 pairs of one person (each person's turn in order, so that
-            those with many images do not crowd out the others) and as many of two are drawn.
+            their images up to 1,000 pairs of one person (each person's in turn, so that
+            those with many images do not dominate) and as many of two are drawn.
         images: the folder of images; None for the one that is there.
         crop: the images' central crop×crop pixels; None for whole images.
         size: the crop is resized to size×size.
@@ -108,26 +102,24 @@ def lfw(
             that are not allowed.
     """
     _check_parameters(protocol, tested_set, threshold_sets, threshold_share)
-    parts = dict(_parts(name, protocol, images))
-    keys = check_joint_content(LFW, parts.items(), content)
-    store = read_lfw_images(
-        LFW, parts["images"], keys["images"], size=size, colour=colour, crop=crop
-    )
+    parts = dict(_parts({"name": name, "protocol": protocol, "images": images}))
+    keys = check_contents(parts.items(), content)
+    preprocessing = Preprocessing(size, colour, crop)
+    store = read_lfw_images(parts["images"], keys["images"], preprocessing)
     if tested_set is not None:
         people, pairs, remark = _unrestricted(store, parts, tested_set, threshold_sets)
     else:
         people, pairs, remark = _view1(store, parts, threshold_share)
     names = sorted(people)
     kept = choose_people(
-        LFW,
         np.array([people[person] for person in names]),
         minimum_images=minimum_images,
         train_people=train_people,
     )
     names = [names[k] for k in kept]
-    where = f"{LFW}: {str(parts[FILES[protocol][0]])!r}"
+    where = repr(str(parts[FILES[protocol][0]]))
     rows = [
-        (store.row(Picture(person, number), where), label)
+        (store.row(ImageId(person, number), where), label)
         for label, person in enumerate(names)
         for number in range(1, people[person] + 1)
     ]
@@ -148,11 +140,11 @@ def _check_parameters(
     if protocol == "unrestricted":
         if tested_set is None:
             raise UserError(
-                f"{LFW} needs its parameter 'tested_set' with protocol = 'unrestricted' (1 to 10)"
+                "it needs its parameter 'tested_set' with protocol = 'unrestricted' (1 to 10)"
             )
         if threshold_share != 0.1:
             raise UserError(
-                f"{LFW}: threshold_share = {threshold_share:g} is not allowed with protocol = "
+                f"threshold_share = {threshold_share:g} is not allowed with protocol = "
                 "'unrestricted'; allowed: leave it out, and give threshold_sets"
             )
     elif tested_set is not None or threshold_sets != 1:
@@ -160,7 +152,7 @@ def _check_parameters(
             ("threshold_sets", threshold_sets) if tested_set is None else ("tested_set", tested_set)
         )
         raise UserError(
-            f"{LFW}: {field} = {value} is not allowed with protocol = 'view1', which has no "
+            f"{field} = {value} is not allowed with protocol = 'view1', which has no "
             "sets; allowed: leave it out"
         )
 
@@ -169,10 +161,10 @@ def _unrestricted(
     store: LfwImages, parts: Mapping[str, Path], tested: int, threshold_sets: int
 ) -> tuple[dict[str, int], VerificationPairs, str]:
     """The people to train on with their numbers of images, the pairs, and a remark."""
-    sets = read_people(LFW, parts["people.txt"], sets=SETS)
-    folds = read_pairs(LFW, parts["pairs.txt"], folds=SETS)
+    sets = read_people(parts["people.txt"], sets=SETS)
+    folds = read_pairs(parts["pairs.txt"], folds=SETS)
     for number, (people, pairs) in enumerate(zip(sets, folds, strict=True), start=1):
-        _check_people(pairs, people, f"set {number} of {str(parts['people.txt'])!r}")
+        check_people(pairs, people, f"set {number} of {str(parts['people.txt'])!r}")
     threshold = [(tested + step) % SETS for step in range(threshold_sets)]
     used = [tested - 1, *threshold]
     trained = [number for number in range(SETS) if number not in used]
@@ -200,21 +192,21 @@ def _view1(
 ) -> tuple[dict[str, int], VerificationPairs, str]:
     """As :func:`_unrestricted`."""
     train_file, test_file = parts["peopleDevTrain.txt"], parts["peopleDevTest.txt"]
-    (train,) = read_people(LFW, train_file)
-    (test,) = read_people(LFW, test_file)
+    (train,) = read_people(train_file)
+    (test,) = read_people(test_file)
     both = sorted(train.keys() & test.keys())
     if both:
         raise UserError(
-            f"{LFW}: {both[0]!r} is in {str(train_file)!r} and in {str(test_file)!r}; nobody may "
+            f"{both[0]!r} is in {str(train_file)!r} and in {str(test_file)!r}; nobody may "
             f"be in both ({len(both)} are)"
         )
-    (tested,) = read_pairs(LFW, parts["pairsDevTest.txt"])
-    _check_people(tested, test, repr(str(test_file)))
+    (tested,) = read_pairs(parts["pairsDevTest.txt"])
+    check_people(tested, test, repr(str(test_file)))
     random = np.random.default_rng(0)
     names = sorted(train)
     held = [names[k] for k in random.permutation(len(names))[: _count(threshold_share, names)]]
     choosing = draw_threshold_pairs(
-        f"{LFW}: {str(train_file)!r}", {person: train[person] for person in held}, random
+        repr(str(train_file)), {person: train[person] for person in held}, random
     )
     pairs = store.pairs(
         {0: choosing, 1: tested},
@@ -237,20 +229,10 @@ def _count(share: float, names: list[str]) -> int:
     count = round(share * len(names))
     if not 2 <= count <= len(names) - 2:
         raise UserError(
-            f"{LFW}: threshold_share = {share:g} is not allowed: it keeps {count} of "
+            f"threshold_share = {share:g} is not allowed: it keeps {count} of "
             f"{len(names)} people out of training; allowed: 2 or more on either side"
         )
     return count
-
-
-def _check_people(pairs: Iterable[Pair], people: Mapping[str, int], where: str) -> None:
-    """Pairs of others could be of people who are trained on."""
-    for pair in pairs:
-        for picture in (pair.first, pair.second):
-            if picture.person not in people:
-                raise UserError(
-                    f"{pair.where}: {picture.person!r} is not among the people of {where}"
-                )
 
 
 def _listed(noun: str, numbers: list[int]) -> str:

@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 
 from marginbench.data import VerificationPairs
-from marginbench.data.choices.lfw_protocol import Pair, Picture
-from marginbench.data.files.content import image_files, while_unchanged
-from marginbench.data.files.mapped import in_blocks, mapped_array
-from marginbench.data.formats.pictures import Colour, decode_picture
+from marginbench.data.choices.lfw_protocol import ImageId, Pair
+from marginbench.data.files.array_cache import decoded_images
+from marginbench.data.files.image_folders import image_files
+from marginbench.data.formats.images import Preprocessing, decode_image
 from marginbench.errors import UserError
 
 ImageFolder = Literal["lfw", "lfw_funneled", "lfw-funneled", "lfw-deepfunneled"]
 """What the archives of the original, the funneled and the deep-funneled images unpack to."""
 
-IMAGE_FOLDERS = ("lfw", "lfw_funneled", "lfw-funneled", "lfw-deepfunneled")
+IMAGE_FOLDERS: tuple[str, ...] = get_args(ImageFolder)
 
 
-def find_image_folder(
-    owner: str, place: Path, wanted: str | None = None, *, can_choose: bool = False
-) -> Path:
+def find_image_folder(place: Path, wanted: str | None = None, *, can_choose: bool = False) -> Path:
     """The folder of images beside the protocol files.
 
     Args:
-        owner: for messages.
         place: the folder of the protocol files.
         wanted: its name, the parameter ``images``; None where there is only one of
             :data:`IMAGE_FOLDERS`.
@@ -42,19 +39,19 @@ def find_image_folder(
     if wanted is not None:
         if wanted not in there:
             raise UserError(
-                f"{owner}: images = {wanted!r} is not allowed, as {str(place)!r} has "
+                f"images = {wanted!r} is not allowed, as {str(place)!r} has "
                 f"{', '.join(there) or 'no folder of images'}"
             )
         return place / wanted
     if not there:
         raise UserError(
-            f"{owner}: {str(place)!r} has no folder of images; it must hold one of "
+            f"{str(place)!r} has no folder of images; it must hold one of "
             f"{', '.join(IMAGE_FOLDERS)}, as the archive unpacks: NAME/NAME_0001.jpg"
         )
     if len(there) > 1:
         choice = f"say which (images = {there[-1]!r}), or " if can_choose else ""
         raise UserError(
-            f"{owner}: {str(place)!r} has several folders of images: {', '.join(there)}; "
+            f"{str(place)!r} has several folders of images: {', '.join(there)}; "
             f"{choice}leave only one of them there"
         )
     return place / there[0]
@@ -65,30 +62,28 @@ class LfwImages:
     """All images of a folder NAME/NAME_0001.jpg.
 
     Attributes:
-        owner: for messages.
         folder: where they are.
         images: (M, C, H, W), uint8, mapped from the cache.
-        rows: each image's index in it, by :attr:`Picture.key`.
+        rows: each image's index in it, by :attr:`ImageId.key`.
     """
 
-    owner: str
     folder: Path
     images: np.ndarray
     rows: Mapping[str, int]
 
-    def row(self, picture: Picture, where: str) -> int:
+    def row(self, image: ImageId, where: str) -> int:
         """An image's index.
 
         Args:
-            picture: which.
+            image: which.
             where: what names it, for messages.
 
         Raises:
             UserError: there is no such file.
         """
-        found = self.rows.get(picture.key)
+        found = self.rows.get(image.key)
         if found is None:
-            missing = self.folder / f"{picture.key}.jpg"
+            missing = self.folder / f"{image.key}.jpg"
             raise UserError(f"{where} names an image that does not exist: {str(missing)!r}")
         return found
 
@@ -110,38 +105,34 @@ class LfwImages:
             UserError: an image is missing.
         """
         all_pairs = [(number, pair) for number, pairs in folds.items() for pair in pairs]
-        pictures: dict[Picture, int] = {}
-        rows = []
+        named: dict[ImageId, str] = {}
         for _, pair in all_pairs:
-            for picture in (pair.first, pair.second):
-                if picture not in pictures:
-                    pictures[picture] = len(pictures)
-                    rows.append(self.row(picture, pair.where))
-        people = {person: k for k, person in enumerate(sorted({p.person for p in pictures}))}
+            for image in (pair.first, pair.second):
+                named.setdefault(image, pair.where)
+        rows = [self.row(image, where) for image, where in named.items()]
+        images = {image: position for position, image in enumerate(named)}
+        people = {person: k for k, person in enumerate(sorted({p.person for p in images}))}
         return VerificationPairs(
             name=name,
             images=torch.from_numpy(self.images[rows]),
-            first=torch.tensor([pictures[pair.first] for _, pair in all_pairs]),
-            second=torch.tensor([pictures[pair.second] for _, pair in all_pairs]),
+            first=torch.tensor([images[pair.first] for _, pair in all_pairs]),
+            second=torch.tensor([images[pair.second] for _, pair in all_pairs]),
             same=torch.tensor([pair.same for _, pair in all_pairs]),
             fold=torch.tensor([number for number, _ in all_pairs]),
             description=description,
             tested_folds=tested_folds,
-            people=torch.tensor([people[picture.person] for picture in pictures]),
-            image_names=tuple(picture.name for picture in pictures),
+            people=torch.tensor([people[image.person] for image in images]),
+            image_names=tuple(image.name for image in images),
         )
 
 
-def read_lfw_images(
-    owner: str, folder: Path, content: str, *, size: int, colour: Colour, crop: int | None
-) -> LfwImages:
+def read_lfw_images(folder: Path, content: str, preprocessing: Preprocessing) -> LfwImages:
     """All images of a folder, decoded once: one cache whatever protocol and fold.
 
     Args:
-        owner: for messages.
         folder: NAME/NAME_0001.jpg (or another suffix of images); other files are passed over.
         content: the folder's hash.
-        size, colour, crop: see :func:`marginbench.data.formats.pictures.decode_picture`.
+        preprocessing: of the images.
 
     Raises:
         UserError: no image, one twice, one that does not decode, or files that change meanwhile.
@@ -154,22 +145,15 @@ def read_lfw_images(
             continue
         key = f"{person}/{file.stem}"
         if key in files:
-            raise UserError(f"{owner}: {str(file)!r} and {str(files[key])!r} are one image twice")
+            raise UserError(f"{str(file)!r} and {str(files[key])!r} are one image twice")
         files[key] = file
     if not files:
-        raise UserError(f"{owner}: {str(folder)!r} has no image like NAME/NAME_0001.jpg")
-    what = {"source": "lfw", "content": content, "size": size, "colour": colour, "crop": crop}
-
-    def decode(path: Path) -> np.ndarray:
-        where = f"{owner}: {str(path)!r}"
-        return decode_picture(where, path, size=size, colour=colour, crop=crop)
-
-    images = mapped_array(
-        what,
-        (len(files), 1 if colour == "grey" else 3, size, size),
-        np.uint8,
-        lambda: while_unchanged(
-            owner, [(folder, content)], in_blocks(list(files.values()), decode)
-        ),
+        raise UserError(f"{str(folder)!r} has no image like NAME/NAME_0001.jpg")
+    images = decoded_images(
+        {"source": "lfw", "content": content, **asdict(preprocessing)},
+        list(files.values()),
+        preprocessing.shape,
+        lambda path: decode_image(repr(str(path)), path, preprocessing),
+        [(folder, content)],
     )
-    return LfwImages(owner, folder, images, {key: row for row, key in enumerate(files)})
+    return LfwImages(folder, images, {key: row for row, key in enumerate(files)})

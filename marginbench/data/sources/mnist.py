@@ -13,9 +13,10 @@ import numpy as np
 from marginbench.data import ImageData, data_source
 from marginbench.data.choices.splits import ImageSets, Validation, choose_images
 from marginbench.data.files.content import public_content
-from marginbench.data.files.downloads import fetch
-from marginbench.data.files.places import data_root
-from marginbench.data.formats.archives import MOST_UNPACKED, DamagedArchive, check_memory
+from marginbench.data.files.downloads import DOWNLOADS, fetch
+from marginbench.data.files.paths import data_root
+from marginbench.data.formats.archives import MOST_UNPACKED, check_memory
+from marginbench.data.formats.reading import reading
 from marginbench.errors import UserError
 from marginbench.plugins.parameters import PositiveInteger
 
@@ -31,8 +32,8 @@ FASHION = (
 )
 
 
-MNIST = ("data source 'mnist'", "MNIST", tuple(str(digit) for digit in range(10)))
-FASHION_MNIST = ("data source 'fashion-mnist'", "FashionMNIST", FASHION)
+MNIST = ("MNIST", tuple(str(digit) for digit in range(10)))
+FASHION_MNIST = ("FashionMNIST", FASHION)
 
 
 @data_source("mnist", content=lambda: _content(*MNIST))
@@ -50,10 +51,7 @@ def mnist(
     Raises:
         UserError: files that are missing or damaged, or counts that are not allowed.
     """
-    sets = _read_sets(*MNIST)
-    return choose_images(
-        MNIST[0], sets, validation=validation, train_count=train_count, test_count=test_count
-    )
+    return choose_images(_read_sets(*MNIST), validation, train_count, test_count)
 
 
 @data_source("fashion-mnist", content=lambda: _content(*FASHION_MNIST))
@@ -70,25 +68,18 @@ def fashion_mnist(
     Raises:
         UserError: files that are missing or damaged, or counts that are not allowed.
     """
-    sets = _read_sets(*FASHION_MNIST)
-    return choose_images(
-        FASHION_MNIST[0],
-        sets,
-        validation=validation,
-        train_count=train_count,
-        test_count=test_count,
-    )
+    return choose_images(_read_sets(*FASHION_MNIST), validation, train_count, test_count)
 
 
-def _content(owner: str, dataset: str, class_names: tuple[str, ...]) -> str:
-    folder = data_root() / dataset / "raw"
+def _content(dataset: str, class_names: tuple[str, ...]) -> str:
+    folder = data_root() / DOWNLOADS[dataset].folder
     files = [folder / name if (folder / name).exists() else folder / f"{name}.gz" for name in FILES]
-    return public_content(owner, files, lambda: _read_sets(owner, dataset, class_names))
+    return public_content(dataset, files, lambda: _read_sets(dataset, class_names))
 
 
-def _read_sets(owner: str, dataset: str, class_names: tuple[str, ...]) -> ImageSets:
-    folder = fetch(owner, dataset, data_root(), f"{dataset}/raw", FILES)
-    arrays = [read_idx(owner, folder / name, 3 if "idx3" in name else 1) for name in FILES]
+def _read_sets(dataset: str, class_names: tuple[str, ...]) -> ImageSets:
+    folder = fetch(dataset, FILES)
+    arrays = [read_idx(folder / name, 3 if "idx3" in name else 1) for name in FILES]
     train_images, train_labels, test_images, test_labels = arrays
     return ImageSets(
         train_images=train_images[:, None],
@@ -99,11 +90,10 @@ def _read_sets(owner: str, dataset: str, class_names: tuple[str, ...]) -> ImageS
     )
 
 
-def read_idx(owner: str, path: Path, dimensions: int) -> np.ndarray:
+def read_idx(path: Path, dimensions: int) -> np.ndarray:
     """An array of bytes from an idx file, gzipped (``.gz`` added to its name) or not.
 
     Args:
-        owner: for messages.
         path: without the ``.gz``.
         dimensions: that the array must have.
 
@@ -112,10 +102,12 @@ def read_idx(owner: str, path: Path, dimensions: int) -> np.ndarray:
     """
     is_zipped = not path.exists()
     place = path.with_name(path.name + ".gz") if is_zipped else path
-    where = f"{owner}: {str(path)!r}"
+    where = repr(str(path))
+    if not place.exists():
+        raise UserError(f"{where} does not exist, nor does it with '.gz'")
     try:
-        size = place.stat().st_size * (MOST_UNPACKED if is_zipped else 1)
-        with gzip.open(place) if is_zipped else place.open("rb") as file:
+        with reading(path), gzip.open(place) if is_zipped else place.open("rb") as file:
+            size = place.stat().st_size * (MOST_UNPACKED if is_zipped else 1)
             # idx: two zero bytes, the type (8: unsigned byte), the number of dimensions, then
             # each dimension as a big-endian 32-bit integer, then the data.
             start = file.read(4)
@@ -130,19 +122,17 @@ def read_idx(owner: str, path: Path, dimensions: int) -> np.ndarray:
             expected = math.prod(shape)
             if expected > size:
                 raise UserError(
-                    f"{where} is damaged: its header tells of {expected:,} bytes of data, more "
+                    f"{where} is damaged: its header claims {expected:,} bytes of data, more "
                     "than the file can hold"
                 )
             check_memory(expected)
             content = file.read(expected)
             rest = file.read(1)
-    except FileNotFoundError:
-        raise UserError(f"{where} does not exist, nor does it with '.gz'") from None
-    except (OSError, EOFError, zlib.error, DamagedArchive) as error:
+    except (EOFError, zlib.error) as error:
         raise UserError(f"{where} cannot be read: {error}") from error
     if rest or len(content) < expected:
         found = f"more than {expected:,}" if rest else f"{len(content):,}"
         raise UserError(
-            f"{where} is damaged: {found} bytes of data, and its header tells of {expected:,}"
+            f"{where} is damaged: {found} bytes of data, and its header claims {expected:,}"
         )
     return np.frombuffer(content, dtype=np.uint8).reshape(shape)

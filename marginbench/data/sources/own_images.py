@@ -6,7 +6,8 @@ content goes into the cell: images that move keep their runs, images that change
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,22 +16,24 @@ from pydantic import Field
 
 from marginbench.data import ImageData, data_source
 from marginbench.data.choices.splits import ImageSets, Validation, choose_images, stratified
-from marginbench.data.files.content import check_content, fill_in_content, image_files
-from marginbench.data.files.decoded import decoded_once
-from marginbench.data.files.places import place_of
+from marginbench.data.files.array_cache import decoded_images
+from marginbench.data.files.content import Part, check_content, fill_in_content
+from marginbench.data.files.image_folders import image_files
+from marginbench.data.files.paths import data_path
 from marginbench.data.formats.array_files import read_array_file
-from marginbench.data.formats.pictures import Colour, read_pictures, resize_arrays
+from marginbench.data.formats.images import Colour, Preprocessing, decode_image, preprocess
 from marginbench.errors import UserError
 from marginbench.plugins.parameters import PositiveInteger
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 ClassNumber = Annotated[int, Field(ge=0)]
 
-FOLDER = "data source 'folder'"
-NPZ = "data source 'npz'"
+
+def _parts(values: Mapping[str, Any]) -> list[Part]:
+    return [("", data_path(values["name"]))]
 
 
-@data_source("folder", complete=partial(fill_in_content, FOLDER))
+@data_source("folder", complete=fill_in_content(_parts))
 def folder(
     *,
     name: str,
@@ -62,28 +65,13 @@ def folder(
         UserError: files that are missing, damaged or changed, classes without images, or
             parameters that are not allowed.
     """
-    place = place_of(FOLDER, name)
-    check_content(FOLDER, place, content)
-    what = {"source": "folder", "content": content, "size": size, "colour": colour}
-
-    def decode() -> ImageSets:
-        decoded = _decode_folder(place, size, colour, test_share)
-        # They may have changed meanwhile: nothing is kept under a content that it is not of.
-        check_content(FOLDER, place, content)
-        return decoded
-
-    sets = decoded_once({**what, "test_share": test_share}, decode)
-    return choose_images(
-        FOLDER,
-        sets,
-        validation=validation,
-        train_count=train_count,
-        test_count=test_count,
-        left_out=left_out,
-    )
+    place = data_path(name)
+    check_content(place, content)
+    sets = _read_folder(place, content, Preprocessing(size, colour), test_share)
+    return choose_images(sets, validation, train_count, test_count, left_out)
 
 
-@data_source("npz", complete=partial(fill_in_content, NPZ))
+@data_source("npz", complete=fill_in_content(_parts))
 def npz(
     *,
     name: str,
@@ -106,73 +94,91 @@ def npz(
     Raises:
         UserError: a file that is missing, damaged or changed, or parameters that are not allowed.
     """
-    place = place_of(NPZ, name)
-    check_content(NPZ, place, content)
+    place = data_path(name)
+    check_content(place, content)
+    sets = read_array_file(place)
+    # It may have changed since it was hashed.
+    check_content(place, content)
+    if size is not None:
+        sets = _resized_sets(sets, content, size)
+    return choose_images(sets, validation, train_count, test_count, left_out)
 
-    def read() -> ImageSets:
-        arrays = read_array_file(NPZ, place)
-        check_content(NPZ, place, content)
-        return arrays if size is None else _resized_sets(arrays, size)
 
-    what = {"source": "npz", "content": content, "size": size}
-    sets = read() if size is None else decoded_once(what, read)
-    return choose_images(
-        NPZ,
+def _resized_sets(sets: ImageSets, content: str, size: int) -> ImageSets:
+    def resized(split: str, images: np.ndarray) -> np.ndarray:
+        channels = images.shape[1]
+        preprocessing = Preprocessing(size, "grey" if channels == 1 else "rgb")
+        return decoded_images(
+            {"source": "npz", "content": content, "size": size, "split": split},
+            images,
+            (channels, size, size),
+            lambda image: preprocess(split, image, preprocessing),
+        )
+
+    return replace(
         sets,
-        validation=validation,
-        train_count=train_count,
-        test_count=test_count,
-        left_out=left_out,
+        train_images=resized("train", sets.train_images),
+        test_images=resized("test", sets.test_images),
     )
 
 
-def _resized_sets(sets: ImageSets, size: int) -> ImageSets:
-    return ImageSets(
-        resize_arrays(sets.train_images, size),
-        sets.train_labels,
-        resize_arrays(sets.test_images, size),
-        sets.test_labels,
-        sets.class_names,
-    )
-
-
-def _decode_folder(
-    place: Path, size: int | None, colour: Colour, test_share: float | None
+def _read_folder(
+    place: Path, content: str, preprocessing: Preprocessing, test_share: float | None
 ) -> ImageSets:
     is_split = (place / "train").is_dir() and (place / "test").is_dir()
     if is_split and test_share is not None:
         raise UserError(
-            f"{FOLDER}: test_share = {test_share:g} is not allowed, as {str(place)!r} has 'train' "
+            f"test_share = {test_share:g} is not allowed, as {str(place)!r} has 'train' "
             "and 'test'; allowed: None"
         )
     if not is_split and test_share is None:
         raise UserError(
-            f"{FOLDER}: {str(place)!r} has no 'train' and 'test'; allowed: both of them, with a "
+            f"{str(place)!r} has no 'train' and 'test'; allowed: both of them, with a "
             "folder a class in each, or a folder a class and test_share from 0 to 1"
         )
+    found = image_files(place)
     train_place = place / "train" if is_split else place
-    files = image_files(place)
     names = _classes(train_place)
-    train_files, train_labels = _listed(train_place, names, files)
+    files, labels = _listed(train_place, names, found)
     if is_split:
-        test_files, test_labels = _listed(place / "test", names, files, required=False)
-    read: dict[str, Any] = {"size": size, "colour": colour}
-    images = read_pictures(FOLDER, train_files, **read)
-    if is_split:
-        tests = read_pictures(FOLDER, test_files, **read)
-        return ImageSets(images, train_labels, tests, test_labels, names)
-    count = max(round((test_share or 0) * len(images)), 1)
-    test = stratified(train_labels, count, seed=2)
-    train = np.setdiff1d(np.arange(len(images)), test)
-    return ImageSets(images[train], train_labels[train], images[test], train_labels[test], names)
+        test_files, test_labels = _listed(place / "test", names, found, required=False)
+        # Slices copy nothing of what is mapped.
+        train, test = slice(len(files)), slice(len(files), None)
+        files, labels = [*files, *test_files], np.concatenate([labels, test_labels])
+    else:
+        test = stratified(labels, max(round((test_share or 0) * len(files)), 1), seed=2)
+        train = np.setdiff1d(np.arange(len(files)), test)
+    what = {"source": "folder", "content": content, "split": is_split, **asdict(preprocessing)}
+    images = _decoded(what, files, preprocessing, (place, content))
+    return ImageSets(images[train], labels[train], images[test], labels[test], names)
+
+
+def _decoded(
+    what: dict[str, Any], files: list[Path], preprocessing: Preprocessing, folder: tuple[Path, str]
+) -> np.ndarray:
+    """(N, C, H, W), uint8."""
+
+    def decode(path: Path) -> np.ndarray:
+        return decode_image(repr(str(path)), path, preprocessing)
+
+    shape = decode(files[0]).shape if preprocessing.size is None else preprocessing.shape
+
+    def decode_alike(path: Path) -> np.ndarray:
+        image = decode(path)
+        if image.shape != shape:
+            raise UserError(
+                f"{str(path)!r} is {image.shape[2]}×{image.shape[1]} pixels and {str(files[0])!r} "
+                f"is {shape[2]}×{shape[1]}; give size = N to resize all images to N×N"
+            )
+        return image
+
+    return decoded_images(what, files, shape, decode_alike, [folder])
 
 
 def _classes(place: Path) -> tuple[str, ...]:
     names = sorted(p.name for p in place.iterdir() if p.is_dir() and not p.name.startswith("."))
     if len(names) < 2:
-        raise UserError(
-            f"{FOLDER}: {str(place)!r} has {len(names)} class folders; allowed: 2 or more"
-        )
+        raise UserError(f"{str(place)!r} has {len(names)} class folders; allowed: 2 or more")
     return tuple(names)
 
 
@@ -180,10 +186,10 @@ def _listed(
     place: Path, names: tuple[str, ...], files: list[Path], *, required: bool = True
 ) -> tuple[list[Path], np.ndarray]:
     """Those of the image files that lie in a class's folder, class by class, and their labels."""
-    strangers = sorted(set(_classes(place)) - set(names))
-    if strangers:
+    unknown = sorted(set(_classes(place)) - set(names))
+    if unknown:
         raise UserError(
-            f"{FOLDER}: {str(place / strangers[0])!r} is a class that the training images do not "
+            f"{str(place / unknown[0])!r} is a class that the training images do not "
             f"have; allowed: {', '.join(names[:20])}"
         )
     start = len(place.parts)
@@ -193,6 +199,6 @@ def _listed(
             own[file.parts[start]].append(file)
     empty = next((name for name in names if not own[name]), None)
     if required and empty is not None:
-        raise UserError(f"{FOLDER}: class {empty!r} has no image in {str(place / empty)!r}")
+        raise UserError(f"class {empty!r} has no image in {str(place / empty)!r}")
     labels = np.repeat(np.arange(len(names)), [len(own[name]) for name in names])
     return [file for name in names for file in own[name]], labels

@@ -11,13 +11,14 @@ from PIL import EpsImagePlugin, Image
 
 from marginbench.data import load_data
 from marginbench.data.files.content import content_key
-from marginbench.data.formats.pictures import MOST_PIXELS, decode_picture
+from marginbench.data.formats.images import MOST_PIXELS, Preprocessing, decode_image
 from marginbench.data.formats.verification_bins import verification_bin
-from marginbench.data.sources.face_sets import Look, read_face_set
+from marginbench.data.sources.face_sets import read_face_set
 from marginbench.errors import UserError
 from tests.data.record_files import image_record, write_records
 
-LOOK = Look(8, "rgb", None)
+PREPROCESSING = Preprocessing(8, "rgb")
+ANY_SIZE = Preprocessing(None, "rgb")
 EPS = b"""%!PS-Adobe-3.0 EPSF-3.0
 %%BoundingBox: 0 0 9 7
 %%EndComments
@@ -49,7 +50,7 @@ def test_a_picture_starts_no_program(ghostscript):
     assert ghostscript.exists(), "Pillow starts it where it may"
     ghostscript.unlink()
     with pytest.raises(UserError, match="x cannot be decoded: it is damaged or of another format"):
-        decode_picture("x", io.BytesIO(EPS), size=None, colour="rgb")
+        decode_image("x", io.BytesIO(EPS), ANY_SIZE)
     assert not ghostscript.exists()
 
 
@@ -66,7 +67,7 @@ def test_a_class_folder_starts_no_program(ghostscript, write_folder):
 def test_a_record_starts_no_program(ghostscript, tmp_path):
     write_records(tmp_path, {1: image_record(0.0, encoded("PNG")), 2: image_record(1.0, EPS)})
     files = [(tmp_path / name, content_key(tmp_path / name)) for name in ("train.rec", "train.idx")]
-    faces = read_face_set("owner", tmp_path, files, LOOK)
+    faces = read_face_set(tmp_path, files, PREPROCESSING)
     assert faces.decode(0).shape == (3, 8, 8)
     with pytest.raises(UserError, match=r"record 2 \(at byte \d+\) cannot be decoded"):
         faces.decode(1)
@@ -78,20 +79,20 @@ def test_a_verification_set_starts_no_program(ghostscript, tmp_path):
     file = tmp_path / "lfw.bin"
     file.write_bytes(pickle.dumps((images, [True] * 20)))
     with pytest.raises(UserError, match=r"lfw.bin': image 39 cannot be decoded"):
-        verification_bin("owner", file, content_key(file), size=8, colour="rgb", crop=None)
+        verification_bin(file, content_key(file), PREPROCESSING)
     assert not ghostscript.exists()
 
 
 @pytest.mark.parametrize("format_name", ["BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP"])
 def test_formats_that_are_read(format_name):
-    picture = decode_picture("x", io.BytesIO(encoded(format_name)), size=None, colour="rgb")
-    assert picture.shape == (3, 7, 9)
+    image = decode_image("x", io.BytesIO(encoded(format_name)), ANY_SIZE)
+    assert image.shape == (3, 7, 9)
 
 
 @pytest.mark.parametrize("format_name", ["ICO", "PCX", "TGA", "SGI", "PDF"])
 def test_other_formats_are_refused(format_name):
     with pytest.raises(UserError, match=r"allowed: BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP"):
-        decode_picture("x", io.BytesIO(encoded(format_name)), size=None, colour="rgb")
+        decode_image("x", io.BytesIO(encoded(format_name)), ANY_SIZE)
 
 
 def claiming(width, height):
@@ -110,13 +111,13 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(width, monkeypatch,
     with pytest.raises(
         UserError, match=r"^x (is 9500×9500 pixels; allowed: up to|cannot be)"
     ) as it:
-        decode_picture("x", io.BytesIO(claiming(width, width)), size=8, colour="rgb")
+        decode_image("x", io.BytesIO(claiming(width, width)), PREPROCESSING)
     assert "pixels" in str(it.value)
     assert width * width > MOST_PIXELS
 
 
 def test_a_large_picture_is_read():
-    picture = decode_picture(
-        "x", io.BytesIO(encoded("PNG", (3000, 2000), "L")), size=8, colour="grey"
+    image = decode_image(
+        "x", io.BytesIO(encoded("PNG", (3000, 2000), "L")), Preprocessing(8, "grey")
     )
-    assert np.array_equal(picture, np.full((1, 8, 8), 100))
+    assert np.array_equal(image, np.full((1, 8, 8), 100))

@@ -5,8 +5,8 @@ import fcntl
 import numpy as np
 import pytest
 
-from marginbench.data.files import mapped
-from marginbench.data.files.mapped import in_blocks, mapped_array
+from marginbench.data.files import array_cache
+from marginbench.data.files.array_cache import cached_array, decoded_images
 
 VALUES = np.arange(24, dtype=np.uint8).reshape(6, 2, 2)
 
@@ -22,7 +22,7 @@ class Maker:
         return iter([VALUES[:4], VALUES[4:]])
 
     def array(self, what=1):
-        return mapped_array({"what": what}, VALUES.shape, np.uint8, self)
+        return cached_array({"what": what}, VALUES.shape, np.uint8, self)
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_a_full_disk_costs_only_time(decoded, monkeypatch):
     def full(path, write):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(mapped, "write_atomically", full)
+    monkeypatch.setattr(array_cache, "write_atomically", full)
     assert np.array_equal(Maker().array(), VALUES)
     assert not list(decoded.glob("*.npy"))
 
@@ -100,7 +100,8 @@ def test_without_locks_it_is_made_all_the_same(decoded, monkeypatch):
 
 
 def test_blocks_keep_the_order(monkeypatch):
-    monkeypatch.setattr(mapped, "BLOCK", 4)
-    blocks = list(in_blocks(range(10), lambda number: np.full(3, number)))
-    assert [len(block) for block in blocks] == [4, 4, 2]
-    assert np.concatenate(blocks)[:, 0].tolist() == list(range(10))
+    monkeypatch.setattr(array_cache, "BLOCK", 4)
+    images = decoded_images(
+        {"what": 1}, range(10), (1, 1, 2), lambda number: np.full((1, 1, 2), number, np.uint8)
+    )
+    assert images[:, 0, 0, 0].tolist() == list(range(10))

@@ -1,10 +1,11 @@
-"""Where images lie, and where what was decoded from them is kept."""
+"""The folders of data and of what was decoded from them."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path, PurePosixPath
 
+from marginbench.data.formats.reading import reading
 from marginbench.errors import UserError
 
 ROOT_VARIABLE = "MARGINBENCH_DATA"
@@ -27,35 +28,32 @@ def cache_folder() -> Path:
     return Path(given).expanduser().absolute() if given else _default_cache()
 
 
-def place_of(owner: str, name: str, field: str = "name") -> Path:
-    """The place of a user's own images, from their name below the data root.
+def data_path(name: str, field: str = "name") -> Path:
+    """The path of a user's own images, from their name below the data root.
 
     Args:
-        owner: for messages.
         name: parts joined by "/".
         field: the parameter that gives the name, for messages.
 
     Raises:
-        UserError: the name leaves the root or is absolute, nothing is there, or it cannot be told.
+        UserError: the name leaves the root or is absolute, nothing is there, or it cannot be read.
     """
     parts = PurePosixPath(name).parts
     if not parts or PurePosixPath(name).is_absolute() or ".." in parts or "~" in name:
         raise UserError(
-            f"{owner}: {field} = {name!r} is not allowed; allowed: a name relative to the data "
+            f"{field} = {name!r} is not allowed; allowed: a name relative to the data "
             f"folder {str(data_root())!r} (set it by --data or {ROOT_VARIABLE}), so that the "
             "data can move without becoming other data"
         )
-    place = data_root().joinpath(*parts)
-    try:
-        there = place.exists()
-    except OSError as error:
-        raise UserError(f"{owner}: {str(place)!r} cannot be read: {error.strerror}") from None
+    path = data_root().joinpath(*parts)
+    with reading(path):
+        there = path.exists()
     if not there:
         raise UserError(
-            f"{owner}: {str(place)!r} does not exist; the {field} {name!r} is relative to the data "
+            f"{str(path)!r} does not exist; the {field} {name!r} is relative to the data "
             f"folder, which --data or {ROOT_VARIABLE} sets"
         )
-    return place
+    return path
 
 
 def _default_cache() -> Path:

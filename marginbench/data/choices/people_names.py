@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
-from marginbench.data.choices.lfw_protocol import read_text
+from marginbench.data.formats.reading import read_text
 from marginbench.errors import UserError
 
 
@@ -22,23 +22,17 @@ def normalised(name: str) -> str:
     return kept or name.strip()
 
 
-def is_name(text: str) -> bool:
-    """Whether a class is called by a name: one that has a letter; "0000045" is a number."""
-    return any(c.isalpha() for c in text)
-
-
-def read_name_list(owner: str, path: Path) -> frozenset[str]:
+def read_name_list(path: Path) -> frozenset[str]:
     """The people of a list.
 
     Args:
-        owner: for messages.
         path: one name (or class) a line; or LFW's ``people.txt``, "NAME<tab>COUNT" with lines of
             numbers between. Empty lines and those that begin with # are passed over.
 
     Raises:
-        UserError: it cannot be read or names nobody.
+        UserError: it cannot be read or has no name.
     """
-    lines = [line.strip() for line in read_text(owner, path).splitlines()]
+    lines = [line.strip() for line in read_text(path).splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
     rows = [line.split("\t") for line in lines]
     if any(len(row) == 2 and row[1].strip().isdecimal() for row in rows):
@@ -46,30 +40,33 @@ def read_name_list(owner: str, path: Path) -> frozenset[str]:
     else:
         names = frozenset(lines)
     if not names:
-        raise UserError(f"{owner}: {str(path)!r} names nobody; allowed: one name a line")
+        raise UserError(f"{str(path)!r} has no name; allowed: one name a line")
     return names
 
 
-def read_name_table(owner: str, path: Path, classes: Iterable[str]) -> dict[str, str]:
-    """The names of classes.
+def names_of_classes(classes: Sequence[str], path: Path | None) -> list[str | None]:
+    """Each class's name, where it has one.
 
     Args:
-        owner: for messages.
-        path: "CLASS NAME" a line, as CASIA-WebFace's ``names.txt`` has it; empty lines and those
-            that begin with # are passed over. Classes that are not there have no name.
-        classes: those that there are; others in the table are passed over.
+        classes: the training set's, as its files call them.
+        path: a file of "CLASS NAME" lines, as CASIA-WebFace's ``names.txt``; empty lines, those
+            that begin with # and other classes are passed over, and a class that is not there has
+            no name. None where the classes themselves are names: those that have a letter, as
+            "0000045" is a number.
 
     Raises:
         UserError: it cannot be read, a line has no name, a class has two, or it has none of
             the classes.
     """
+    if path is None:
+        return [name if any(c.isalpha() for c in name) else None for name in classes]
     wanted = set(classes)
     found: dict[str, str] = {}
-    for number, line in enumerate(read_text(owner, path).splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         fields = line.strip().split(maxsplit=1)
         if not fields or fields[0].startswith("#"):
             continue
-        where = f"{owner}: {str(path)!r} line {number}"
+        where = f"{str(path)!r} line {number}"
         if len(fields) < 2:
             raise UserError(f"{where} is {line.strip()[:100]!r}; expected: CLASS NAME")
         name, person = fields[0], fields[1].strip()
@@ -79,7 +76,7 @@ def read_name_table(owner: str, path: Path, classes: Iterable[str]) -> dict[str,
             found[name] = person
     if not found:
         raise UserError(
-            f"{owner}: {str(path)!r} names none of the {len(wanted)} classes, the first of which "
+            f"{str(path)!r} names none of the {len(wanted)} classes, the first of which "
             f"is {min(wanted)!r}"
         )
-    return found
+    return [found.get(name) for name in classes]

@@ -1,9 +1,11 @@
-"""Decoded images on disk, memory-mapped: several cells share what lies in memory once."""
+"""Decoded arrays on disk, memory-mapped: made once for all processes, named by what they are of."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,8 +13,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
+import PIL
 
-from marginbench.data.files.decoded import decoded_file
+from marginbench.data.files.content import check_content
+from marginbench.data.files.paths import cache_folder
 from marginbench.files import write_atomically
 
 FORMAT = 1
@@ -21,27 +25,41 @@ BLOCK = 256
 Item = TypeVar("Item")
 
 
-def mapped_array(
+def cached_array(
     what: dict[str, Any],
     shape: tuple[int, ...],
     dtype: type[np.generic],
     blocks: Callable[[], Iterable[np.ndarray]],
+    files: Sequence[tuple[Path, str]] = (),
 ) -> np.ndarray:
     """The array of that description: from the cache, or made and put there block by block.
 
-    It is mapped copy-on-write: nothing is read before it is looked at, processes on one machine
-    share the pages, and writing to it changes no file. Of processes that start at once one makes
-    it and the others wait, where the file system knows locks; else each writes a whole file or
-    none. A file that does not read well is made again, and where the cache cannot be written the
-    array is made in memory.
+    It is mapped copy-on-write: nothing is read before it is used, processes on one machine share
+    the pages, and writing to it changes no file. Of processes that start at once one makes it and
+    the others wait, where the file system knows locks; else each writes a whole file or none. A
+    file that does not read well is made again, and where the cache cannot be written the array is
+    made in memory. Another version of Pillow may decode to other pixels, and so keeps its own.
 
     Args:
         what: everything that decides the values; plain values, the content's hash among them.
-        shape: (N, ...), N ≥ 1.
+        shape: (N, ...).
         dtype: of the values.
         blocks: makes the array, in parts along its first axis.
+        files: what it is made from, each with its content, checked once it is made: so nothing is
+            kept under the name of a content that it is not of.
+
+    Raises:
+        UserError: the files have changed.
     """
-    path = decoded_file({"mapped": FORMAT, **what}, ".npy")
+
+    def make() -> Iterator[np.ndarray]:
+        yield from blocks()
+        for file, content in files:
+            check_content(file, content)
+
+    text = json.dumps({"pillow": PIL.__version__, "mapped": FORMAT, **what}, sort_keys=True)
+    name = f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.npy"
+    path = cache_folder() / "decoded" / name
     found = _open(path, shape, dtype)
     if found is None:
         # An OSError here is the cache's: decoding names its own files in errors of its own.
@@ -50,28 +68,40 @@ def mapped_array(
             with _one_at_a_time(path):
                 found = _open(path, shape, dtype)
                 if found is None:
-                    write_atomically(path, lambda file: _write(file, shape, dtype, blocks()))
+                    write_atomically(path, lambda file: _write(file, shape, dtype, make()))
                     found = _open(path, shape, dtype)
     if found is None:
         found = np.empty(shape, dtype)
         filled = 0
-        for block in blocks():
+        for block in make():
             found[filled : filled + len(block)] = block
             filled += len(block)
     return found
 
 
-def in_blocks(items: Sequence[Item], decode: Callable[[Item], np.ndarray]) -> Iterator[np.ndarray]:
-    """Each item decoded, in stacks of some hundreds; on as many threads as there are cores for us.
+def decoded_images(
+    what: dict[str, Any],
+    items: Sequence[Item],
+    shape: tuple[int, int, int],
+    decode: Callable[[Item], np.ndarray],
+    files: Sequence[tuple[Path, str]] = (),
+) -> np.ndarray:
+    """(N, C, H, W), uint8: :func:`cached_array` of images, decoded on all cores there are for us.
 
     Args:
-        items: anything that tells an image.
-        decode: makes an array of it, the same shape for all.
+        what, files: see :func:`cached_array`.
+        items: N of anything that identifies an image.
+        shape: (C, H, W).
+        decode: makes an image of an item.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    with ThreadPoolExecutor(cores or 1) as pool:
-        for start in range(0, len(items), BLOCK):
-            yield np.stack(list(pool.map(decode, items[start : start + BLOCK])))
+
+    def blocks() -> Iterator[np.ndarray]:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        with ThreadPoolExecutor(cores or 1) as pool:
+            for start in range(0, len(items), BLOCK):
+                yield np.stack(list(pool.map(decode, items[start : start + BLOCK])))
+
+    return cached_array(what, (len(items), *shape), np.uint8, blocks, files)
 
 
 def _open(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray | None:
