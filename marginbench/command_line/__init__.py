@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from marginbench import __version__
-from marginbench.command_line.cluster_options import cluster_options
+from marginbench.command_line.cluster_options import SubmitCommand
 from marginbench.command_line.command_group import Group, ManyHeads, show_error, show_warning
 from marginbench.command_line.suite_options import (
     FiniteNumber,
@@ -172,11 +172,11 @@ def report(**options: Any) -> None:
 
 
 @main.command(
-    cls=ManyHeads,
+    cls=SubmitCommand,
     epilog="Example: marginbench submit digits --partition gpu --hours 4 --max-parallel 16",
 )
 @suite_options_of_submit
-@cluster_options
+@click.option("--profile", metavar="NAME", help="The cluster's settings: see above.")
 @click.option("--retry-failed", is_flag=True, help="Submit the failed cells again too.")
 @retrain_stale
 @click.option("--dry-run", is_flag=True, help="Show the cells and the sbatch script; submit none.")
@@ -195,10 +195,6 @@ def submit(**options: Any) -> None:
         mem = 32
         hours = 4
         setup = ["module load python"]
-
-    All names of a profile: executor, partition, account, qos, constraint, gpus, cpus, mem, hours,
-    max_parallel, cells_per_job, tries, threads, checkpoint_seconds, grace, setup, and sbatch, a
-    table with further options of sbatch.
     """
     from marginbench.command_line.submit import submit_suite
 

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from marginbench.dispatch.slurm.executor import check_python
+from marginbench.dispatch.slurm.settings import ClusterSettings
 from tests.command_line.conftest import COMMAND
 
 GOLDEN = Path(__file__).with_name("sbatch_script.txt")
@@ -62,6 +63,17 @@ def test_the_sbatch_script_is_the_reviewed_one(
     script = script.replace(".".join(map(str, sys.version_info[:2])), "VERSION")
     assert script.rstrip() + "\n" == GOLDEN.read_text()
     assert not (tmp_path / "runs").exists()
+
+
+def test_every_setting_of_a_cluster_is_an_option_and_a_name_of_a_profile(marginbench):
+    text = " ".join(marginbench("submit", "--help").stdout.split())
+    names = text.partition("All names of a profile: ")[2].partition(" Options: ")[0]
+    for name in ClusterSettings.model_fields:
+        assert name in names
+        assert (f" --{name.replace('_', '-')} " in text) is (name != "sbatch")
+    assert "--grace S" in text
+    assert "Time limit of a job" in text
+    assert "Default: 4." in text
 
 
 @pytest.mark.parametrize(
