@@ -138,7 +138,7 @@ def _settings(
                 console.print(told, highlight=False)
                 break
     if next((layer["executor"] for layer in layers if layer.get("executor")), None) == "local":
-        from marginbench.dispatch.slurm.executor import local_gpus
+        from marginbench.dispatch.slurm.local_executor import local_gpus
 
         layers.append({"gpus": min(1, local_gpus())})
     return make_settings(*layers)

@@ -283,10 +283,10 @@ def machine(monkeypatch):
         return [str(os.getpid())] * len(jobs)
 
     def make(gpus):
-        monkeypatch.setattr("marginbench.dispatch.slurm.executor.local_gpus", lambda: gpus)
+        monkeypatch.setattr("marginbench.dispatch.slurm.local_executor.local_gpus", lambda: gpus)
         return started
 
-    monkeypatch.setattr("marginbench.dispatch.slurm.executor.start_local_jobs", start)
+    monkeypatch.setattr("marginbench.dispatch.slurm.local_executor.start_local_jobs", start)
     monkeypatch.setattr("marginbench.dispatch.local.default_workers", lambda device: 8)
     return make
 

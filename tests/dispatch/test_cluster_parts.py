@@ -1,12 +1,13 @@
 """The parts of a submission that need no cluster: cutting, limits, the queue's lines, tries."""
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marginbench.dispatch.slurm import executor as cluster_executor
+from marginbench.dispatch.slurm import local_executor
 from marginbench.dispatch.slurm.array_plan import plan_arrays
 from marginbench.dispatch.slurm.commands import parse_limits, parse_queue
 from marginbench.dispatch.slurm.jobs import Job, all_jobs
@@ -209,10 +210,22 @@ def test_local_jobs_get_gpus_that_may_be_used(monkeypatch, tmp_path, chosen, num
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if chosen is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
-    assert cluster_executor._gpu_numbers() == numbers
+    assert local_executor._gpu_numbers() == numbers
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-8932f937")
     with pytest.raises(UserError, match="CUDA_VISIBLE_DEVICES = 'GPU-8932f937'"):
-        cluster_executor.local_gpus()
+        local_executor.local_gpus()
+
+
+def test_a_local_job_is_not_of_the_submitters_session_and_has_its_output_in_a_file(tmp_path):
+    job = local_executor.DetachedExecutor(tmp_path, (), ()).submit(print, "hello")
+    pid = int(job.job_id)
+    try:
+        assert os.getsid(pid) == pid
+        files = [Path(f"/proc/{pid}/fd/{number}").readlink() for number in range(3)]
+        assert files == [Path(os.devnull)] * 3
+    finally:
+        job.wait()
+    assert "hello" in (tmp_path / f"{pid}_0_log.out").read_text()
 
 
 def test_a_time_limit_is_a_year_at_most():

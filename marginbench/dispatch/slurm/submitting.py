@@ -107,8 +107,8 @@ def start_here(
     console: Console, submission: Submission, settings: ClusterSettings, todo: list[RunFolder]
 ) -> int:
     """Start processes on this machine that work through the cells; the exit status."""
-    from marginbench.dispatch.slurm.executor import start_local_jobs
     from marginbench.dispatch.slurm.job import ClusterJob
+    from marginbench.dispatch.slurm.local_executor import start_local_jobs
 
     number = min(settings.max_parallel or _room_here(settings), len(todo))
     # Each job works through its share, since nothing here queues jobs.
@@ -126,7 +126,7 @@ def start_here(
 def _room_here(settings: ClusterSettings) -> int:
     """How many jobs this machine's GPUs, or else its CPU cores, suffice for; at least one."""
     from marginbench.dispatch.local import default_workers
-    from marginbench.dispatch.slurm.executor import local_gpus
+    from marginbench.dispatch.slurm.local_executor import local_gpus
 
     if settings.gpus:
         return max(1, local_gpus() // settings.gpus)
@@ -140,7 +140,7 @@ def check_local(settings: ClusterSettings) -> None:
         UserError: there are too few.
     """
     if settings.executor == "local" and settings.gpus:
-        from marginbench.dispatch.slurm.executor import local_gpus
+        from marginbench.dispatch.slurm.local_executor import local_gpus
 
         there = local_gpus()
         if settings.gpus > there:
