@@ -22,7 +22,7 @@ from marginbench.dispatch.slurm.cell_states import (
     told_elsewhere,
     told_left,
 )
-from marginbench.runs import attempts as tries
+from marginbench.runs import attempts
 from marginbench.runs.code_version import changes, code_version
 from marginbench.runs.deciding_code import code_notes
 from marginbench.runs.run_folder import CellStatus
@@ -196,7 +196,7 @@ def _notes(overview: Overview) -> list[str]:
         change
         for cell in overview.cells[:MANY]
         if cell.job is not None
-        for one in tries.read_tries(cell.folder.path)[-1:]
+        for one in attempts.read_attempts(cell.folder.path)[-1:]
         for change in one.changed
     }
     notes += [

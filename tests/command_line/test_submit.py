@@ -198,7 +198,7 @@ def test_a_node_without_a_gpu_is_told_in_one_line(marginbench_process, tiny_suit
         assert told.returncode == 1
         assert "2 cells: 2 failed" in told.stdout, told.stdout
         assert told.stdout.count(words) == 2
-        for file in folder.glob("runs/tiny/*/tries.jsonl"):
+        for file in folder.glob("runs/tiny/*/attempts.jsonl"):
             lines = [json.loads(line) for line in file.read_text().splitlines() if line]
             assert [line["end"] for line in lines if "end" in line] == ["refused"]
 

@@ -12,7 +12,7 @@ from marginbench.dispatch import cell_processes
 from marginbench.dispatch.slurm import job as cluster_job
 from marginbench.dispatch.slurm.settings import make_settings
 from marginbench.dispatch.slurm.submissions import Submission
-from marginbench.runs import attempts as tries
+from marginbench.runs import attempts
 from marginbench.runs.code_version import code_version
 from marginbench.runs.lease import Lease
 from marginbench.runs.run_folder import RunFolder, State
@@ -38,7 +38,7 @@ FAULTS = [
 
 def first_attempt(order):
     folder = RunFolder(order.suite_folder, order.cell)
-    return folder, len(tries.read_tries(folder.path)) == 1
+    return folder, len(attempts.read_attempts(folder.path)) == 1
 
 
 def strike(kind):
@@ -121,7 +121,7 @@ def start_job(tmp_path):
 
 
 def ends(folder):
-    return [one.end for one in tries.read_tries(folder.path)]
+    return [one.end for one in attempts.read_attempts(folder.path)]
 
 
 def outcome(folder):

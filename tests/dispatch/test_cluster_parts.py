@@ -1,5 +1,6 @@
-"""The parts of a submission that need no cluster: cutting, limits, the queue's lines, tries."""
+"""The parts of a submission that need no cluster: cutting, limits, the queue's lines, attempts."""
 
+import json
 import os
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from marginbench.dispatch.slurm.jobs import Job, all_jobs
 from marginbench.dispatch.slurm.settings import make_settings, read_profile
 from marginbench.dispatch.slurm.submissions import Array, Submission, submissions
 from marginbench.errors import DamagedFile, UserError
-from marginbench.runs import attempts as tries
+from marginbench.runs import attempts
 from marginbench.runs.code_version import changes, code_version
 from marginbench.runs.process_identity import this_host
 
@@ -111,13 +112,13 @@ def test_who_would_know_of_a_job(submitted_on, owner, here, expected, tmp_path):
 
 
 class Cell:
-    """Tries of a cell, written as a job would."""
+    """Attempts at a cell, written as a job would."""
 
     def __init__(self, folder):
         self.folder = folder
 
     def attempt(self, end, progress=False):
-        name = tries.start_try(self.folder, "s", "1", 0, [])
+        name = attempts.start_attempt(self.folder, "s", "1", 0, [])
         if progress:
             path = self.folder / "checkpoint.pt"
             stamp = path.stat().st_mtime_ns + 10**9 if path.exists() else 10**18
@@ -125,7 +126,7 @@ class Cell:
 
             os.utime(path, ns=(stamp, stamp))
         if end:
-            tries.end_try(self.folder, name, end)
+            attempts.end_attempt(self.folder, name, end)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +134,7 @@ class Cell:
     [
         ([], (0, 0)),
         ([("failed", False), ("failed", True), ("killed", True)], (3, 0)),
-        # A try that vanished with its job counts only if it got nowhere.
+        # An attempt that vanished with its job counts only if it got nowhere.
         ([("", True), ("", True)], (0, 0)),
         ([("", False), ("", False)], (2, 0)),
         # Asked to stop: no failure; ten times without an iteration is a time limit too short.
@@ -147,17 +148,33 @@ def test_what_counts_as_a_failure(tmp_path, history, expected):
     cell = Cell(tmp_path)
     for end, progress in history:
         cell.attempt(end, progress)
-    assert tries.failures(tmp_path, "s") == expected
-    assert tries.failures(tmp_path, "another submission") == (0, 0)
+    assert attempts.failures(tmp_path, "s") == expected
+    assert attempts.failures(tmp_path, "another submission") == (0, 0)
 
 
-def test_a_torn_line_of_tries_is_left_out(tmp_path):
+def test_a_torn_line_of_attempts_is_left_out(tmp_path):
     cell = Cell(tmp_path)
     cell.attempt("failed")
-    with (tmp_path / tries.FILE).open("a") as file:
-        file.write('{"try": "torn')
+    with (tmp_path / attempts.FILE).open("a") as file:
+        file.write('{"attempt": "torn')
     cell.attempt("done")
-    assert [one.end for one in tries.read_tries(tmp_path)] == ["failed", "done"]
+    assert [one.end for one in attempts.read_attempts(tmp_path)] == ["failed", "done"]
+
+
+def test_attempts_and_settings_are_known_by_the_names_they_once_had(tmp_path):
+    """A suite that was submitted by an earlier version, with a job of that version still at it."""
+    start = {"try": "7/0/1", "submission": "s", "job": "7", "restart": 0, "host": "n1"}
+    start |= {"started": 1.0, "checkpoint": 0, "changed": []}
+    end = {"try": "7/0/1", "end": "failed", "ended": 2.0}
+    (tmp_path / "tries.jsonl").write_text(f"{json.dumps(start)}\n{json.dumps(end)}\n")
+    Cell(tmp_path).attempt("killed")
+    assert [one.end for one in attempts.read_attempts(tmp_path)] == ["failed", "killed"]
+    assert attempts.failures(tmp_path, "s") == (2, 0)
+    assert make_settings({"tries": 5}).attempts == 5
+    assert make_settings({"attempts": 2}, {"tries": 5}).attempts == 2
+    made = Submission.create(tmp_path, make_settings(), "alpha", [], {})
+    made.content["settings"]["tries"] = made.content["settings"].pop("attempts") + 4
+    assert made.settings.attempts == 7
 
 
 def test_code_changes_are_told_by_file_and_version():

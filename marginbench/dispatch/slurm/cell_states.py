@@ -22,7 +22,7 @@ from marginbench.dispatch.slurm.commands import (
 from marginbench.dispatch.slurm.jobs import STALE_DAYS, Job, all_jobs, last_jobs
 from marginbench.dispatch.slurm.submissions import Submission, submissions
 from marginbench.errors import UserError
-from marginbench.runs import attempts as tries
+from marginbench.runs import attempts
 from marginbench.runs.glances import glance
 from marginbench.runs.run_folder import FINISHED, CellStatus, RunFolder, State
 from marginbench.runs.suite_runs import SuiteRun
@@ -166,9 +166,7 @@ def _place(
         fresh = status.state == State.NOT_STARTED and any_submission
         place = Place.NOT_SUBMITTED if fresh else Place(status.state.value)
         return CellPlace(folder, place, status, None, status.message)
-    history = [
-        one for one in tries.read_tries(folder.path) if one.submission == job.submission.path.name
-    ]
+    history = attempts.read_attempts(folder.path, job.submission.path.name)
     restarts = max((one.restart for one in history), default=0)
     elsewhere = "" if queue_unknown else job.elsewhere(slurm)
     if status.state == State.RUNNING:
@@ -186,26 +184,26 @@ def _place(
     if cancelled:
         return CellPlace(folder, Place.CANCELLED, status, job, "", restarts)
     if status.state == State.FAILED:
-        note = status.message + (f" ({len(history)} tries)" if len(history) > 1 else "")
+        note = status.message + (f" ({len(history)} attempts)" if len(history) > 1 else "")
         return CellPlace(folder, Place.FAILED, status, job, note, restarts)
     if queue_unknown:
         place, note = Place.PENDING, f"job {job.id}, last heard of at submission"
         return CellPlace(folder, place, status, job, note, restarts)
-    if history and history[-1].end == tries.STOPPED:
+    if history and history[-1].end == attempts.STOPPED:
         return CellPlace(folder, Place.STOPPED, status, job, f"job {job.id} has ended", restarts)
     return CellPlace(folder, Place.LOST, status, job, job.last_words(), restarts)
 
 
-def _given_up(status: CellStatus, history: list[tries.Try], job: Job) -> bool:
-    """Whether a failed cell's job, though it may be alive, will not try it again."""
+def _given_up(status: CellStatus, history: list[attempts.Attempt], job: Job) -> bool:
+    """Whether a failed cell's job, though it may be alive, will make no further attempt at it."""
     if status.state != State.FAILED or not history:
         return False
-    bad = sum(one.end in (tries.FAILED, tries.KILLED) for one in history)
-    return history[-1].end == tries.REFUSED or bad >= job.submission.settings.tries
+    bad = sum(one.end in (attempts.FAILED, attempts.KILLED) for one in history)
+    return history[-1].end == attempts.REFUSED or bad >= job.submission.settings.attempts
 
 
 def _in_queue(
-    folder: RunFolder, status: CellStatus, job: Job, history: list[tries.Try], restarts: int
+    folder: RunFolder, status: CellStatus, job: Job, history: list[attempts.Attempt], restarts: int
 ) -> CellPlace:
     queued = job.queued
     told = f"job {job.id}"

@@ -26,7 +26,7 @@ from marginbench.dispatch.worker import BUSY_STATUS, STOPPED_STATUS, Order
 from marginbench.dispatch.worker_process import status_after
 from marginbench.errors import UserError
 from marginbench.experiments.cells import Cell
-from marginbench.runs import attempts as tries
+from marginbench.runs import attempts
 from marginbench.runs.code_version import changes, code_version
 from marginbench.runs.deciding_code import libraries_of_parts
 from marginbench.runs.lease import Lease
@@ -91,7 +91,7 @@ class CellRunner:
         self._job = _job_id()
         self._changed = changes(submission.content["code"], code_version())
         self._processes: CellProcesses | None = None
-        self._try: tuple[RunFolder, str] | None = None
+        self._attempt: tuple[RunFolder, str] | None = None
         self._stopping = False
 
     def run(self) -> dict[str, str]:
@@ -116,15 +116,15 @@ class CellRunner:
                 print(f"{folder.path.name}: {error}", file=sys.stderr, flush=True)
                 continue
             print(f"{folder.path.name}: {end}", flush=True)
-            if end == tries.BUSY:
+            if end == attempts.BUSY:
                 since = busy_since.setdefault(folder.key, time.monotonic())
                 if time.monotonic() - since < BUSY_PATIENCE_SECONDS:
                     pending.append(cell)
                     time.sleep(BUSY_RETRY_SECONDS)
-            elif end == tries.STOPPED and not self._submission.is_cancelled(folder.key):
+            elif end == attempts.STOPPED and not self._submission.is_cancelled(folder.key):
                 self._leave()
                 break
-            elif end in (tries.FAILED, tries.KILLED):
+            elif end in (attempts.FAILED, attempts.KILLED):
                 # Behind the others: what broke it may have passed by then.
                 pending.append(cell)
         suite_folder = self._submission.suite_folder
@@ -144,10 +144,10 @@ class CellRunner:
         while (status := self._processes.wait(POLL_SECONDS)) is None:
             if time.monotonic() > deadline:
                 self._processes.kill()
-                self._end_try(tries.STOPPED)
+                self._end_attempt(attempts.STOPPED)
                 return
-        if self._try is not None:
-            self._settle(self._try[0], status)
+        if self._attempt is not None:
+            self._settle(self._attempt[0], status)
 
     def _wanted(self, folder: RunFolder) -> bool:
         """Whether a cell is still to be trained; says why not where it gives up."""
@@ -157,20 +157,20 @@ class CellRunner:
         if status.state in (*FINISHED, State.DAMAGED):
             return False
         name = self._submission.path.name
-        failed, barren = tries.failures(folder.path, name)
+        failed, barren = attempts.failures(folder.path, name)
         failure = folder.read_failure()
         own = any(
-            one.end == tries.REFUSED
-            for one in tries.read_tries(folder.path)[-1:]
+            one.end == attempts.REFUSED
+            for one in attempts.read_attempts(folder.path)[-1:]
             if one.submission == name
         )
         if failure is not None and own:
             return False
-        if failed >= self._settings.tries:
+        if failed >= self._settings.attempts:
             if failure is None:
                 self._refuse(folder, f"given up: its job vanished {failed} times without progress")
             return False
-        if barren >= tries.BARREN_STOPS:
+        if barren >= attempts.MAX_STOPS_WITHOUT_PROGRESS:
             self._refuse(
                 folder,
                 f"given up: stopped {barren} times in a row before its first iteration; "
@@ -180,7 +180,7 @@ class CellRunner:
         return True
 
     def _train(self, cell: Cell, folder: RunFolder) -> str:
-        """One try; how it ended, as :class:`marginbench.runs.attempts.Try` has it."""
+        """One attempt; how it ended, as :class:`marginbench.runs.attempts.Attempt` has it."""
         order = _order(self._submission, cell)
         name = self._submission.path.name
         restart = int(os.environ.get("SLURM_RESTART_COUNT") or 0)
@@ -188,14 +188,14 @@ class CellRunner:
         signals = {signal.SIGTERM, signal.SIGUSR2}
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         try:
-            started = tries.start_try(folder.path, name, self._job, restart, self._changed)
-            self._try = (folder, started)
+            started = attempts.start_attempt(folder.path, name, self._job, restart, self._changed)
+            self._attempt = (folder, started)
             try:
                 self._processes = CellProcesses(order, self._settings.world_size)
             except OSError as error:
                 folder.write_failure(f"its processes cannot be started: {error}", "")
-                self._end_try(tries.FAILED)
-                return tries.FAILED
+                self._end_attempt(attempts.FAILED)
+                return attempts.FAILED
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
         asked = 0.0
@@ -211,26 +211,26 @@ class CellRunner:
     def _settle(self, folder: RunFolder, exit_status: int) -> str:
         self._processes = None
         if exit_status == BUSY_STATUS:
-            end = tries.BUSY
+            end = attempts.BUSY
         elif exit_status in (STOPPED_STATUS, -signal.SIGTERM):
-            end = tries.STOPPED
+            end = attempts.STOPPED
         else:
             status = status_after(folder, exit_status)
             failure = folder.read_failure() or {}
             if status.state in FINISHED:
-                end = tries.DONE
+                end = attempts.DONE
             elif status.state == State.DAMAGED or failure.get("final"):
-                end = tries.REFUSED
+                end = attempts.REFUSED
             else:
-                end = tries.KILLED if exit_status < 0 else tries.FAILED
-        self._end_try(end)
+                end = attempts.KILLED if exit_status < 0 else attempts.FAILED
+        self._end_attempt(end)
         return end
 
-    def _end_try(self, end: str) -> None:
-        if self._try is not None:
-            folder, name = self._try
-            self._try = None
-            tries.end_try(folder.path, name, end)
+    def _end_attempt(self, end: str) -> None:
+        if self._attempt is not None:
+            folder, name = self._attempt
+            self._attempt = None
+            attempts.end_attempt(folder.path, name, end)
 
     def _leave(self) -> None:
         """The cell was told to stop behind this job's back: by SLURM, before preempting it.
@@ -267,7 +267,7 @@ class CellRunner:
         return None
 
     def _refuse(self, folder: RunFolder, reason: str) -> None:
-        """A failure that no try of this submission can mend."""
+        """A failure that no further attempt of this submission would mend."""
         print(f"{folder.path.name}: {reason}", flush=True)
         folder.path.mkdir(parents=True, exist_ok=True)
         lease = Lease.acquire(folder.path)
@@ -275,9 +275,9 @@ class CellRunner:
             return
         with lease:
             name = self._submission.path.name
-            started = tries.start_try(folder.path, name, self._job, 0, self._changed)
+            started = attempts.start_attempt(folder.path, name, self._job, 0, self._changed)
             folder.write_failure(reason, "", final=True)
-            tries.end_try(folder.path, started, tries.REFUSED)
+            attempts.end_attempt(folder.path, started, attempts.REFUSED)
 
 
 def _order(submission: Submission, cell: Cell) -> Order:

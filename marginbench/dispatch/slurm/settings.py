@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from marginbench.errors import UserError
 from marginbench.experiments.cells import refusal
@@ -16,6 +16,8 @@ from marginbench.plugins.parameters import NonNegative, Positive, PositiveIntege
 
 PROFILE_FILE = "marginbench.toml"
 HOURS_OF_A_YEAR = 8784
+# What a field was called when a submission or a profile may have been written.
+_OLD_NAMES = {"tries": "attempts"}
 
 
 def _setting(default: Any, unit: str | None, description: str) -> Any:
@@ -56,7 +58,7 @@ class ClusterSettings(BaseModel):
         None, "N", "Jobs, or local processes, that run at a time. Default: no limit."
     )
     cells_per_job: PositiveInteger = _setting(1, "N", "Cells that a job trains one by one.")
-    tries: PositiveInteger = _setting(3, "N", "How often a cell that fails or is killed is tried.")
+    attempts: PositiveInteger = _setting(3, "N", "Attempts at a cell that fails or is killed.")
     threads: PositiveInteger = _setting(
         1, "N", "CPU threads of a cell. Runs repeat to the bit only with the same number."
     )
@@ -74,6 +76,13 @@ class ClusterSettings(BaseModel):
     )
     # What sbatch has and no field here; no option of submit.
     sbatch: dict[str, str | int | float | bool] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rename(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        return {_OLD_NAMES.get(name, name): value for name, value in given.items()}
 
     @property
     def world_size(self) -> int:

@@ -15,7 +15,7 @@ def there(bench, other_cluster):
     other_cluster.call("scancel", f"--name=marginbench:{bench.name}")
 
 
-def tries_started(bench):
+def attempts_started(bench):
     return [line for folder in bench.folders() for line in bench.lines(folder) if "job" in line]
 
 
@@ -48,10 +48,10 @@ def test_another_clusters_cells_are_left_to_it_until_cancelled(bench, there, sam
     assert "2 done" in bench("status")
     assert "2 done" in there("status")
     bench.wait_for(lambda: not there.queue(), "the other cluster's jobs to end", 60)
-    hosts = {line["host"] for line in tries_started(bench)}
+    hosts = {line["host"] for line in attempts_started(bench)}
     assert "m1" in hosts
     assert hosts & {"n1", "n2"}
-    assert len(tries_started(bench)) == 2
+    assert len(attempts_started(bench)) == 2
     assert bench.lines(running)[0]["host"] == "m1"
 
 
@@ -64,4 +64,4 @@ def test_submitters_on_two_clusters_at_once(bench, there, same):
     assert sorted("0 to submit" in output for output in outputs) == [False, True]
     bench.finish(2)
     same(bench, 2)
-    assert len(tries_started(bench)) == 2
+    assert len(attempts_started(bench)) == 2
