@@ -36,8 +36,8 @@ FAULTS = [
 ]
 
 
-def first_attempt(order):
-    folder = RunFolder(order.suite_folder, order.cell)
+def first_attempt(task):
+    folder = RunFolder(task.suite_folder, task.cell)
     return folder, len(attempts.read_attempts(folder.path)) == 1
 
 
@@ -47,11 +47,11 @@ def strike(kind):
     raise SystemExit(1) if kind == "failed" else AssertionError(kind)
 
 
-def work_with_faults(order, work=cell_processes.work_in_child):
+def work_with_faults(task, work=cell_processes.work_in_child):
     """In a forked process: its first attempt meets the fault of its seed."""
     from marginbench.training import loop as training
 
-    kind, rank, moment, _ = FAULTS[order.cell.seed]
+    kind, rank, moment, _ = FAULTS[task.cell.seed]
     own_train = training.train
 
     def train(*arguments, **options):
@@ -59,17 +59,17 @@ def work_with_faults(order, work=cell_processes.work_in_child):
         options["should_stop"] = lambda: next(counted) == STEP and strike(kind)
         return own_train(*arguments, **options)
 
-    if order.rank == rank and first_attempt(order)[1]:
+    if task.rank == rank and first_attempt(task)[1]:
         if moment == "before it joins":
             strike(kind)
         training.train = train
-    work(order)
+    work(task)
 
 
 def start_with_faults(process, start=ForkProcess.start):
-    order = process._args[0]
-    folder, first = first_attempt(order)
-    if first and order.rank == 1 and FAULTS[order.cell.seed][2] == "before it starts":
+    task = process._args[0]
+    folder, first = first_attempt(task)
+    if first and task.rank == 1 and FAULTS[task.cell.seed][2] == "before it starts":
         raise OSError("no more processes")
     if not first and not (folder.path / "said").exists():
         # The next attempt removes the word of the last one.

@@ -22,7 +22,7 @@ from submitit.core.utils import DelayedSubmission
 from marginbench.dispatch.cell_processes import CellProcesses
 from marginbench.dispatch.slurm.commands import job_state, requeue_job
 from marginbench.dispatch.slurm.submissions import Submission
-from marginbench.dispatch.worker import BUSY_STATUS, STOPPED_STATUS, Order
+from marginbench.dispatch.worker import BUSY_STATUS, STOPPED_STATUS, TrainingTask
 from marginbench.dispatch.worker_process import status_after
 from marginbench.errors import UserError
 from marginbench.experiments.cells import Cell
@@ -181,7 +181,7 @@ class CellRunner:
 
     def _train(self, cell: Cell, folder: RunFolder) -> str:
         """One attempt; how it ended, as :class:`marginbench.runs.attempts.Attempt` has it."""
-        order = _order(self._submission, cell)
+        task = _task(self._submission, cell)
         name = self._submission.path.name
         restart = int(os.environ.get("SLURM_RESTART_COUNT") or 0)
         # The handler of a signal that comes in between would not know of the processes.
@@ -191,7 +191,7 @@ class CellRunner:
             started = attempts.start_attempt(folder.path, name, self._job, restart, self._changed)
             self._attempt = (folder, started)
             try:
-                self._processes = CellProcesses(order, self._settings.world_size)
+                self._processes = CellProcesses(task, self._settings.world_size)
             except OSError as error:
                 folder.write_failure(f"its processes cannot be started: {error}", "")
                 self._end_attempt(attempts.FAILED)
@@ -280,9 +280,9 @@ class CellRunner:
             attempts.end_attempt(folder.path, started, attempts.REFUSED)
 
 
-def _order(submission: Submission, cell: Cell) -> Order:
+def _task(submission: Submission, cell: Cell) -> TrainingTask:
     settings = submission.settings
-    return Order(
+    return TrainingTask(
         cell=cell,
         suite_folder=submission.suite_folder,
         plugin_files=tuple(submission.plugin_files),
