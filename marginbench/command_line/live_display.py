@@ -40,8 +40,10 @@ def make_console(*, quiet: bool = False) -> Console:
         quiet: print nothing.
     """
     # Looked up now: sys.stdout may be redirected while cells train.
-    console = Terminal(quiet=quiet, file=sys.stdout)
-    return console if console.is_terminal else Terminal(width=160, quiet=quiet, file=sys.stdout)
+    console = Terminal(quiet=quiet, file=sys.stdout, highlight=False)
+    if not console.is_terminal:
+        console.width = 160
+    return console
 
 
 class LiveDisplay:
@@ -80,13 +82,11 @@ class LiveDisplay:
     def __call__(self, progress: DispatchProgress) -> None:
         for folder, status in progress.ended[self._shown :]:
             self._shown += 1
-            self._console.print(
-                f"[{self._shown}/{progress.total}] {cell_line(folder, status)}", highlight=False
-            )
+            self._console.print(f"[{self._shown}/{progress.total}] {cell_line(folder, status)}")
         for key, (folder, status) in list(progress.busy.items()):
             if key not in self._shown_busy:
                 self._shown_busy.add(key)
-                self._console.print(cell_line(folder, status), highlight=False)
+                self._console.print(cell_line(folder, status))
         description = "stopping, writing checkpoints ..." if progress.stopping else "cells"
         if progress.busy and not progress.active:
             description = f"waiting for {len(progress.busy)} that another process trains"
@@ -119,3 +119,10 @@ def cell_line(folder: RunFolder, status: CellStatus) -> str:
     if status.message:
         text += f": {escape(status.message)}"
     return text
+
+
+def print_damaged(console: Console, folder: RunFolder, message: str) -> None:
+    """Name a damaged cell, and what lets it be trained again."""
+    console.print(f"[red]damaged[/]: {escape(message)}")
+    where = escape(str(folder.path))
+    console.print(f"  to train this cell again, move or delete its folder {where}")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import signal
-from pathlib import Path
 from types import FrameType
 
 from rich.console import Console
 from rich.markup import escape
 
-from marginbench.command_line.live_display import LiveDisplay, make_console
+from marginbench.command_line.live_display import LiveDisplay, make_console, print_damaged
 from marginbench.command_line.report import show_report
+from marginbench.command_line.suite_selection import SuiteSelection
 from marginbench.dispatch.local import DispatchProgress, default_workers, run_locally
 from marginbench.dispatch.torchrun_environment import (
     started_by_torchrun,
@@ -19,25 +19,19 @@ from marginbench.dispatch.torchrun_environment import (
 )
 from marginbench.dispatch.worker import TrainingTask
 from marginbench.errors import UserError
-from marginbench.experiments.grids import FULL
 from marginbench.files import no_empty_folders_on_error
 from marginbench.plugins.loading import loaded_plugin_files
 from marginbench.runs.deciding_code import is_stale
 from marginbench.runs.run_folder import FINISHED, CellStatus, RunFolder, State
-from marginbench.runs.suite_runs import SuiteRun, check_writable, open_suite
+from marginbench.runs.suite_runs import SuiteRun, check_writable
 from marginbench.text import count
 
 INTERRUPTED_STATUS = 130
 
 
 def run_suite(
-    suite: str,
-    runs: Path,
+    selection: SuiteSelection,
     *,
-    seeds: int | None,
-    size: str = FULL,
-    only: tuple[str, ...],
-    more_heads: tuple[str, ...],
     workers: int | None,
     device: str,
     threads: int,
@@ -53,11 +47,11 @@ def run_suite(
         Exit status: 0, 1 if a cell failed or is damaged, 130 if interrupted.
 
     Raises:
-        UserError: see :func:`open_suite`; a folder that cannot be written.
+        UserError: see :meth:`SuiteSelection.open`; a folder that cannot be written.
     """
     follows = torchrun_rank() > 0
     console = make_console(quiet=follows)
-    suite_run = open_suite(suite, runs, seeds=seeds, profile=size, only=only, more_heads=more_heads)
+    suite_run = selection.open()
     _check_device(device)
     stale: set[str] = set()
 
@@ -90,12 +84,12 @@ def run_suite(
         + f", {ready} finished, {len(todo)} to run"
         + (f" ({len(stale)} of other code or images)" if stale else "")
         + (f", {_how_many_at_a_time(workers)}" if todo else ""),
-        highlight=False,
     )
     if dry_run:
         for folder in todo:
-            console.print(f"  {folder.path.name}", highlight=False)
-        _print_damaged(console, damaged)
+            console.print(f"  {folder.path.name}")
+        for folder, message in damaged:
+            print_damaged(console, folder, message)
         return 1 if damaged else 0
     with no_empty_folders_on_error(suite_run.folder):
         check_writable(suite_run.folder)
@@ -115,7 +109,6 @@ def run_suite(
         left = len(todo) - sum(status.state in FINISHED for _, status in progress.ended)
         console.print(
             f"[yellow]stopped[/]: {count(left, 'cell')} to go; the same command continues",
-            highlight=False,
         )
         return INTERRUPTED_STATUS
     exit_status = 0 if no_report else show_report(console, suite_run, None, keep=True)
@@ -123,8 +116,9 @@ def run_suite(
     for folder, status in failed:
         place, message = escape(str(folder.path)), escape(status.message)
         console.print(f"[red]{status.state}[/] {place}: {message}")
-        console.print(f"  its output: {escape(str(folder.log))}", highlight=False)
-    _print_damaged(console, damaged)
+        console.print(f"  its output: {escape(str(folder.log))}")
+    for folder, message in damaged:
+        print_damaged(console, folder, message)
     return 1 if failed or damaged else exit_status
 
 
@@ -145,15 +139,6 @@ def _damaged(suite_run: SuiteRun, statuses: list[CellStatus]) -> list[tuple[RunF
         for folder, status in zip(suite_run.runs, statuses, strict=True)
         if status.state == State.DAMAGED
     ]
-
-
-def _print_damaged(console: Console, damaged: list[tuple[RunFolder, str]]) -> None:
-    for folder, message in damaged:
-        console.print(f"[red]damaged[/]: {escape(message)}", highlight=False)
-        console.print(
-            f"  to run this cell again, move or delete its folder {escape(str(folder.path))}",
-            highlight=False,
-        )
 
 
 def _train(console: Console, tasks: list[TrainingTask], workers: int) -> DispatchProgress:

@@ -197,8 +197,8 @@ def test_cancel_with_several_submissions(call, slurm, named):
 def test_cancel_without_filters_means_all_that_was_submitted(call, slurm):
     call("submit", *CPU, "--seeds", 4)
     assert "8 cells: 8 pending" in call("status")
-    told = call("submit")
-    assert "queued: 4 cells: 4 pending; 0 to submit" in told
+    output = call("submit")
+    assert "queued: 4 cells: 4 pending; 0 to submit" in output
     assert "cancelled 4 cells" in call("cancel", "--only", "arcface")
     assert slurm.cancelled() == ["101"]
     assert "cancelled 4 cells" in call("cancel")
@@ -212,12 +212,12 @@ def test_cells_that_left_the_suite_are_shown_and_cancelled(call, slurm, named, m
     call("submit", *CPU)
     old = named("softmax", 0)
     monkeypatch.setenv("RATE", "0.2")
-    told = call("status")
-    assert f"{old} queued pending 0/8 left the suite, job 100_0: Priority" in told
-    assert "4 cells: 4 not submitted" in told
+    output = call("status")
+    assert f"{old} queued pending 0/8 left the suite, job 100_0: Priority" in output
+    assert "4 cells: 4 not submitted" in output
     assert (
         "left the suite since submission, or came by --head or --plugin: 4 cells: 4 pending; "
-        in told
+        in output
     )
     assert f"{old} (pending) has written nothing yet" in call("logs", old, status=1)
     # One cell by its name, those of a head, then all: the old and the new.
@@ -231,16 +231,16 @@ def test_cells_that_left_the_suite_are_shown_and_cancelled(call, slurm, named, m
     assert slurm.cancelled() == ["100_2", "100_3", "101_2", "101_3"]
     assert "cancelled 3 cells" in call("cancel")
     assert slurm.cancelled() == ["100", "101"]
-    told = call("status")
-    assert told.endswith("came by --head or --plugin: 4 cells: 4 cancelled")
-    assert old not in told
+    output = call("status")
+    assert output.endswith("came by --head or --plugin: 4 cells: 4 cancelled")
+    assert old not in output
 
 
 def test_a_head_that_left_the_suite_can_be_named(call, slurm, monkeypatch):
     call("submit", *CPU, "--seeds", 3)
     monkeypatch.setenv("HEADS", "softmax")
-    told = call("status", "--only", "softmax", "arcface")
-    assert "3 cells: 3 pending note: left the suite" in told
+    output = call("status", "--only", "softmax", "arcface")
+    assert "3 cells: 3 pending note: left the suite" in output
     refused = call("submit", "--only", "arcface", status=1)
     assert "no cell with the head 'arcface'" in refused
     assert "have left it" in refused
@@ -257,9 +257,9 @@ def test_submitted_cells_that_do_not_read_are_told(call, slurm, tmp_path, monkey
     file.write_text(file.read_text().replace('\\"seed\\": 0', '\\"seed\\": -1'))
     assert "damaged" not in call("status")
     monkeypatch.setenv("RATE", "0.2")
-    told = call("status")
-    assert f"note: {file.relative_to(tmp_path)} is damaged" in told
-    assert "4 cells: 4 not submitted" in told
+    output = call("status")
+    assert f"note: {file.relative_to(tmp_path)} is damaged" in output
+    assert "4 cells: 4 not submitted" in output
     assert "array-000.cells.jsonl is damaged" in call("cancel")
     assert slurm.cancelled() == []
 
@@ -319,8 +319,8 @@ def test_local_jobs_share_what_the_machine_has(call, machine, gpus, options, exp
 )
 def test_more_gpus_than_the_machine_has_are_refused(call, machine, tmp_path, gpus, words):
     started = machine(gpus)
-    told = call("submit", "--executor", "local", "--gpus", 2, status=1)
-    assert told.endswith(words)
+    output = call("submit", "--executor", "local", "--gpus", 2, status=1)
+    assert output.endswith(words)
     assert started == []
     assert not list(tmp_path.glob("runs/queued/submissions/2*"))
 
@@ -328,10 +328,10 @@ def test_more_gpus_than_the_machine_has_are_refused(call, machine, tmp_path, gpu
 def test_the_settings_of_a_cluster_are_not_those_of_local_processes(call, machine, slurm):
     started = machine(0)
     call("submit", "--only", "softmax", "--hours", 2)
-    told = call("submit", "--executor", "local")
-    assert "last submission" not in told
+    output = call("submit", "--executor", "local")
+    assert "last submission" not in output
     assert started == [(2, 0)]
-    told = call("submit", "--executor", "slurm", "--seeds", 3, "--dry-run")
-    assert "settings not given are those of the last submission" in told
-    assert "--time=120" in told
-    assert "--gpus-per-node=1" in told
+    output = call("submit", "--executor", "slurm", "--seeds", 3, "--dry-run")
+    assert "settings not given are those of the last submission" in output
+    assert "--time=120" in output
+    assert "--gpus-per-node=1" in output

@@ -111,7 +111,7 @@ def test_torch_stays_unloaded(tiny_suite, tmp_path, fake_slurm, verb):
         "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
     )
     extra = {"submit": ["--dry-run"], "logs": ["nothing"]}.get(verb, [])
-    told = {
+    expected = {
         "submit": "4 to submit",
         "status": "4 cells: 4 not started",
         "cancel": "cancelled 0 cells",
@@ -126,7 +126,7 @@ def test_torch_stays_unloaded(tiny_suite, tmp_path, fake_slurm, verb):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert told in done.stdout + done.stderr
+    assert expected in done.stdout + done.stderr
     assert (done.stderr == "") is (verb != "logs")
 
 
@@ -194,10 +194,10 @@ def test_a_node_without_a_gpu_is_told_in_one_line(marginbench_process, tiny_suit
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        told = marginbench_process("status", tiny_suite, "--seeds", 1, cwd=folder)
-        assert told.returncode == 1
-        assert "2 cells: 2 failed" in told.stdout, told.stdout
-        assert told.stdout.count(words) == 2
+        output = marginbench_process("status", tiny_suite, "--seeds", 1, cwd=folder)
+        assert output.returncode == 1
+        assert "2 cells: 2 failed" in output.stdout, output.stdout
+        assert output.stdout.count(words) == 2
         for file in folder.glob("runs/tiny/*/attempts.jsonl"):
             lines = [json.loads(line) for line in file.read_text().splitlines() if line]
             assert [line["end"] for line in lines if "end" in line] == ["refused"]
@@ -260,12 +260,12 @@ def test_a_node_without_the_data_is_told_in_one_line(marginbench_process, tmp_pa
     (tmp_path / "own.py").write_text(FOLDER_SUITE)
     here = {"MARGINBENCH_DATA": str(tmp_path / "data"), "MARGINBENCH_CACHE": str(tmp_path / "c")}
     local = ["--executor", "local", "--gpus", 0]
-    elsewhere = "export MARGINBENCH_DATA=/nowhere"
-    done = marginbench_process("submit", "own.py", *local, "--setup", elsewhere, **here)
+    other_data = "export MARGINBENCH_DATA=/nowhere"
+    done = marginbench_process("submit", "own.py", *local, "--setup", other_data, **here)
     assert "started 1 cell" in done.stdout, done.stderr
-    told = marginbench_process("status", "own.py", "--watch", "--every", 1, **here)
-    assert told.returncode == 1
-    text = " ".join(told.stdout.split())
+    output = marginbench_process("status", "own.py", "--watch", "--every", 1, **here)
+    assert output.returncode == 1
+    text = " ".join(output.stdout.split())
     assert "1 cell: 1 failed" in text
     assert "'/nowhere/pictures' does not exist" in text
     assert "Traceback" not in text

@@ -100,15 +100,15 @@ class Slurm:
         ("alpha", None, "alpha", ""),
         ("alpha", None, "beta", "cluster alpha"),
         ("alpha", None, None, "cluster alpha"),
-        ("local", {"host": "desk"}, None, "machine desk"),
+        ("local", {"host": "desk"}, None, "host desk"),
         ("local", {"host": this_host()}, "alpha", ""),
     ],
 )
-def test_who_would_know_of_a_job(submitted_on, owner, here, expected, tmp_path):
+def test_whose_queue_a_job_is_in(submitted_on, owner, here, expected, tmp_path):
     made = Submission.create(tmp_path, make_settings(), submitted_on, [], {})
     array = Array(made, 0, [["key"]], ["7"], [owner] if owner else [])
-    assert Job("7", array, 0, None, False).elsewhere(Slurm(here)) == expected
-    assert Job("7", array, 0, None, True).elsewhere(Slurm(here)) == ""
+    assert Job("7", array, 0, None, False).remote_owner(Slurm(here)) == expected
+    assert Job("7", array, 0, None, True).remote_owner(Slurm(here)) == ""
 
 
 class Cell:
@@ -187,10 +187,10 @@ def test_code_changes_are_told_by_file_and_version():
         "packages": now["packages"] | {"torch": "1.0"},
         "files": {**now["files"], "marginbench/training/loop.py": "0", "marginbench/old.py": "0"},
     }
-    told = changes(before, now)
-    assert told[0].startswith("Python 3.0 → ")
-    assert told[1].startswith("torch 1.0 → ")
-    assert told[2:] == ["marginbench/old.py gone", "marginbench/training/loop.py changed"]
+    output = changes(before, now)
+    assert output[0].startswith("Python 3.0 → ")
+    assert output[1].startswith("torch 1.0 → ")
+    assert output[2:] == ["marginbench/old.py gone", "marginbench/training/loop.py changed"]
 
 
 @pytest.mark.parametrize(

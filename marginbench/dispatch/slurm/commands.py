@@ -1,4 +1,4 @@
-"""Talking to SLURM through its commands: what they are asked, and what they answer."""
+"""SLURM's commands: how they are called, and how their output is read."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class SlurmLimits:
 
 @dataclass(frozen=True)
 class QueuedJob:
-    """A job as squeue tells of it.
+    """A job as squeue lists it.
 
     Attributes:
         job: "123" or "123_4".
-        state: SLURM's word in capitals: PENDING, RUNNING, COMPLETING, ...
+        state: SLURM's name of it in capitals: PENDING, RUNNING, COMPLETING, ...
         comment: what the submission wrote on it.
         elapsed, left: time used and left, as SLURM writes times.
         node: where it runs; "" while pending.
@@ -60,36 +60,27 @@ def job_name(suite: str) -> str:
     return f"marginbench:{suite}"
 
 
-def slurm_is_here() -> bool:
+def slurm_available() -> bool:
     """Whether this machine has SLURM's commands."""
     return all(shutil.which(name) for name in ("sbatch", "squeue", "scontrol", "srun"))
 
 
-def require_slurm() -> None:
-    """Make sure that this machine has SLURM's commands.
-
-    Raises:
-        UserError: it has not.
-    """
-    if not slurm_is_here():
-        raise UserError(
-            "SLURM's commands (sbatch, squeue, scontrol, srun) are not here: submit from a login "
-            "node of the cluster, or use --executor local for processes on this machine"
-        )
-
-
-class SlurmHere:
+class LocalSlurm:
     """The cluster that this machine belongs to; asked for its configuration at most once."""
 
     @cached_property
     def limits(self) -> SlurmLimits:
-        """Its name and limits.
+        """Its name and limits, from one ``scontrol show config``.
 
         Raises:
-            UserError: there is no SLURM here, or it does not answer.
+            UserError: this machine has not SLURM's commands, or SLURM does not answer.
         """
-        require_slurm()
-        return slurm_limits()
+        if not slurm_available():
+            raise UserError(
+                "SLURM's commands (sbatch, squeue, scontrol, srun) are not here: submit from a "
+                "login node of the cluster, or use --executor local for processes on this machine"
+            )
+        return parse_limits(_run(["scontrol", "show", "config"]))
 
     @cached_property
     def cluster(self) -> str | None:
@@ -98,15 +89,6 @@ class SlurmHere:
             return self.limits.cluster
         except UserError:
             return None
-
-
-def slurm_limits() -> SlurmLimits:
-    """The cluster's name and limits, from one ``scontrol show config``.
-
-    Raises:
-        UserError: SLURM does not answer.
-    """
-    return parse_limits(_ask(["scontrol", "show", "config"]))
 
 
 def parse_limits(config: str) -> SlurmLimits:
@@ -131,7 +113,7 @@ def queue_length() -> int:
     Raises:
         UserError: SLURM does not answer.
     """
-    return _ask(["squeue", "--array", "--noheader", "--format=%A"]).count("\n")
+    return _run(["squeue", "--array", "--noheader", "--format=%A"]).count("\n")
 
 
 def queued_jobs(name: str) -> list[QueuedJob]:
@@ -141,7 +123,7 @@ def queued_jobs(name: str) -> list[QueuedJob]:
         UserError: SLURM does not answer.
     """
     command = ["squeue", "--array", "--noheader", f"--name={name}", f"--format={_QUEUE_FORMAT}"]
-    return parse_queue(_ask(command))
+    return parse_queue(_run(command))
 
 
 def parse_queue(text: str) -> list[QueuedJob]:
@@ -163,13 +145,13 @@ def cancel_jobs(jobs: Sequence[str]) -> None:
         UserError: SLURM does not answer.
     """
     for start in range(0, len(jobs), _IDS_A_CALL):
-        _ask(["scancel", "--quiet", *jobs[start : start + _IDS_A_CALL]])
+        _run(["scancel", "--quiet", *jobs[start : start + _IDS_A_CALL]])
 
 
 def job_state(job: str) -> str:
-    """SLURM's word for a job ("RUNNING"), or "" if it is not in the queue or nobody answers."""
+    """SLURM's state of a job ("RUNNING"), or "" if it is not in the queue or squeue fails."""
     try:
-        return _ask(["squeue", "--noheader", f"--jobs={job}", "--format=%T"]).strip()
+        return _run(["squeue", "--noheader", f"--jobs={job}", "--format=%T"]).strip()
     except UserError:
         return ""
 
@@ -180,7 +162,7 @@ def requeue_job(job: str) -> None:
     Raises:
         UserError: SLURM refuses.
     """
-    _ask(["scontrol", "requeue", job])
+    _run(["scontrol", "requeue", job])
 
 
 def _number(text: str | None, otherwise: int) -> int:
@@ -188,7 +170,7 @@ def _number(text: str | None, otherwise: int) -> int:
     return int(found.group()) if found else otherwise
 
 
-def _ask(command: list[str]) -> str:
+def _run(command: list[str]) -> str:
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False

@@ -15,10 +15,10 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from marginbench.dispatch.slurm.commands import job_name
 from marginbench.dispatch.slurm.job import ClusterJob
 from marginbench.dispatch.slurm.settings import ClusterSettings
-from marginbench.dispatch.slurm.submissions import COMPLAINT
+from marginbench.dispatch.slurm.submissions import NODE_ERROR
 from marginbench.errors import UserError
 
-# What counts is progress, which the job looks after; submitit's own limit would end long runs.
+# What counts is progress, which the job checks; submitit's own limit would end long runs.
 MAX_TIMEOUTS = 10**6
 
 
@@ -82,7 +82,7 @@ def sbatch_script(executor: submitit.AutoExecutor, jobs: int) -> str:
 
 
 def submit_array(executor: submitit.AutoExecutor, jobs: Sequence[ClusterJob]) -> list[str]:
-    """Hand an array to SLURM; the job ids.
+    """Submit an array to SLURM; the job ids.
 
     Raises:
         UserError: SLURM refuses; the message is SLURM's.
@@ -91,15 +91,15 @@ def submit_array(executor: submitit.AutoExecutor, jobs: Sequence[ClusterJob]) ->
         return [job.job_id for job in executor.submit_array(jobs)]
     except (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        told = [line for line in lines if line.startswith("sbatch: error:")] or lines[-1:]
-        text = "; ".join(line.removeprefix("sbatch: error: ") for line in told)
+        shown = [line for line in lines if line.startswith("sbatch: error:")] or lines[-1:]
+        text = "; ".join(line.removeprefix("sbatch: error: ") for line in shown)
         raise UserError(f"sbatch refuses the jobs: {text}") from None
 
 
 def check_python() -> list[str]:
     """Shell lines that leave one line in the job's output if our Python cannot work on the node.
 
-    Where none of our code runs, nothing else would tell: ``status`` shows this line.
+    Where none of our code runs, there is no other message: ``status`` shows this line.
     """
     python = shlex.quote(sys.executable)
     version = ".".join(map(str, sys.version_info[:2]))
@@ -112,7 +112,7 @@ def check_python() -> list[str]:
     # The last line is what a traceback ends with, or the shell's own complaint.
     return [
         f"if ! problem=$({python} -c {shlex.quote(check)} 2>&1); then",
-        f'  echo "{COMPLAINT}$(hostname): "{python}": ${{problem##*$\'\n\'}}" >&2'.replace(
+        f'  echo "{NODE_ERROR}$(hostname): "{python}": ${{problem##*$\'\n\'}}" >&2'.replace(
             "\n", r"\n"
         ),
         "  exit 1",

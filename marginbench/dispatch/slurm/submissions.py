@@ -1,4 +1,4 @@
-"""What was handed to a cluster: ``RUNS/SUITE/submissions/ID/``, written by submit, read by all.
+"""What was submitted to a cluster: ``RUNS/SUITE/submissions/ID/``, written by submit, read by all.
 
 ``submission.json`` the settings, the cluster and the code's version; ``plugins/`` the plug-in
 files as they were; ``array-000.json`` which cells each job holds, and the array's job id once
@@ -33,8 +33,8 @@ from marginbench.runs.run_folder import RunFolder
 
 FOLDER = "submissions"
 COMMENT = "marginbench"
-# What a job's script writes before its one line of why the node is of no use.
-COMPLAINT = "marginbench: "
+# What a job's script writes before its line of why the node cannot be used.
+NODE_ERROR = "marginbench: "
 
 
 @dataclass(frozen=True)

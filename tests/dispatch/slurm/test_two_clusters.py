@@ -22,26 +22,28 @@ def attempts_started(bench):
 def test_another_clusters_cells_are_left_to_it_until_cancelled(bench, there, same):
     there.submit()
     running = bench.in_the_middle()
-    told = bench("status")
-    assert "1 running, 1 elsewhere" in told
-    assert "of cluster other" in told
-    assert "1 cell given to cluster other, whose jobs are not seen from here: ask there" in told
+    output = bench("status")
+    assert "1 running, 1 remote" in output
+    assert "of cluster other" in output
+    assert (
+        "1 cell submitted to cluster other, whose jobs are not seen from here: ask there" in output
+    )
     assert "1 pending" in there("status")
     assert "0 to submit" in bench("submit", "--gpus", 0)
 
-    # A job that waits for weeks leaves no trace; after a fortnight it is given up for lost.
+    # A job that waits for weeks leaves no trace; after 14 days its cells count as lost.
     jobs = next(bench.suite_folder.glob("submissions/2*/jobs"))
     seen = jobs.stat().st_mtime
     os.utime(jobs, (time.time() - 15 * 86400,) * 2)
-    told = bench("status", status=1)
-    assert "of cluster other has shown no life for 14 days" in told
-    assert "1 running, 1 lost" in told
+    output = bench("status", status=1)
+    assert "none of its submission's jobs has started or ended for 14 days" in output
+    assert "1 running, 1 lost" in output
     os.utime(jobs, (seen, seen))
 
-    waiting = bench.waiting_cell(told)
-    told = bench("cancel", waiting)
-    assert "cancelled 1 cell" in told
-    assert "1 of them given to cluster other" in told
+    waiting = bench.waiting_cell(output)
+    output = bench("cancel", waiting)
+    assert "cancelled 1 cell" in output
+    assert "1 of them submitted to cluster other" in output
     assert "submitted 1 cell in 1 job array" in bench.submit(DAWDLE="0")
     bench.finish(2)
     same(bench, 2)
