@@ -96,7 +96,7 @@ def run_suite(
         if todo:
             from marginbench.data import check_data
 
-            # Before any training, and once: what is missing is fetched, what is damaged is told.
+            # Before any training, and once: missing data are fetched, damaged ones are an error.
             check_data([folder.cell.data for folder in todo])
     progress = DispatchProgress(total=0)
     if started_by_torchrun():

@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from marginbench.command_line.live_display import make_console, print_damaged
 from marginbench.command_line.suite_selection import SuiteSelection
-from marginbench.dispatch.slurm.array_plan import plan_arrays
+from marginbench.dispatch.slurm.array_plan import batches, plan_arrays
 from marginbench.dispatch.slurm.cell_states import (
     CellState,
     SuiteOverview,
@@ -23,10 +23,10 @@ from marginbench.dispatch.slurm.cell_states import (
 from marginbench.dispatch.slurm.commands import LocalSlurm, SlurmLimits
 from marginbench.dispatch.slurm.inspection import inspect_suite
 from marginbench.dispatch.slurm.settings import ClusterSettings, make_settings, read_profile
-from marginbench.dispatch.slurm.submissions import FOLDER, Submission, submissions
+from marginbench.dispatch.slurm.submission import FOLDER, Submission
+from marginbench.dispatch.slurm.submissions import submissions
 from marginbench.dispatch.slurm.submitting import (
     Submitted,
-    batches,
     check_local,
     submit_arrays,
     submit_locally,
@@ -97,8 +97,7 @@ def submit_suite(
         return todo + stale, stale
 
     if dry_run:
-        todo, _ = find_cells()
-        _print_plan(console, suite_run, settings, limits, todo)
+        _print_plan(console, suite_run, settings, limits, find_cells()[0])
         return 0
     check_writable(suite_run.folder / FOLDER)
     with _lock(console, suite_run.folder / FOLDER) as lease:
@@ -146,7 +145,7 @@ def _settings(
     else:
         for last in reversed(submissions(suite_run.folder)):
             executor = last.settings.executor
-            known_here = executor == "local" or last.cluster == slurm.cluster
+            known_here = executor == "local" or last.content["cluster"] == slurm.cluster
             if known_here and given.get("executor") in (None, executor):
                 layers.append(last.content["settings"])
                 console.print("settings not given are those of the last submission")
@@ -229,15 +228,15 @@ def _print_plan(
         comment="marginbench ID 0",
         parallel=slot.parallel,
     )
-    number = f"{count(len(jobs), 'job')} in {count(len(arrays), 'job array')}"
-    console.print(f"{number}; the first one's script:")
+    cut = f"{count(len(jobs), 'job')} in {count(len(arrays), 'job array')}"
+    console.print(f"{cut}; the first one's script:")
     console.print(escape(sbatch_script(executor, size)), soft_wrap=True)
 
 
 def _print_submitted(
     console: Console, settings: ClusterSettings, submitted: Submitted, todo: int
 ) -> int:
-    """Say what was submitted; the exit status."""
+    """Print what was submitted; the exit status."""
     cells, ids = count(submitted.cells, "cell"), submitted.ids
     if settings.executor == "local":
         console.print(f"started {cells} in {count(len(ids), 'local job')}")

@@ -2,7 +2,7 @@
 
 Every cell gets a process of its own, forked from a server that has torch loaded already: cheap to
 start, and a cell that crashes or is killed takes nothing with it. What became of a cell is read
-from its run folder; the processes tell only that they ended.
+from its run folder; of the processes only the exit status is used.
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ def _process_context(tasks: list[TrainingTask]) -> BaseContext:
     libraries = libraries_of_parts(task.cell for task in tasks)
     context.set_forkserver_preload(["marginbench.dispatch.worker_preload", *libraries])
     # Ctrl-C reaches the whole process group; while the server loads, it would print a traceback.
-    # What is blocked stays so in the server and its workers, which are told to stop by a SIGTERM.
+    # What is blocked stays so in the server and its workers, which a SIGTERM stops.
     # The tracker is started first: starting it unblocks the signal.
     resource_tracker.ensure_running()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

@@ -168,7 +168,7 @@ def test_a_job_whose_other_cells_are_done_is_cancelled(call, slurm, named, tmp_p
     call("submit", *CPU, "--cells-per-job", 2)
     assert slurm.waiting() == ["100_0", "100_1"]
     (submission,) = submissions(tmp_path / "runs/queued")
-    finish(submission.suite_folder, submission.cells(0, 1)[0])
+    finish(submission.suite_folder, submission.cells_of_jobs(0, [1])[0][0])
     assert "cancelled 1 cell" in call("cancel", named("arcface", 1))
     assert slurm.cancelled() == ["100_1"]
     assert "cancelled 1 cell" in call("cancel", named("softmax", 1))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from marginbench.dispatch.slurm.executor import check_python
+from marginbench.dispatch.slurm.node_checks import check_python
 from marginbench.dispatch.slurm.settings import ClusterSettings
 from tests.command_line.conftest import COMMAND
 
@@ -174,7 +174,7 @@ def test_a_node_without_a_gpu_is_told_in_one_line(marginbench_process, tiny_suit
         "from marginbench.dispatch.slurm.job import ClusterJob\n"
         "from marginbench.dispatch.slurm.settings import ClusterSettings\n"
         "from marginbench.runs.code_version import code_version\n"
-        "from marginbench.dispatch.slurm.submissions import Submission\n"
+        "from marginbench.dispatch.slurm.submission import Submission\n"
         "from marginbench.runs.suite_runs import open_suite\n"
         "run = open_suite(sys.argv[1], Path('runs'), seeds=1, light=True)\n"
         "version = code_version()\n"

@@ -9,9 +9,9 @@ import psutil
 import pytest
 
 from marginbench.dispatch import cell_processes
-from marginbench.dispatch.slurm import job as cluster_job
+from marginbench.dispatch.slurm import cell_runner
 from marginbench.dispatch.slurm.settings import make_settings
-from marginbench.dispatch.slurm.submissions import Submission
+from marginbench.dispatch.slurm.submission import Submission
 from marginbench.runs import attempts
 from marginbench.runs.code_version import code_version
 from marginbench.runs.lease import Lease
@@ -82,11 +82,11 @@ def job(path, cells, faults):
     os.environ |= {"SUBMITIT_EXECUTOR": "local", "SUBMITIT_LOCAL_JOB_ID": "7"}
     # Long enough for a loaded machine, and not to be waited for here.
     cell_processes.FAILURE_SECONDS = 0.1
-    cluster_job.BUSY_RETRY_SECONDS = 0.1
+    cell_runner.BUSY_RETRY_SECONDS = 0.1
     if faults:
         cell_processes.work_in_child = work_with_faults
         ForkProcess.start = start_with_faults
-    runner = cluster_job.CellRunner(Submission(path), cells)
+    runner = cell_runner.CellRunner(Submission(path), cells)
 
     def stop(number, frame):
         runner.stop()

@@ -13,7 +13,8 @@ from marginbench.dispatch.slurm.array_plan import plan_arrays
 from marginbench.dispatch.slurm.commands import parse_limits, parse_queue
 from marginbench.dispatch.slurm.jobs import Job, all_jobs
 from marginbench.dispatch.slurm.settings import make_settings, read_profile
-from marginbench.dispatch.slurm.submissions import Array, Submission, submissions
+from marginbench.dispatch.slurm.submission import Array, Submission
+from marginbench.dispatch.slurm.submissions import submissions
 from marginbench.errors import DamagedFile, UserError
 from marginbench.runs import attempts
 from marginbench.runs.code_version import changes, code_version

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from marginbench.dispatch.slurm.jobs import Job
-from marginbench.dispatch.slurm.submissions import Submission
+from marginbench.dispatch.slurm.submission import Submission
 from marginbench.runs.run_folder import CellStatus, RunFolder
 from marginbench.text import count
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +12,8 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from marginbench.dispatch.slurm.commands import job_name
 from marginbench.dispatch.slurm.job import ClusterJob
+from marginbench.dispatch.slurm.node_checks import check_python
 from marginbench.dispatch.slurm.settings import ClusterSettings
-from marginbench.dispatch.slurm.submissions import NODE_ERROR
 from marginbench.errors import UserError
 
 # What counts is progress, which the job checks; submitit's own limit would end long runs.
@@ -94,27 +92,3 @@ def submit_array(executor: submitit.AutoExecutor, jobs: Sequence[ClusterJob]) ->
         shown = [line for line in lines if line.startswith("sbatch: error:")] or lines[-1:]
         text = "; ".join(line.removeprefix("sbatch: error: ") for line in shown)
         raise UserError(f"sbatch refuses the jobs: {text}") from None
-
-
-def check_python() -> list[str]:
-    """Shell lines that leave one line in the job's output if our Python cannot work on the node.
-
-    Where none of our code runs, there is no other message: ``status`` shows this line.
-    """
-    python = shlex.quote(sys.executable)
-    version = ".".join(map(str, sys.version_info[:2]))
-    check = (
-        'import sys; version = ".".join(map(str, sys.version_info[:2])); '
-        f'version == "{version}" or '
-        f'sys.exit("it is Python " + version + ", the submission was made with {version}"); '
-        "import submitit, marginbench.dispatch.slurm.job"
-    )
-    # The last line is what a traceback ends with, or the shell's own complaint.
-    return [
-        f"if ! problem=$({python} -c {shlex.quote(check)} 2>&1); then",
-        f'  echo "{NODE_ERROR}$(hostname): "{python}": ${{problem##*$\'\n\'}}" >&2'.replace(
-            "\n", r"\n"
-        ),
-        "  exit 1",
-        "fi",
-    ]

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from marginbench.dispatch.slurm.commands import LocalSlurm, QueuedJob
-from marginbench.dispatch.slurm.submissions import NODE_ERROR, Array, Submission, local_job_lives
+from marginbench.dispatch.slurm.node_checks import NODE_ERROR
+from marginbench.dispatch.slurm.submission import Array, Submission
 from marginbench.errors import DamagedFile
-from marginbench.runs.process_identity import this_host
+from marginbench.runs.process_identity import process_lives, this_host, this_machine
 from marginbench.runs.quick_status import quick_status
 from marginbench.runs.run_folder import FINISHED, RunFolder
 
@@ -64,7 +65,7 @@ class Job:
         if self.owner is not None:
             host = self.owner.get("host", "")
             return f"host {host}" if host != this_host() else ""
-        cluster = self.submission.cluster
+        cluster = self.submission.content["cluster"]
         return f"cluster {cluster}" if cluster and cluster != slurm.cluster else ""
 
     @property
@@ -109,7 +110,7 @@ def all_jobs(found: list[Submission], queue: list[QueuedJob]) -> list[Job]:
         there = by_comment.get(array.comment, {})
         for index in range(len(array.jobs)):
             queued = there.get(index)
-            alive = local_job_lives(array.owner[index]) if array.owner else queued is not None
+            alive = _is_alive(array.owner[index]) if array.owner else queued is not None
             if array.ids:
                 name = array.ids[index]
             elif queued is not None:
@@ -119,6 +120,11 @@ def all_jobs(found: list[Submission], queue: list[QueuedJob]) -> list[Job]:
                 continue
             jobs.append(Job(name, array, index, queued, alive))
     return jobs
+
+
+def _is_alive(owner: dict[str, Any]) -> bool:
+    """Whether a local job runs; only this machine's processes can be seen."""
+    return owner.get("machine") == this_machine() and process_lives(owner)
 
 
 def jobs_of_only(jobs: list[Job], keys: set[str]) -> list[str]:

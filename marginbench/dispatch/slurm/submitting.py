@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from marginbench.dispatch.slurm.array_plan import plan_arrays
+from marginbench.dispatch.slurm.array_plan import batches, plan_arrays
 from marginbench.dispatch.slurm.commands import SlurmLimits, queue_length
 from marginbench.dispatch.slurm.settings import ClusterSettings
-from marginbench.dispatch.slurm.submissions import Submission
+from marginbench.dispatch.slurm.submission import Submission
 from marginbench.errors import UserError
 from marginbench.runs.lease import Lease
 from marginbench.runs.process_identity import process_identity
@@ -137,8 +136,3 @@ def check_local(settings: ClusterSettings) -> None:
                 f"{count(there, 'NVIDIA GPU')}; allowed here: --gpus 0"
                 + (f" to {there}" if there else "")
             )
-
-
-def batches(todo: Sequence[RunFolder], size: int) -> list[list[RunFolder]]:
-    """The cells of each job."""
-    return [list(todo[start : start + size]) for start in range(0, len(todo), size)]
