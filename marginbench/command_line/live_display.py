@@ -24,13 +24,18 @@ from marginbench.runs.run_folder import CellStatus, RunFolder, State
 from marginbench.text import percent
 
 STYLES = {
-    State.DONE: "green",
-    State.DIVERGED: "yellow",
-    State.FAILED: "red",
-    State.DAMAGED: "red",
-    State.RUNNING: "cyan",
-    State.STOPPED: "yellow",
+    "done": "green",
+    "diverged": "yellow",
+    "failed": "red",
+    "damaged": "red",
+    "lost": "red",
+    "running": "cyan",
+    "starting": "cyan",
+    "stopped": "yellow",
+    "requeued": "yellow",
+    "cancelled": "yellow",
 }
+"""The colour of a cell's state."""
 
 
 def make_console(*, quiet: bool = False) -> Console:

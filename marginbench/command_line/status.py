@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from marginbench.command_line.live_display import make_console
+from marginbench.command_line.live_display import STYLES, make_console
 from marginbench.command_line.suite_selection import SuiteSelection
 from marginbench.dispatch.slurm.cell_states import (
     ACTIVE,
@@ -29,18 +29,6 @@ from marginbench.runs.suite_runs import SuiteRun
 from marginbench.text import count, duration
 
 MANY = 200
-STYLES = {
-    CellState.DONE: "green",
-    CellState.DIVERGED: "yellow",
-    CellState.RUNNING: "cyan",
-    CellState.STARTING: "cyan",
-    CellState.REQUEUED: "yellow",
-    CellState.STOPPED: "yellow",
-    CellState.CANCELLED: "yellow",
-    CellState.FAILED: "red",
-    CellState.DAMAGED: "red",
-    CellState.LOST: "red",
-}
 BAD = (CellState.FAILED, CellState.DAMAGED, CellState.LOST)
 # Of thousands of cells, these come first.
 _FIRST = (*BAD, CellState.RUNNING, CellState.STARTING, CellState.REQUEUED, CellState.STOPPED)
@@ -165,7 +153,7 @@ def _notes(overview: SuiteOverview) -> list[str]:
     if any(cell.state in ACTIVE for cell in overview.known):
         notes += [
             f"changed since submission: {change}"
-            for change in changes(last.content["code"], code_version())
+            for change in changes(last.content.code, code_version())
         ]
         notes += [
             f"{file} changed since submission; the jobs run the copy made then"

@@ -24,7 +24,7 @@ from marginbench.dispatch.slurm.commands import LocalSlurm, SlurmLimits
 from marginbench.dispatch.slurm.inspection import inspect_suite
 from marginbench.dispatch.slurm.settings import ClusterSettings, make_settings, read_profile
 from marginbench.dispatch.slurm.submission import FOLDER, Submission
-from marginbench.dispatch.slurm.submissions import submissions
+from marginbench.dispatch.slurm.submissions import last_settings
 from marginbench.dispatch.slurm.submitting import (
     Submitted,
     check_local,
@@ -136,20 +136,14 @@ def _settings(
 ) -> ClusterSettings:
     """What is given on the command line, then the profile, or else the last submission's.
 
-    Another cluster's partitions and the like mean nothing here, nor do a cluster's settings to
-    local processes, which train on a GPU each if this machine has one, and else on the CPU.
+    Local processes train on a GPU each if this machine has one, and else on the CPU.
     """
     layers = [given]
     if profile is not None:
         layers.append(read_profile(profile))
-    else:
-        for last in reversed(submissions(suite_run.folder)):
-            executor = last.settings.executor
-            known_here = executor == "local" or last.content["cluster"] == slurm.cluster
-            if known_here and given.get("executor") in (None, executor):
-                layers.append(last.content["settings"])
-                console.print("settings not given are those of the last submission")
-                break
+    elif (last := last_settings(suite_run.folder, slurm, given.get("executor"))) is not None:
+        layers.append(last)
+        console.print("settings not given are those of the last submission")
     if next((layer["executor"] for layer in layers if layer.get("executor")), None) == "local":
         from marginbench.dispatch.slurm.local_executor import local_gpus
 
@@ -200,7 +194,7 @@ def _print_summary(
         if cell.state == CellState.DAMAGED:
             print_damaged(console, cell.folder, cell.note)
     if overview.submissions:
-        for change in changes(overview.submissions[-1].content["code"], code_version()):
+        for change in changes(overview.submissions[-1].content.code, code_version()):
             console.print(f"[yellow]note[/]: changed since the last submission: {escape(change)}")
 
 

@@ -13,7 +13,6 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +33,14 @@ BUSY = "busy"
 REFUSED = "refused"
 
 
-@dataclass(frozen=True)
-class Attempt:
-    """One attempt.
+class _Line(StoredModel):
+    name: str = Field(
+        validation_alias=AliasChoices("attempt", _OLD_NAME), serialization_alias="attempt"
+    )
+
+
+class Attempt(_Line):
+    """One attempt: the line that its start writes, and its end.
 
     Attributes:
         submission: the submission's name.
@@ -54,28 +58,10 @@ class Attempt:
     job: str
     restart: int
     host: str
-    started: float
-    checkpoint: int
-    changed: tuple[str, ...]
-    end: str = ""
-
-
-class _Line(StoredModel):
-    name: str = Field(validation_alias=AliasChoices("attempt", _OLD_NAME))
-
-
-class _Start(_Line):
-    submission: str
-    job: str
-    restart: int
-    host: str
     started: FiniteFloat
     checkpoint: int
     changed: list[str]
-
-    def attempt(self) -> Attempt:
-        fields = self.model_dump(include=set(_Start.model_fields) - {"name", "changed"})
-        return Attempt(**fields, changed=tuple(self.changed))
+    end: str = ""
 
 
 class _End(_Line):
@@ -85,21 +71,18 @@ class _End(_Line):
 def start_attempt(folder: Path, submission: str, job: str, restart: int, changed: list[str]) -> str:
     """Note that an attempt starts; returns its name for :func:`end_attempt`."""
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"{job}/{restart}/{time.time_ns()}"
-    _append(
-        folder,
-        {
-            "attempt": name,
-            "submission": submission,
-            "job": job,
-            "restart": restart,
-            "host": os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
-            "started": time.time(),
-            "checkpoint": _checkpoint(folder),
-            "changed": changed,
-        },
+    attempt = Attempt(
+        attempt=f"{job}/{restart}/{time.time_ns()}",
+        submission=submission,
+        job=job,
+        restart=restart,
+        host=os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
+        started=time.time(),
+        checkpoint=_checkpoint(folder),
+        changed=changed,
     )
-    return name
+    _append(folder, attempt.model_dump(by_alias=True, exclude={"end"}))
+    return attempt.name
 
 
 def end_attempt(folder: Path, name: str, end: str) -> None:
@@ -120,8 +103,10 @@ def read_attempts(folder: Path, submission: str | None = None) -> list[Attempt]:
         if isinstance(line, _End):
             ends[line.name] = line.end
         elif submission in (None, line.submission):
-            found[line.name] = line.attempt()
-    return [replace(attempt, end=ends.get(name, "")) for name, attempt in found.items()]
+            found[line.name] = line
+    for name, attempt in found.items():
+        attempt.end = ends.get(name, "")
+    return list(found.values())
 
 
 def failures(folder: Path, submission: str) -> tuple[int, int]:
@@ -160,13 +145,14 @@ def _append(folder: Path, line: dict[str, Any]) -> None:
         os.close(file)
 
 
-def _lines(path: Path) -> Iterator[_Start | _End]:
+def _lines(path: Path) -> Iterator[Attempt | _End]:
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return
     # Lines are written with an empty one before, in case the last one was torn.
     for line in filter(None, text.splitlines()):
-        for model in (_Start, _End):
+        for model in (Attempt, _End):
             with contextlib.suppress(ValidationError):
                 yield model.model_validate_json(line)
+                break

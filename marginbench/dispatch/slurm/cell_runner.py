@@ -51,7 +51,7 @@ class CellRunner:
         self._settings = submission.settings
         self._cells = cells
         self._job = JobEnvironment().job_id
-        self._changed = changes(submission.content["code"], code_version())
+        self._changed = changes(submission.content.code, code_version())
         self._processes: CellProcesses | None = None
         self._attempt: tuple[RunFolder, str] | None = None
         self._stopping = False
@@ -60,7 +60,7 @@ class CellRunner:
         """Train what is not done, failed for good or cancelled; key → state afterwards."""
         for change in self._changed:
             print(f"code changed since submission: {change}", flush=True)
-        problem = node_problem(self._submission.content["code"]["python"], self._cells)
+        problem = node_problem(self._submission.content.code["python"], self._cells)
         folders = [RunFolder(self._submission.suite_folder, cell) for cell in self._cells]
         pending = deque(folders)
         busy_since: dict[str, float] = {}

@@ -65,7 +65,7 @@ class Job:
         if self.owner is not None:
             host = self.owner.get("host", "")
             return f"host {host}" if host != this_host() else ""
-        cluster = self.submission.content["cluster"]
+        cluster = self.submission.content.cluster
         return f"cluster {cluster}" if cluster and cluster != slurm.cluster else ""
 
     @property
@@ -75,7 +75,7 @@ class Job:
             # Every job that starts or ends leaves a file there.
             changed = self.submission.jobs_folder.stat().st_mtime
         except OSError:
-            changed = self.submission.content["submitted"]
+            changed = self.submission.content.submitted
         return (time.time() - changed) / 86400
 
     def last_output(self) -> str:

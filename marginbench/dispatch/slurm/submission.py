@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -33,6 +33,8 @@ from marginbench.runs.run_folder import RunFolder
 
 FOLDER = "submissions"
 COMMENT = "marginbench"
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -71,12 +73,13 @@ class _ArrayFile(BaseModel):
     owner: list[dict[str, Any]]
 
 
-class _SubmissionFile(BaseModel):
+class SubmissionFile(BaseModel):
     """What submission.json must hold."""
 
     submitted: float
     # Its name; "local" of local processes.
     cluster: str
+    machine: str = ""
     settings: ClusterSettings
     plugins: list[dict[str, str]]
     code: dict[str, Any]
@@ -113,16 +116,16 @@ class Submission:
             copy.parent.mkdir()
             shutil.copyfile(file, copy)
             kept.append({"file": str(file), "copy": str(copy.relative_to(path))})
-        content = {
-            "submitted": time.time(),
-            "cluster": cluster,
-            "machine": this_machine(),
-            "settings": settings.model_dump(mode="json"),
-            "plugins": kept,
-            "code": code,
-            "environment": own_environment(),
-        }
-        write_text_atomically(path / "submission.json", json.dumps(content, indent=1) + "\n")
+        content = SubmissionFile(
+            submitted=time.time(),
+            cluster=cluster,
+            machine=this_machine(),
+            settings=settings,
+            plugins=kept,
+            code=code,
+            environment=own_environment(),
+        )
+        write_text_atomically(path / "submission.json", content.model_dump_json(indent=1) + "\n")
         return cls(path)
 
     @property
@@ -135,17 +138,17 @@ class Submission:
         return self.path / "jobs"
 
     @cached_property
-    def content(self) -> dict[str, Any]:
+    def content(self) -> SubmissionFile:
         """submission.json.
 
         Raises:
             DamagedFile: it does not read.
         """
-        return _read(self.path / "submission.json", _SubmissionFile)
+        return _read(self.path / "submission.json", SubmissionFile)
 
-    @cached_property
+    @property
     def settings(self) -> ClusterSettings:
-        return ClusterSettings.model_validate(self.content["settings"])
+        return self.content.settings
 
     @property
     def environment(self) -> dict[str, str]:
@@ -153,18 +156,18 @@ class Submission:
 
         A cluster need not export the submitter's environment; what ``setup`` sets counts first.
         """
-        return self.content.get("environment", {}) | own_environment()
+        return self.content.environment | own_environment()
 
     @property
     def plugin_files(self) -> list[Path]:
         """The plug-in files as they were at submission."""
-        return [self.path / plugin["copy"] for plugin in self.content["plugins"]]
+        return [self.path / plugin["copy"] for plugin in self.content.plugins]
 
     def changed_plugins(self) -> list[str]:
         """The plug-in files that have changed since; what runs is the copy."""
         return [
             plugin["file"]
-            for plugin in self.content["plugins"]
+            for plugin in self.content.plugins
             if digest(Path(plugin["file"])) != digest(self.path / plugin["copy"])
         ]
 
@@ -191,11 +194,11 @@ class Submission:
             DamagedFile: one does not read.
         """
         for path in sorted(self.path.glob("array-*.json")):
-            content = _read(path, _ArrayFile)
-            jobs, ids, owner = content["jobs"], content["ids"], content["owner"]
-            if not {len(ids), len(owner)} <= {0, len(jobs)}:
-                raise DamagedFile(path, f"it has {len(jobs)} jobs, {len(ids)} ids")
-            yield Array(self, int(path.stem.removeprefix("array-")), jobs, ids, owner)
+            file = _read(path, _ArrayFile)
+            if not {len(file.ids), len(file.owner)} <= {0, len(file.jobs)}:
+                raise DamagedFile(path, f"it has {len(file.jobs)} jobs, {len(file.ids)} ids")
+            number = int(path.stem.removeprefix("array-"))
+            yield Array(self, number, file.jobs, file.ids, file.owner)
 
     def cells_of_jobs(self, array: int, indices: Collection[int]) -> list[list[Cell]]:
         """The cells of some jobs of an array as they were submitted, in the jobs' order.
@@ -239,11 +242,9 @@ class Submission:
         return self.path / f"array-{array:03d}.cells.jsonl"
 
 
-def _read(path: Path, model: type[BaseModel]) -> dict[str, Any]:
-    """A JSON file with the fields of a model; they are returned as they stand there."""
-    content = read_json(path)
+def _read(path: Path, model: type[Model]) -> Model:
+    """A JSON file with the fields of a model."""
     try:
-        model.model_validate(content)
+        return model.model_validate(read_json(path))
     except ValidationError as error:
         raise DamagedFile(path, refusal("it", model, error)) from None
-    return content

@@ -1,10 +1,12 @@
-"""All submissions of a suite, and the cells that were ever submitted."""
+"""All submissions of a suite: their cells, and the settings of the last one."""
 
 from __future__ import annotations
 
 from collections.abc import Container
 from pathlib import Path
+from typing import Any
 
+from marginbench.dispatch.slurm.commands import LocalSlurm
 from marginbench.dispatch.slurm.submission import FOLDER, Submission
 from marginbench.errors import DamagedFile
 from marginbench.runs.run_folder import RunFolder
@@ -13,7 +15,28 @@ from marginbench.runs.run_folder import RunFolder
 def submissions(suite_folder: Path) -> list[Submission]:
     """All submissions of a suite, the oldest first."""
     found = [Submission(path.parent) for path in (suite_folder / FOLDER).glob("*/submission.json")]
-    return sorted(found, key=lambda submission: submission.content["submitted"])
+    return sorted(found, key=lambda submission: submission.content.submitted)
+
+
+def last_settings(
+    suite_folder: Path, slurm: LocalSlurm, executor: str | None
+) -> dict[str, Any] | None:
+    """The settings of the last submission with an executor that apply here, or None.
+
+    Another cluster's partitions and the like mean nothing here, nor do a cluster's settings to
+    local processes.
+
+    Args:
+        suite_folder: ``RUNS/SUITE``.
+        slurm: the cluster that this machine belongs to.
+        executor: "slurm" or "local"; None for either.
+    """
+    for submission in reversed(submissions(suite_folder)):
+        settings = submission.settings
+        applies = settings.executor == "local" or submission.content.cluster == slurm.cluster
+        if applies and executor in (None, settings.executor):
+            return settings.model_dump()
+    return None
 
 
 def submitted_cells(suite_folder: Path, known: Container[str]) -> tuple[list[RunFolder], list[str]]:
