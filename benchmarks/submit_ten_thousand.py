@@ -56,7 +56,7 @@ elif name == "squeue" and arrays.exists():
     for number, line in enumerate(arrays.read_text().splitlines(), start=100):
         size, comment = line.split("|")
         lines += [
-            f"{{number}}|{{i}}|{{number}}|PENDING|{{comment}}|0:00|4:00:00||Priority"
+            f"{{number}}|{{i}}|{{number}}|PENDING|{{comment}}||Priority"
             for i in range(int(size))
         ]
     print("\\n".join(lines))

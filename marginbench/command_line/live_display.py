@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
-from types import TracebackType
 
 from rich.console import Console
 from rich.markup import escape
@@ -24,26 +22,16 @@ from marginbench.runs.run_folder import CellStatus, RunFolder, State
 from marginbench.text import percent
 
 STYLES = {
-    "done": "green",
-    "diverged": "yellow",
-    "failed": "red",
-    "damaged": "red",
-    "lost": "red",
-    "running": "cyan",
-    "starting": "cyan",
-    "stopped": "yellow",
-    "requeued": "yellow",
-    "cancelled": "yellow",
+    **dict.fromkeys(["done"], "green"),
+    **dict.fromkeys(["running", "starting"], "cyan"),
+    **dict.fromkeys(["diverged", "stopped", "requeued", "cancelled"], "yellow"),
+    **dict.fromkeys(["failed", "damaged", "lost"], "red"),
 }
 """The colour of a cell's state."""
 
 
 def make_console(*, quiet: bool = False) -> Console:
-    """The terminal; into a file or a pipe, lines are wide enough for every table.
-
-    Args:
-        quiet: print nothing.
-    """
+    """The terminal, or nothing; into a file or a pipe, lines are wide enough for every table."""
     # Looked up now: sys.stdout may be redirected while cells train.
     console = Terminal(quiet=quiet, file=sys.stdout, highlight=False)
     if not console.is_terminal:
@@ -70,18 +58,12 @@ class LiveDisplay:
         )
         self._all = self._bars.add_task("cells", total=total)
         self._tasks: dict[str, TaskID] = {}
-        self._started = time.monotonic()
 
     def __enter__(self) -> LiveDisplay:
         self._bars.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._bars.stop()
 
     def __call__(self, progress: DispatchProgress) -> None:

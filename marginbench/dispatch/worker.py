@@ -72,9 +72,9 @@ def work(
     """Train the task's cell in this process.
 
     Args:
-        task: see there.
+        task: its cell, and how.
         on_progress: see :meth:`marginbench.runs.lease.Lease.acquire`.
-        log: whether what is printed goes to the run folder's log, once the cell is this process's.
+        log: whether what is printed goes to the run folder's log, once the lease is acquired.
 
     Returns:
         FINISHED_STATUS: the cell has a result, a divergence included. FAILED_STATUS: failure.json
@@ -134,14 +134,8 @@ def _print_to(path: Path) -> None:
 def claim(task: TrainingTask, folder: RunFolder, on_progress: ProgressCallback) -> Lease | int:
     """The lease of a task's folder, or the status to end with where it is not to be trained.
 
-    Args:
-        task: see there.
-        folder: the cell's.
-        on_progress: see :meth:`marginbench.runs.lease.Lease.acquire`.
-
-    Returns:
-        The lease, or FINISHED_STATUS (there is a result), BUSY_STATUS (another process trains it)
-        or FAILED_STATUS (the folder is damaged, or cannot be written).
+    That is FINISHED_STATUS (there is a result), BUSY_STATUS (another process trains it) or
+    FAILED_STATUS (the folder is damaged, or cannot be written).
     """
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
@@ -169,15 +163,9 @@ def train_task(
     ranks: Ranks,
     begun: Callable[[], None] = lambda: None,
 ) -> None:
-    """Train the task's cell from where its folder stands.
+    """Train the task's cell, on one of connected ranks; rank 0 has the folder's lease.
 
-    Args:
-        task: see there.
-        folder: the cell's.
-        lease: of the folder; None on a rank other than 0.
-        device: where to train.
-        should_stop, begun: see :func:`marginbench.training.loop.train`.
-        ranks: connected.
+    See :func:`marginbench.training.loop.train`; a cell that was begun goes on.
     """
     # Imported here: a parent that only starts processes need not load torch.
     import torch
@@ -206,13 +194,9 @@ def train_task(
 
 
 def run_recording_failure(folder: RunFolder, lease: Lease | None, body: Callable[[], None]) -> int:
-    """Train, and record an exception in the run folder; the status to end with.
+    """Train by ``body``, and record an exception in the run folder; the status to end with.
 
-    Args:
-        folder: the cell's.
-        lease: of the folder; without it, the exception is printed only. Where it was lost, the
-            status is BUSY_STATUS.
-        body: trains.
+    Without a lease, the exception is printed only; where it was lost, the status is BUSY_STATUS.
     """
     from marginbench.training.loop import Interrupted
 

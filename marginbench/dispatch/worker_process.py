@@ -20,9 +20,7 @@ from marginbench.runs.run_folder import RunFolder
 def work_in_child(task: TrainingTask, iteration: ctypes.c_longlong | None = None) -> None:
     """:func:`work` as the whole life of a child process, its output in the run folder's log.
 
-    Args:
-        task: see there.
-        iteration: in memory shared with the parent, for it to see how far the cell is.
+    ``iteration`` is in memory shared with the parent, for it to see how far the cell is.
     """
     for name in own_environment():
         del os.environ[name]

@@ -42,7 +42,7 @@ sbatch)
     last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$1")
     comment=$(sed -n "s/^#SBATCH --comment='\\(.*\\)'/\\1/p" "$1")
     for index in $(test -n "$last" && seq 0 "$last" || echo N/A); do
-        echo "$number|$index|$number|PENDING|$comment|0:00|1:00:00||Priority" >> queue
+        echo "$number|$index|$number|PENDING|$comment||Priority" >> queue
     done
     echo "Submitted batch job $number";;
 scancel)

@@ -63,8 +63,8 @@ def test_limits_are_read_from_slurms_configuration(size, more, expected):
 
 def test_lines_of_the_queue():
     text = (
-        "7|3|12|RUNNING|marginbench a 0|1:02|3:58:58|n1|None\n"
-        "9|N/A|9|PENDING|marginbench b 1|0:00|4:00:00||Nodes required | DOWN\n"
+        "7|3|12|RUNNING|marginbench a 0|n1|None\n"
+        "9|N/A|9|PENDING|marginbench b 1||Nodes required | DOWN\n"
     )
     running, waiting = parse_queue(text)
     assert (running.job, running.state, running.comment) == ("7_3", "RUNNING", "marginbench a 0")

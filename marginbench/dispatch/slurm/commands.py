@@ -1,4 +1,7 @@
-"""SLURM's commands: how they are called, and how their output is read."""
+"""SLURM's commands: how they are called, and how their output is read.
+
+Where a command fails or does not answer, each function raises a UserError, if nothing else is said.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from marginbench.errors import UserError
 COMMAND_SECONDS = 120
 UNLIMITED = 10**9
 # Some versions of SLURM split reasons at commas only; "|" occurs in none of these fields.
-_QUEUE_FORMAT = "%F|%K|%A|%T|%k|%M|%L|%N|%r"
+_QUEUE_FORMAT = "%F|%K|%A|%T|%k|%N|%r"
 _IDS_A_CALL = 500
 
 
@@ -41,7 +44,6 @@ class QueuedJob:
         job: "123" or "123_4".
         state: SLURM's name of it in capitals: PENDING, RUNNING, COMPLETING, ...
         comment: what the submission wrote on it.
-        elapsed, left: time used and left, as SLURM writes times.
         node: where it runs; "" while pending.
         reason: why it is pending.
     """
@@ -49,8 +51,6 @@ class QueuedJob:
     job: str
     state: str
     comment: str
-    elapsed: str
-    left: str
     node: str
     reason: str
 
@@ -108,20 +108,12 @@ def parse_limits(config: str) -> SlurmLimits:
 
 
 def queue_length() -> int:
-    """How many jobs the cluster's queue holds, everybody's, each job of an array counted.
-
-    Raises:
-        UserError: SLURM does not answer.
-    """
+    """How many jobs the cluster's queue holds, everybody's, each job of an array counted."""
     return _run(["squeue", "--array", "--noheader", "--format=%A"]).count("\n")
 
 
 def queued_jobs(name: str) -> list[QueuedJob]:
-    """The jobs of a name that are in the queue, whosever they are, from one ``squeue``.
-
-    Raises:
-        UserError: SLURM does not answer.
-    """
+    """The jobs of a name that are in the queue, whosever they are, from one ``squeue``."""
     command = ["squeue", "--array", "--noheader", f"--name={name}", f"--format={_QUEUE_FORMAT}"]
     return parse_queue(_run(command))
 
@@ -130,20 +122,15 @@ def parse_queue(text: str) -> list[QueuedJob]:
     """:class:`QueuedJob` of each line of :func:`queued_jobs`' format."""
     jobs = []
     for line in text.splitlines():
-        parts = line.split("|", 8)
-        if len(parts) == 9:
-            array, index, single, state, comment, elapsed, left, node, reason = parts
-            job = f"{array}_{index}" if index.isdigit() else single
-            jobs.append(QueuedJob(job, state, comment, elapsed, left, node, reason))
+        parts = line.split("|", 6)
+        if len(parts) == 7:
+            array, index, single, *rest = parts
+            jobs.append(QueuedJob(f"{array}_{index}" if index.isdigit() else single, *rest))
     return jobs
 
 
 def cancel_jobs(jobs: Sequence[str]) -> None:
-    """``scancel`` jobs by their ids; those that are gone already do not matter.
-
-    Raises:
-        UserError: SLURM does not answer.
-    """
+    """``scancel`` jobs by their ids; those that are gone already do not matter."""
     for start in range(0, len(jobs), _IDS_A_CALL):
         _run(["scancel", "--quiet", *jobs[start : start + _IDS_A_CALL]])
 
@@ -157,11 +144,7 @@ def job_state(job: str) -> str:
 
 
 def requeue_job(job: str) -> None:
-    """``scontrol requeue``.
-
-    Raises:
-        UserError: SLURM refuses.
-    """
+    """``scontrol requeue``."""
     _run(["scontrol", "requeue", job])
 
 

@@ -107,18 +107,13 @@ def all_jobs(found: list[Submission], queue: list[QueuedJob]) -> list[Job]:
         by_comment[queued.comment][int(index or 0)] = queued
     jobs = []
     for array in (array for submission in found for array in submission.arrays()):
-        there = by_comment.get(array.comment, {})
         for index in range(len(array.jobs)):
-            queued = there.get(index)
+            queued = by_comment[array.comment].get(index)
             alive = _is_alive(array.owner[index]) if array.owner else queued is not None
-            if array.ids:
-                name = array.ids[index]
-            elif queued is not None:
-                name = queued.job
-            else:
-                # Planned, but SLURM never got it.
-                continue
-            jobs.append(Job(name, array, index, queued, alive))
+            # Without an id in the file or in the queue, it was planned, but never submitted.
+            if array.ids or queued is not None:
+                name = array.ids[index] if array.ids else queued.job
+                jobs.append(Job(name, array, index, queued, alive))
     return jobs
 
 

@@ -181,11 +181,9 @@ class Submission:
 
     def note_ids(
         self, array: Array, ids: Sequence[str], owner: Sequence[dict[str, Any]] = ()
-    ) -> Array:
+    ) -> None:
         """Write the job ids that an array has got."""
-        noted = replace(array, ids=list(ids), owner=list(owner))
-        self._write(noted)
-        return noted
+        self._write(replace(array, ids=list(ids), owner=list(owner)))
 
     def arrays(self) -> Iterator[Array]:
         """The arrays, in their order.
