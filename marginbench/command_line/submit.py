@@ -147,7 +147,7 @@ def _settings(
     if next((layer["executor"] for layer in layers if layer.get("executor")), None) == "local":
         from marginbench.dispatch.slurm.local_executor import local_gpus
 
-        layers.append({"gpus": min(1, local_gpus())})
+        layers.append({"gpus": min(1, len(local_gpus()))})
     return make_settings(*layers)
 
 

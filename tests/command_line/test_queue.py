@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from marginbench.dispatch.slurm import local_executor
 from marginbench.dispatch.slurm.submissions import submissions
 from marginbench.runs.run_folder import RunFolder
 
@@ -283,10 +284,12 @@ def machine(monkeypatch):
         return [str(os.getpid())] * len(jobs)
 
     def make(gpus):
-        monkeypatch.setattr("marginbench.dispatch.slurm.local_executor.local_gpus", lambda: gpus)
+        monkeypatch.setattr(
+            "marginbench.dispatch.slurm.local_executor.local_gpus", lambda: range(gpus)
+        )
         return started
 
-    monkeypatch.setattr("marginbench.dispatch.slurm.local_executor.start_local_jobs", start)
+    monkeypatch.setattr(local_executor, "start_local_jobs", start)
     monkeypatch.setattr("marginbench.dispatch.local.default_workers", lambda device: 8)
     return make
 

@@ -230,7 +230,7 @@ def test_local_jobs_get_gpus_that_may_be_used(monkeypatch, tmp_path, chosen, num
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if chosen is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
-    assert local_executor._gpu_numbers() == numbers
+    assert local_executor.local_gpus() == numbers
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-8932f937")
     with pytest.raises(UserError, match="CUDA_VISIBLE_DEVICES = 'GPU-8932f937'"):
         local_executor.local_gpus()

@@ -68,7 +68,7 @@ def start_local_jobs(
 
     The n-th gets GPU n modulo their number, or as many as it asks for from there on.
     """
-    gpus = _gpu_numbers() if settings.gpus else []
+    gpus = local_gpus() if settings.gpus else []
     ids = []
     for number, job in enumerate(jobs):
         first = number * settings.gpus
@@ -78,16 +78,12 @@ def start_local_jobs(
     return ids
 
 
-def local_gpus() -> int:
-    """The number of NVIDIA GPUs of this machine that may be used, asked without torch.
+def local_gpus() -> list[int]:
+    """The numbers of this machine's NVIDIA GPUs that may be used, asked without torch.
 
     Raises:
         UserError: CUDA_VISIBLE_DEVICES names them otherwise than by numbers.
     """
-    return len(_gpu_numbers())
-
-
-def _gpu_numbers() -> list[int]:
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen == "" or shutil.which("nvidia-smi") is None:
         return []

@@ -116,7 +116,7 @@ def _local_jobs(settings: ClusterSettings) -> int:
     from marginbench.dispatch.slurm.local_executor import local_gpus
 
     if settings.gpus:
-        return max(1, local_gpus() // settings.gpus)
+        return max(1, len(local_gpus()) // settings.gpus)
     return max(1, default_workers("cpu") // (settings.processes or 1))
 
 
@@ -129,7 +129,7 @@ def check_local(settings: ClusterSettings) -> None:
     if settings.executor == "local" and settings.gpus:
         from marginbench.dispatch.slurm.local_executor import local_gpus
 
-        there = local_gpus()
+        there = len(local_gpus())
         if settings.gpus > there:
             raise UserError(
                 f"gpus = {settings.gpus} is not allowed: this machine has "
