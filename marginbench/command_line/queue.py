@@ -35,9 +35,6 @@ def cancel(selection: SuiteSelection, names: Sequence[str]) -> int:
         selection: of the suite's cells.
         names: of cells, see :func:`find_cell`; none for all of these seeds and heads.
 
-    Returns:
-        Exit status: 0.
-
     Raises:
         UserError: an unknown suite or cell, or the queue cannot be read.
     """
@@ -75,11 +72,7 @@ def _has_job(cell: CellOverview) -> bool:
 
 
 def show_logs(selection: SuiteSelection, name: str) -> int:
-    """Print what a cell's training has written, and what its job has.
-
-    Args:
-        selection: of the suite's cells.
-        name: of the cell, see :func:`find_cell`.
+    """Print what a cell's training has written, and what its job has; see :func:`find_cell`.
 
     Returns:
         Exit status: 0, or 1 if nothing has been written yet.

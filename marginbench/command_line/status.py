@@ -37,12 +37,7 @@ _FIRST = (*BAD, CellState.RUNNING, CellState.STARTING, CellState.REQUEUED, CellS
 def show_status(
     selection: SuiteSelection, *, watch: float | None = None, every_cell: bool = False
 ) -> int:
-    """Print the cells and their states.
-
-    Args:
-        selection: of the suite's cells.
-        watch: print anew every so many seconds until nothing runs or waits; None for once.
-        every_cell: print every cell, however many there are.
+    """Print the cells and their states; with ``watch`` every so many seconds, until all have ended.
 
     Returns:
         Exit status: 0, or 1 if a cell failed, is damaged or was lost.

@@ -62,14 +62,8 @@ def submit_suite(
 ) -> int:
     """Submit the cells that are neither done nor in the queue.
 
-    Args:
-        selection: of the suite's cells.
-        profile: name of a profile, or None.
-        given: settings of the command line; None where not given.
-        retry_failed: submit the failed ones too.
-        retrain_stale: submit those too whose results are of other code or images; these results
-            are set aside.
-        dry_run: show what would be submitted.
+    ``given`` are the settings of the command line, None where not given. With ``retrain_stale``,
+    results of other code or images are set aside.
 
     Returns:
         Exit status: 0, or 1 if not all of them could be submitted.

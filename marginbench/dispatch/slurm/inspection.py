@@ -33,10 +33,6 @@ THOROUGH_CELLS = 500
 def inspect_suite(suite_run: SuiteRun, slurm: LocalSlurm | None = None) -> SuiteOverview:
     """The states of a suite's cells now.
 
-    Args:
-        suite_run: the suite's cells.
-        slurm: what is known already of the cluster that this machine belongs to.
-
     Raises:
         UserError: the suite's folder cannot be read.
     """

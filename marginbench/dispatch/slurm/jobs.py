@@ -95,12 +95,7 @@ class Job:
 
 
 def all_jobs(found: list[Submission], queue: list[QueuedJob]) -> list[Job]:
-    """The jobs of all submissions, those that have ended too, the oldest first.
-
-    Args:
-        found: submissions, the oldest first.
-        queue: what this cluster's queue holds of them.
-    """
+    """The jobs of submissions, those that have ended too, in the submissions' order."""
     by_comment: dict[str, dict[int, QueuedJob]] = defaultdict(dict)
     for queued in queue:
         index = queued.job.partition("_")[2]
@@ -128,10 +123,6 @@ def jobs_of_only(jobs: list[Job], keys: set[str]) -> list[str]:
     The arrays as submitted decide, whatever cells are asked for: a job that also holds
     another cell is left out, unless that cell is finished or was cancelled before. Of an array
     all of whose jobs hold none but these cells, there is the array's one id.
-
-    Args:
-        jobs: see :func:`all_jobs`.
-        keys: of the cells.
     """
     by_array: dict[Path, list[Job]] = defaultdict(list)
     for job in jobs:

@@ -42,9 +42,7 @@ def check_python() -> list[str]:
 def node_problem(python: str, cells: list[Cell]) -> str | None:
     """Why these cells cannot be trained on this node, in one line, or None.
 
-    Args:
-        python: version that the submission was made with, "3.12".
-        cells: whose libraries are imported too.
+    ``python`` is the version that the submission was made with, "3.12".
     """
     here = ".".join(platform.python_version_tuple()[:2])
     if here != python:

@@ -21,15 +21,10 @@ def submissions(suite_folder: Path) -> list[Submission]:
 def last_settings(
     suite_folder: Path, slurm: LocalSlurm, executor: str | None
 ) -> dict[str, Any] | None:
-    """The settings of the last submission with an executor that apply here, or None.
+    """The settings of the last submission with an executor, or any, that apply here; or None.
 
     Another cluster's partitions and the like mean nothing here, nor do a cluster's settings to
     local processes.
-
-    Args:
-        suite_folder: ``RUNS/SUITE``.
-        slurm: the cluster that this machine belongs to.
-        executor: "slurm" or "local"; None for either.
     """
     for submission in reversed(submissions(suite_folder)):
         settings = submission.settings

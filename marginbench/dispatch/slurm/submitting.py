@@ -42,12 +42,7 @@ def submit_arrays(
 ) -> Submitted:
     """Cut cells into job arrays and submit them to SLURM, as many as its queue has room for.
 
-    Args:
-        submission: whose jobs they become.
-        suite: its name, for the queue.
-        settings, limits: of a job, of the cluster.
-        todo: run folders of the cells.
-        lease: on the suite's submissions.
+    ``lease`` is on the suite's submissions.
 
     Raises:
         UserError: the queue is full, or SLURM refuses the first array; the submission is removed.
