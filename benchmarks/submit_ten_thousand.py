@@ -56,7 +56,7 @@ elif name == "squeue" and arrays.exists():
     for number, line in enumerate(arrays.read_text().splitlines(), start=100):
         size, comment = line.split("|")
         lines += [
-            f"{{number}}|{{i}}|{{number}}|PENDING|{{comment}}|0:00|4:00:00||Priority"
+            f"{{number}}|{{i}}|{{number}}|PENDING|{{comment}}||Priority"
             for i in range(int(size))
         ]
     print("\\n".join(lines))
@@ -133,7 +133,7 @@ def measure(folder: Path, what: str, *arguments: str) -> None:
 MAKE = """
 import json, os, sys, time
 from pathlib import Path
-from marginbench.runs import attempts as tries
+from marginbench.runs import attempts
 from marginbench.runs.run_folder import RunFolder
 from marginbench.dispatch.slurm.submissions import submissions
 from marginbench.runs.suite_runs import open_suite
@@ -158,9 +158,9 @@ for number, folder in enumerate(suite_run.runs):
     # A running cell's as if renewed at any time while this is measured.
     os.utime(path, (time.time() + (3600 if state == "running" else -3600),) * 2)
     folder.checkpoint.write_bytes(bytes(4096))
-    started = tries.start_try(folder.path, last.path.name, jobs.get(folder.key, "1"), 0, [])
+    started = attempts.start_attempt(folder.path, last.path.name, jobs.get(folder.key, "1"), 0, [])
     if state != "running":
-        tries.end_try(folder.path, started, state)
+        attempts.end_attempt(folder.path, started, state)
     if state == "failed":
         folder.write_failure("RuntimeError: no", "", final=False)
     if state == "done":

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from marginbench import __version__
-from marginbench.command_line.cluster_options import cluster_options
+from marginbench.command_line.cluster_options import SubmitCommand
 from marginbench.command_line.command_group import Group, ManyHeads, show_error, show_warning
 from marginbench.command_line.suite_options import (
     FiniteNumber,
@@ -18,6 +18,7 @@ from marginbench.command_line.suite_options import (
     suite_options,
     suite_options_of_submit,
 )
+from marginbench.command_line.suite_selection import SuiteSelection
 from marginbench.errors import UserError
 
 
@@ -151,7 +152,7 @@ def run(**options: Any) -> None:
     from marginbench.command_line.run import run_suite
 
     _load(options.pop("plugins"))
-    sys.exit(run_suite(**options))
+    sys.exit(run_suite(SuiteSelection.taken_from(options), **options))
 
 
 @main.command(cls=ManyHeads, epilog="Example: marginbench report digits --section comparison")
@@ -168,22 +169,22 @@ def report(**options: Any) -> None:
     from marginbench.command_line.report import report_suite
 
     _load(options.pop("plugins"))
-    sys.exit(report_suite(**options))
+    sys.exit(report_suite(SuiteSelection.taken_from(options), **options))
 
 
 @main.command(
-    cls=ManyHeads,
+    cls=SubmitCommand,
     epilog="Example: marginbench submit digits --partition gpu --hours 4 --max-parallel 16",
 )
 @suite_options_of_submit
-@cluster_options
+@click.option("--profile", metavar="NAME", help="The cluster's settings: see above.")
 @click.option("--retry-failed", is_flag=True, help="Submit the failed cells again too.")
 @retrain_stale
 @click.option("--dry-run", is_flag=True, help="Show the cells and the sbatch script; submit none.")
 def submit(**options: Any) -> None:
-    """Hand the cells of SUITE that are neither done nor in the queue to a SLURM cluster.
+    """Submit the cells of SUITE that are neither done nor in the queue to a SLURM cluster.
 
-    Returns at once; `marginbench status` tells how they fare. Settings that are not given come
+    Returns at once; `marginbench status` shows their states. Settings that are not given come
     from the profile, or else from the suite's last submission. A profile is a table in
     ./marginbench.toml or ~/.config/marginbench/marginbench.toml:
 
@@ -195,19 +196,14 @@ def submit(**options: Any) -> None:
         mem = 32
         hours = 4
         setup = ["module load python"]
-
-    All names of a profile: executor, partition, account, qos, constraint, gpus, cpus, mem, hours,
-    max_parallel, cells_per_job, tries, threads, checkpoint_seconds, grace, setup, and sbatch, a
-    table with further options of sbatch.
     """
     from marginbench.command_line.submit import submit_suite
 
     _load_lightly(options.pop("plugins"))
-    names = ("runs", "suite", "seeds", "size", "only", "more_heads")
-    suite = {name: options.pop(name) for name in names}
+    selection = SuiteSelection.taken_from(options)
     names = ("profile", "retry_failed", "retrain_stale", "dry_run")
     rest = {name: options.pop(name) for name in names}
-    sys.exit(submit_suite(given=options, **suite, **rest))
+    sys.exit(submit_suite(selection, given=options, **rest))
 
 
 @main.command(cls=ManyHeads, epilog="Example: marginbench status digits --only l-softmax --watch")
@@ -219,7 +215,7 @@ def submit(**options: Any) -> None:
     show_default=True,
     type=FiniteNumber(min=1),
     metavar="S",
-    help="Seconds between two looks of --watch; each asks SLURM once.",
+    help="Seconds between two tables of --watch; each asks SLURM once.",
 )
 @click.option("--all", "every_cell", is_flag=True, help="List every cell, even of thousands.")
 def status(watch: bool, every: float, **options: Any) -> None:
@@ -227,7 +223,8 @@ def status(watch: bool, every: float, **options: Any) -> None:
     from marginbench.command_line.status import show_status
 
     _load_lightly(options.pop("plugins"))
-    sys.exit(show_status(watch=every if watch else None, **options))
+    selection = SuiteSelection.taken_from(options)
+    sys.exit(show_status(selection, watch=every if watch else None, **options))
 
 
 @main.command(cls=ManyHeads, epilog="Example: marginbench logs digits 3fa9c1")
@@ -241,7 +238,7 @@ def logs(cell: str, **options: Any) -> None:
     from marginbench.command_line.queue import show_logs
 
     _load_lightly(options.pop("plugins"))
-    sys.exit(show_logs(name=cell, **options))
+    sys.exit(show_logs(SuiteSelection.taken_from(options), cell))
 
 
 @main.command(cls=ManyHeads, epilog="Example: marginbench cancel digits --only hinge")
@@ -255,7 +252,7 @@ def cancel(cells: tuple[str, ...], **options: Any) -> None:
     from marginbench.command_line.queue import cancel as cancel_cells
 
     _load_lightly(options.pop("plugins"))
-    sys.exit(cancel_cells(names=cells, **options))
+    sys.exit(cancel_cells(SuiteSelection.taken_from(options), cells))
 
 
 def _load(plugins: tuple[str, ...]) -> None:

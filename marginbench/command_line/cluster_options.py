@@ -1,84 +1,70 @@
-"""The options of ``submit`` that say what a job asks of the cluster. Nothing heavy is imported."""
+"""The options of ``submit`` that say what a job asks of the cluster: fields of its settings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from functools import cache
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import click
 
-_OPTIONS = [
-    click.option("--profile", metavar="NAME", help="The cluster's settings: see below."),
-    click.option(
-        "--executor",
-        type=click.Choice(["slurm", "local"]),
-        help="local: processes on this machine, without SLURM. Default: slurm.",
-    ),
-    click.option("--partition", metavar="P", help="Default: the cluster's."),
-    click.option("--account", metavar="A"),
-    click.option("--qos", metavar="Q"),
-    click.option("--constraint", metavar="C"),
-    click.option(
-        "--gpus",
-        type=int,
-        metavar="N",
-        help="GPUs of a job; several train each of its cells together. Default: 1; with "
-        "--executor local 0, where this machine has none.",
-    ),
-    click.option(
-        "--processes",
-        type=int,
-        metavar="N",
-        help="Processes that train a cell together. Default: one per GPU.",
-    ),
-    click.option("--cpus", type=int, metavar="N", help="CPU cores of a process. Default: 1."),
-    click.option("--mem", type=float, metavar="GB", help="Memory. Default: the cluster's."),
-    click.option(
-        "--hours",
-        type=float,
-        metavar="H",
-        help="Time limit of a job; a cell that needs longer goes on in the next. Default: 4.",
-    ),
-    click.option(
-        "--max-parallel", type=int, metavar="N", help="Jobs that run at a time. Default: no limit."
-    ),
-    click.option(
-        "--cells-per-job",
-        type=int,
-        metavar="N",
-        help="Short cells that one job trains one after the other. Default: 1.",
-    ),
-    click.option(
-        "--tries",
-        type=int,
-        metavar="N",
-        help="How often a cell that fails or is killed is tried. Default: 3.",
-    ),
-    click.option("--threads", type=int, metavar="N", help="CPU threads of a cell. Default: 1."),
-    click.option(
-        "--checkpoint-seconds",
-        type=float,
-        metavar="S",
-        help="How often a running cell writes its checkpoint. Default: 60.",
-    ),
-    click.option(
-        "--grace",
-        type=int,
-        metavar="S",
-        help="Seconds before the end at which a job writes its checkpoint. Default: 90.",
-    ),
-    click.option(
-        "--setup",
-        multiple=True,
-        metavar="LINE",
-        callback=lambda context, option, value: value or None,
-        help="A shell line for the node before Python starts. May be repeated.",
-    ),
-]
+from marginbench.command_line.command_group import ManyHeads
 
 
-def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorator: the options of :class:`marginbench.dispatch.slurm.settings.ClusterSettings`."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+class SubmitCommand(ManyHeads):
+    """A command with an option for each field of ``ClusterSettings``.
+
+    The options are made when this command is asked for: the settings import pydantic, which
+    ``marginbench --help`` does without.
+    """
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        *own, help_option = super().get_params(ctx)
+        return [*own, *_options(), help_option]
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from marginbench.dispatch.slurm.settings import ClusterSettings
+
+        super().format_help_text(ctx, formatter)
+        formatter.write_paragraph()
+        with formatter.indentation():
+            names = ", ".join(ClusterSettings.model_fields)
+            formatter.write_text(
+                f"All names of a profile: {names}. The last is a table with further options of "
+                "sbatch by their long names."
+            )
+
+
+@cache
+def _options() -> list[click.Option]:
+    """An option for each field that is one value or a list of values."""
+    from marginbench.dispatch.slurm.settings import ClusterSettings
+
+    # Without the annotations of ranges, which the settings themselves check.
+    hints = get_type_hints(ClusterSettings)
+    options = []
+    for name, field in ClusterSettings.model_fields.items():
+        kind = _type_of_value(hints[name])
+        if kind is None:
+            continue
+        text, default = field.description, field.default
+        if default not in (None, ()):
+            text += f" Default: {default if isinstance(default, str) else f'{default:g}'}."
+        options.append(
+            click.Option(
+                [f"--{name.replace('_', '-')}"],
+                type=kind,
+                multiple=get_origin(hints[name]) is tuple,
+                metavar=field.json_schema_extra["unit"],
+                help=text,
+            )
+        )
+    return options
+
+
+def _type_of_value(hint: Any) -> Any:
+    """What click makes of an option's text; None of a table, which is no option."""
+    if get_origin(hint) is Literal:
+        return click.Choice(get_args(hint))
+    if get_origin(hint) is dict:
+        return None
+    return next(kind for kind in (hint, *get_args(hint)) if kind in (int, float, str))

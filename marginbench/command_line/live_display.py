@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
-from types import TracebackType
 
 from rich.console import Console
 from rich.markup import escape
@@ -19,39 +17,36 @@ from rich.progress import (
 )
 
 from marginbench.command_line.terminal import Terminal
-from marginbench.dispatch.local import Board
+from marginbench.dispatch.local import DispatchProgress
 from marginbench.runs.run_folder import CellStatus, RunFolder, State
 from marginbench.text import percent
 
 STYLES = {
-    State.DONE: "green",
-    State.DIVERGED: "yellow",
-    State.FAILED: "red",
-    State.DAMAGED: "red",
-    State.RUNNING: "cyan",
-    State.STOPPED: "yellow",
+    **dict.fromkeys(["done"], "green"),
+    **dict.fromkeys(["running", "starting"], "cyan"),
+    **dict.fromkeys(["diverged", "stopped", "requeued", "cancelled"], "yellow"),
+    **dict.fromkeys(["failed", "damaged", "lost"], "red"),
 }
+"""The colour of a cell's state."""
 
 
 def make_console(*, quiet: bool = False) -> Console:
-    """The terminal; into a file or a pipe, lines are wide enough for every table.
-
-    Args:
-        quiet: print nothing.
-    """
-    # The stream of now: what cells print may be sent elsewhere while they train.
-    console = Terminal(quiet=quiet, file=sys.stdout)
-    return console if console.is_terminal else Terminal(width=160, quiet=quiet, file=sys.stdout)
+    """The terminal, or nothing; into a file or a pipe, lines are wide enough for every table."""
+    # Looked up now: sys.stdout may be redirected while cells train.
+    console = Terminal(quiet=quiet, file=sys.stdout, highlight=False)
+    if not console.is_terminal:
+        console.width = 160
+    return console
 
 
 class LiveDisplay:
-    """Shows a :class:`Board` as it changes; use as a context, call with the board."""
+    """Shows a :class:`DispatchProgress` as it changes; use as a context, call with the progress."""
 
     def __init__(self, console: Console, total: int) -> None:
         self._console = console
-        self._told = 0
-        self._told_elsewhere: set[str] = set()
-        self._progress = Progress(
+        self._shown = 0
+        self._shown_busy: set[str] = set()
+        self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
@@ -61,49 +56,41 @@ class LiveDisplay:
             transient=True,
             disable=not console.is_terminal,
         )
-        self._all = self._progress.add_task("cells", total=total)
+        self._all = self._bars.add_task("cells", total=total)
         self._tasks: dict[str, TaskID] = {}
-        self._started = time.monotonic()
 
     def __enter__(self) -> LiveDisplay:
-        self._progress.start()
+        self._bars.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._progress.stop()
+    def __exit__(self, *error: object) -> None:
+        self._bars.stop()
 
-    def __call__(self, board: Board) -> None:
-        for folder, status in board.ended[self._told :]:
-            self._told += 1
-            self._console.print(
-                f"[{self._told}/{board.total}] {cell_line(folder, status)}", highlight=False
-            )
-        for key, (folder, status) in list(board.elsewhere.items()):
-            if key not in self._told_elsewhere:
-                self._told_elsewhere.add(key)
-                self._console.print(cell_line(folder, status), highlight=False)
-        description = "stopping, writing checkpoints ..." if board.stopping else "cells"
-        if board.elsewhere and not board.active:
-            description = f"waiting for {len(board.elsewhere)} that another process trains"
-        self._progress.update(self._all, completed=len(board.ended), description=description)
-        self._show_active(board.active, board.iterations)
+    def __call__(self, progress: DispatchProgress) -> None:
+        for folder, status in progress.ended[self._shown :]:
+            self._shown += 1
+            self._console.print(f"[{self._shown}/{progress.total}] {cell_line(folder, status)}")
+        for key, (folder, status) in list(progress.busy.items()):
+            if key not in self._shown_busy:
+                self._shown_busy.add(key)
+                self._console.print(cell_line(folder, status))
+        description = "stopping, writing checkpoints ..." if progress.stopping else "cells"
+        if progress.busy and not progress.active:
+            description = f"waiting for {len(progress.busy)} that another process trains"
+        self._bars.update(self._all, completed=len(progress.ended), description=description)
+        self._show_active(progress.active, progress.iterations)
 
     def _show_active(self, active: list[RunFolder], iterations: dict[str, int]) -> None:
         keys = {folder.key for folder in active}
         for key in [key for key in self._tasks if key not in keys]:
-            self._progress.remove_task(self._tasks.pop(key))
+            self._bars.remove_task(self._tasks.pop(key))
         for folder in active:
             if folder.key not in self._tasks:
-                self._tasks[folder.key] = self._progress.add_task(
+                self._tasks[folder.key] = self._bars.add_task(
                     f"  {folder.cell.slug}", total=folder.cell.schedule.iterations
                 )
             done = iterations.get(folder.key, 0)
-            self._progress.update(self._tasks[folder.key], completed=done)
+            self._bars.update(self._tasks[folder.key], completed=done)
 
 
 def cell_line(folder: RunFolder, status: CellStatus) -> str:
@@ -119,3 +106,10 @@ def cell_line(folder: RunFolder, status: CellStatus) -> str:
     if status.message:
         text += f": {escape(status.message)}"
     return text
+
+
+def print_damaged(console: Console, folder: RunFolder, message: str) -> None:
+    """Name a damaged cell, and what lets it be trained again."""
+    console.print(f"[red]damaged[/]: {escape(message)}")
+    where = escape(str(folder.path))
+    console.print(f"  to train this cell again, move or delete its folder {where}")

@@ -11,108 +11,68 @@ import click
 from rich.markup import escape
 
 from marginbench.command_line.live_display import make_console
-from marginbench.dispatch.slurm.cell_states import ACTIVE, CellPlace, Overview, Place, look
-from marginbench.dispatch.slurm.commands import SlurmHere, cancel_jobs
+from marginbench.command_line.suite_selection import SuiteSelection
+from marginbench.dispatch.slurm.cell_states import ACTIVE, CellOverview, CellState, SuiteOverview
+from marginbench.dispatch.slurm.commands import LocalSlurm, cancel_jobs
+from marginbench.dispatch.slurm.inspection import inspect_suite
 from marginbench.dispatch.slurm.jobs import jobs_of_only
 from marginbench.errors import UserError
-from marginbench.runs.suite_runs import open_suite
 from marginbench.text import count
 
 MIN_KEY = 4
 
 
-def cancel(
-    suite: str,
-    runs: Path,
-    names: Sequence[str],
-    *,
-    seeds: int | None,
-    size: str,
-    only: tuple[str, ...],
-    more_heads: tuple[str, ...],
-) -> int:
+def cancel(selection: SuiteSelection, names: Sequence[str]) -> int:
     """Take cells out of the queue; those that run write their checkpoint and stop.
 
     Without seeds and heads given, these are all cells that were ever submitted: those of further
     seeds, and those that have left the suite, too. A job that also holds other cells goes on.
 
-    Cells that another cluster got are marked: its jobs train them no more, and end where that was
-    all they had to do.
+    Cells that were submitted to another cluster are marked: its jobs train them no more, and end
+    where they hold no others.
 
     Args:
-        suite, runs, seeds, size, only, more_heads: as for
-            :func:`marginbench.runs.suite_runs.open_suite`; size is its profile.
+        selection: of the suite's cells.
         names: of cells, see :func:`find_cell`; none for all of these seeds and heads.
 
-    Returns:
-        Exit status: 0.
-
     Raises:
-        UserError: an unknown suite or cell, or the queue cannot be asked.
+        UserError: an unknown suite or cell, or the queue cannot be read.
     """
-    suite_run = open_suite(
-        suite,
-        runs,
-        seeds=seeds,
-        profile=size,
-        only=only,
-        more_heads=more_heads,
-        recorded=True,
-    )
-    slurm = SlurmHere()
-    overview = look(suite_run, slurm)
-    if overview.trouble:
-        raise UserError(f"what is in the queue cannot be known: {overview.trouble}")
+    suite_run = selection.open(recorded=True)
+    slurm = LocalSlurm()
+    overview = inspect_suite(suite_run, slurm)
+    if overview.queue_error:
+        raise UserError(f"what is in the queue cannot be known: {overview.queue_error}")
     chosen = [find_cell(overview, name) for name in names] or overview.known
-    active = [cell for cell in chosen if cell.place in ACTIVE and _obeys(cell)]
+    active = [cell for cell in chosen if cell.state in ACTIVE and _has_job(cell)]
     keys = {cell.folder.key for cell in active}
     for job in overview.jobs:
-        if not keys.isdisjoint(job.keys) and (job.alive or job.elsewhere(slurm)):
+        if not keys.isdisjoint(job.keys) and (job.alive or job.remote_owner(slurm)):
             job.submission.cancel(keys.intersection(job.keys))
     # A job whose other cells go on is left alone: it sees the marks.
     cancel_jobs(jobs_of_only(overview.jobs, {cell.folder.key for cell in chosen}))
     console = make_console()
-    console.print(f"cancelled {count(len(active), 'cell')}", highlight=False)
-    for name, number in Counter(cell.elsewhere for cell in active if cell.elsewhere).items():
+    console.print(f"cancelled {count(len(active), 'cell')}")
+    for name, number in Counter(cell.remote for cell in active if cell.remote).items():
         console.print(
-            f"  {number} of them given to {name}: its jobs end as soon as they see it; "
-            "`cancel` there takes waiting ones out of the queue",
-            highlight=False,
+            f"  {number} of them submitted to {name}: its jobs end as soon as they see it; "
+            "`cancel` there takes waiting ones out of the queue"
         )
     for line in suite_run.unread:
-        console.print(
-            f"[yellow]note[/]: not cancelled, since not known: {escape(line)}", highlight=False
-        )
-    others = sum(cell.place == Place.RUNNING and not _obeys(cell) for cell in chosen)
+        console.print(f"[yellow]note[/]: not cancelled, since not known: {escape(line)}")
+    others = sum(cell.state == CellState.RUNNING and not _has_job(cell) for cell in chosen)
     if others:
-        console.print(
-            f"{count(others, 'cell')} not trained by a job of the queue: left alone",
-            highlight=False,
-        )
+        console.print(f"{count(others, 'cell')} not trained by a job of the queue: left alone")
     return 0
 
 
-def _obeys(cell: CellPlace) -> bool:
-    """Whether there is a job, or may be one elsewhere, that sees the mark of a cancelled cell."""
-    return cell.job is not None and (cell.job.alive or bool(cell.elsewhere))
+def _has_job(cell: CellOverview) -> bool:
+    """Whether there is a job, here or on another cluster, that sees that the cell is cancelled."""
+    return cell.job is not None and (cell.job.alive or bool(cell.remote))
 
 
-def show_logs(
-    suite: str,
-    runs: Path,
-    name: str,
-    *,
-    seeds: int | None,
-    size: str,
-    only: tuple[str, ...],
-    more_heads: tuple[str, ...],
-) -> int:
-    """Print what a cell's training has written, and what its job has.
-
-    Args:
-        suite, runs, seeds, size, only, more_heads: as for
-            :func:`marginbench.runs.suite_runs.open_suite`; size is its profile.
-        name: of the cell, see :func:`find_cell`.
+def show_logs(selection: SuiteSelection, name: str) -> int:
+    """Print what a cell's training has written, and what its job has; see :func:`find_cell`.
 
     Returns:
         Exit status: 0, or 1 if nothing has been written yet.
@@ -120,20 +80,10 @@ def show_logs(
     Raises:
         UserError: an unknown suite or cell.
     """
-    suite_run = open_suite(
-        suite,
-        runs,
-        seeds=seeds,
-        profile=size,
-        only=only,
-        more_heads=more_heads,
-        recorded=True,
-    )
-    cell = find_cell(look(suite_run), name)
+    cell = find_cell(inspect_suite(selection.open(recorded=True)), name)
     files = [cell.folder.log]
     if cell.job is not None:
-        submission = cell.job.submission
-        files += submission.output(cell.job.id)
+        files += cell.job.submission.output(cell.job.id)
     shown = 0
     for file in files:
         try:
@@ -145,11 +95,11 @@ def show_logs(
             shown += 1
             click.echo(f"==> {file} <==\n{text.rstrip()}\n")
     if not shown:
-        click.echo(f"{cell.folder.path.name} ({cell.place}) has written nothing yet", err=True)
+        click.echo(f"{cell.folder.path.name} ({cell.state}) has written nothing yet", err=True)
     return 0 if shown else 1
 
 
-def find_cell(overview: Overview, name: str) -> CellPlace:
+def find_cell(overview: SuiteOverview, name: str) -> CellOverview:
     """The cell of a name: its folder's name, its key, or the first characters of its key.
 
     A folder's name without the key is that of the suite's own cell, or else of one that has left.

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from marginbench.command_line.live_display import make_console
-from marginbench.experiments.grids import FULL
+from marginbench.command_line.suite_selection import SuiteSelection
 from marginbench.reporting.report_state import (
     PrintedTable,
     fingerprint,
@@ -20,20 +18,15 @@ from marginbench.reporting.report_state import (
 from marginbench.reporting.sections import chosen_sections
 from marginbench.runs.run_folder import State
 from marginbench.runs.stale_results import code_notes, image_notes
-from marginbench.runs.suite_runs import SuiteRun, check_writable, open_suite
+from marginbench.runs.suite_runs import SuiteRun, check_writable
 
 PRINTED = ("comparison-", "verification-accuracy-")
 """How the names of the tables begin that the terminal shows too."""
 
 
 def report_suite(
-    suite: str,
-    runs: Path,
+    selection: SuiteSelection,
     *,
-    seeds: int | None,
-    size: str = FULL,
-    only: tuple[str, ...],
-    more_heads: tuple[str, ...],
     sections: tuple[str, ...],
 ) -> int:
     """Write the report from what is there.
@@ -47,7 +40,7 @@ def report_suite(
     console = make_console()
     if sections:
         chosen_sections(list(sections))
-    suite_run = open_suite(suite, runs, seeds=seeds, profile=size, only=only, more_heads=more_heads)
+    suite_run = selection.open()
     check_writable(suite_run.folder)
     return show_report(console, suite_run, list(sections) or None)
 

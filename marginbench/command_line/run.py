@@ -3,41 +3,35 @@
 from __future__ import annotations
 
 import signal
-from pathlib import Path
 from types import FrameType
 
 from rich.console import Console
 from rich.markup import escape
 
-from marginbench.command_line.live_display import LiveDisplay, make_console
+from marginbench.command_line.live_display import LiveDisplay, make_console, print_damaged
 from marginbench.command_line.report import show_report
-from marginbench.dispatch.local import Board, default_workers, run_locally
+from marginbench.command_line.suite_selection import SuiteSelection
+from marginbench.dispatch.local import DispatchProgress, default_workers, run_locally
 from marginbench.dispatch.torchrun_environment import (
     started_by_torchrun,
     torchrun_processes,
     torchrun_rank,
 )
-from marginbench.dispatch.worker import Order
+from marginbench.dispatch.worker import TrainingTask
 from marginbench.errors import UserError
-from marginbench.experiments.grids import FULL
 from marginbench.files import no_empty_folders_on_error
 from marginbench.plugins.registrations import check_known, plugin_files
 from marginbench.runs.run_folder import FINISHED, CellStatus, RunFolder, State
 from marginbench.runs.stale_results import is_stale
-from marginbench.runs.suite_runs import SuiteRun, check_writable, open_suite
+from marginbench.runs.suite_runs import SuiteRun, check_writable
 from marginbench.text import count
 
 INTERRUPTED_STATUS = 130
 
 
 def run_suite(
-    suite: str,
-    runs: Path,
+    selection: SuiteSelection,
     *,
-    seeds: int | None,
-    size: str = FULL,
-    only: tuple[str, ...],
-    more_heads: tuple[str, ...],
     workers: int | None,
     device: str,
     threads: int,
@@ -53,19 +47,19 @@ def run_suite(
         Exit status: 0, 1 if a cell failed or is damaged, 130 if interrupted.
 
     Raises:
-        UserError: see :func:`open_suite`; a folder that cannot be written.
+        UserError: see :meth:`SuiteSelection.open`; a folder that cannot be written.
     """
     follows = torchrun_rank() > 0
     console = make_console(quiet=follows)
-    suite_run = open_suite(suite, runs, seeds=seeds, profile=size, only=only, more_heads=more_heads)
+    suite_run = selection.open()
     for section in suite_run.suite.sections or ():
         # Before any training: the report would be refused.
         check_known("section", section)
     _check_device(device)
     stale: set[str] = set()
 
-    def order(folder: RunFolder) -> Order:
-        return Order(
+    def task_of(folder: RunFolder) -> TrainingTask:
+        return TrainingTask(
             cell=folder.cell,
             suite_folder=suite_run.folder,
             plugin_files=tuple(plugin_files()),
@@ -77,7 +71,7 @@ def run_suite(
 
     if follows and not dry_run:
         # What is to be done is rank 0's to say: the folders change while it is asked.
-        _train_together(console, [order(folder) for folder in suite_run.runs], device)
+        _train_together(console, [task_of(folder) for folder in suite_run.runs], device)
         return 0
     statuses = [folder.status() for folder in suite_run.runs]
     if retrain_stale:
@@ -93,12 +87,12 @@ def run_suite(
         + f", {ready} finished, {len(todo)} to run"
         + (f" ({len(stale)} of other code or images)" if stale else "")
         + (f", {_how_many_at_a_time(workers)}" if todo else ""),
-        highlight=False,
     )
     if dry_run:
         for folder in todo:
-            console.print(f"  {folder.path.name}", highlight=False)
-        _tell_damaged(console, damaged)
+            console.print(f"  {folder.path.name}")
+        for folder, message in damaged:
+            print_damaged(console, folder, message)
         return 1 if damaged else 0
     with no_empty_folders_on_error(suite_run.folder):
         check_writable(suite_run.folder)
@@ -106,29 +100,29 @@ def run_suite(
         if todo:
             from marginbench.data import check_data
 
-            # Before any training, and once: what is missing is fetched, what is damaged is told.
+            # Before any training, and once: missing data are fetched, damaged ones are an error.
             check_data([folder.cell.data for folder in todo])
-    board = Board(total=0)
+    progress = DispatchProgress(total=0)
     if started_by_torchrun():
         # Also with nothing to do: the others wait to hear it.
-        orders = [order(folder) for folder in suite_run.runs]
-        board = _train_together(console, orders, device)
+        tasks = [task_of(folder) for folder in suite_run.runs]
+        progress = _train_together(console, tasks, device)
     elif todo:
-        board = _train(console, [order(folder) for folder in todo], workers)
-    if board.stopping:
-        left = len(todo) - sum(status.state in FINISHED for _, status in board.ended)
+        progress = _train(console, [task_of(folder) for folder in todo], workers)
+    if progress.stopping:
+        left = len(todo) - sum(status.state in FINISHED for _, status in progress.ended)
         console.print(
             f"[yellow]stopped[/]: {count(left, 'cell')} to go; the same command continues",
-            highlight=False,
         )
         return INTERRUPTED_STATUS
     exit_status = 0 if no_report else show_report(console, suite_run, None, keep=True)
-    failed = [(f, s) for f, s in board.ended if s.state not in FINISHED]
+    failed = [(f, s) for f, s in progress.ended if s.state not in FINISHED]
     for folder, status in failed:
         place, message = escape(str(folder.path)), escape(status.message)
         console.print(f"[red]{status.state}[/] {place}: {message}")
-        console.print(f"  its output: {escape(str(folder.log))}", highlight=False)
-    _tell_damaged(console, damaged)
+        console.print(f"  its output: {escape(str(folder.log))}")
+    for folder, message in damaged:
+        print_damaged(console, folder, message)
     return 1 if failed or damaged else exit_status
 
 
@@ -151,29 +145,20 @@ def _damaged(suite_run: SuiteRun, statuses: list[CellStatus]) -> list[tuple[RunF
     ]
 
 
-def _tell_damaged(console: Console, damaged: list[tuple[RunFolder, str]]) -> None:
-    for folder, message in damaged:
-        console.print(f"[red]damaged[/]: {escape(message)}", highlight=False)
-        console.print(
-            f"  to run this cell again, move or delete its folder {escape(str(folder.path))}",
-            highlight=False,
-        )
-
-
-def _train(console: Console, orders: list[Order], workers: int) -> Board:
+def _train(console: Console, tasks: list[TrainingTask], workers: int) -> DispatchProgress:
     previous = signal.signal(signal.SIGTERM, _as_interrupt)
     try:
-        with LiveDisplay(console, len(orders)) as display:
-            return run_locally(orders, workers, display)
+        with LiveDisplay(console, len(tasks)) as display:
+            return run_locally(tasks, workers, display)
     finally:
         signal.signal(signal.SIGTERM, previous)
 
 
-def _train_together(console: Console, orders: list[Order], device: str) -> Board:
+def _train_together(console: Console, tasks: list[TrainingTask], device: str) -> DispatchProgress:
     from marginbench.dispatch.torchrun import run_together
 
-    with LiveDisplay(console, len(orders)) as display:
-        return run_together(orders, device, display)
+    with LiveDisplay(console, len(tasks)) as display:
+        return run_together(tasks, device, display)
 
 
 def _how_many_at_a_time(workers: int) -> str:

@@ -1,10 +1,9 @@
-"""What ``submit`` does: find what is to be done, and hand it over as job arrays."""
+"""What ``submit`` does: find the cells that are to be trained, and submit them as job arrays."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,26 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from marginbench.command_line.live_display import make_console
-from marginbench.dispatch.slurm.array_plan import plan_arrays
-from marginbench.dispatch.slurm.cell_states import Overview, Place, look, told_elsewhere, told_left
-from marginbench.dispatch.slurm.commands import SlurmHere, SlurmLimits
+from marginbench.command_line.live_display import make_console, print_damaged
+from marginbench.command_line.suite_selection import SuiteSelection
+from marginbench.dispatch.slurm.array_plan import batches, plan_arrays
+from marginbench.dispatch.slurm.cell_states import (
+    CellState,
+    SuiteOverview,
+    describe_other_cells,
+    describe_states,
+)
+from marginbench.dispatch.slurm.commands import LocalSlurm, SlurmLimits
+from marginbench.dispatch.slurm.inspection import inspect_suite
 from marginbench.dispatch.slurm.settings import ClusterSettings, make_settings, read_profile
-from marginbench.dispatch.slurm.submissions import FOLDER, Submission, submissions
-from marginbench.dispatch.slurm.submitting import batches, check_local, hand_over, start_here
+from marginbench.dispatch.slurm.submission import FOLDER, Submission
+from marginbench.dispatch.slurm.submissions import last_settings
+from marginbench.dispatch.slurm.submitting import (
+    Submitted,
+    check_local,
+    submit_arrays,
+    submit_locally,
+)
 from marginbench.errors import UserError
 from marginbench.plugins.registrations import check_known, plugin_files
 from marginbench.runs.code_version import changes, code_version
@@ -26,73 +38,67 @@ from marginbench.runs.lease import Lease
 from marginbench.runs.lease_state import read_lease
 from marginbench.runs.run_folder import RunFolder
 from marginbench.runs.stale_results import is_stale
-from marginbench.runs.suite_runs import SuiteRun, check_writable, open_suite
+from marginbench.runs.suite_runs import SuiteRun, check_writable
 from marginbench.text import count
 
-OPEN = (Place.NOT_SUBMITTED, Place.NOT_STARTED, Place.STOPPED, Place.CANCELLED, Place.LOST)
+SUBMITTABLE = {
+    CellState.NOT_SUBMITTED,
+    CellState.NOT_STARTED,
+    CellState.STOPPED,
+    CellState.CANCELLED,
+    CellState.LOST,
+}
 LOCK_POLL_SECONDS = 0.5
 
 
 def submit_suite(
-    suite: str,
-    runs: Path,
+    selection: SuiteSelection,
     *,
-    seeds: int | None,
-    size: str,
-    only: tuple[str, ...],
-    more_heads: tuple[str, ...],
     profile: str | None,
     given: dict[str, Any],
     retry_failed: bool,
     retrain_stale: bool,
     dry_run: bool,
 ) -> int:
-    """Hand the cells that are neither done nor in the queue to the cluster.
+    """Submit the cells that are neither done nor in the queue.
 
-    Args:
-        suite, runs, seeds, size, only, more_heads: as for
-            :func:`marginbench.runs.suite_runs.open_suite`; size is its profile.
-        profile: name of a profile, or None.
-        given: settings of the command line; None where not given.
-        retry_failed: hand over the failed ones too.
-        retrain_stale: hand over those too whose results are of other code or images; these results
-            are set aside.
-        dry_run: show what would be handed over.
+    ``given`` are the settings of the command line, None where not given. With ``retrain_stale``,
+    results of other code or images are set aside.
 
     Returns:
-        Exit status: 0, or 1 if not all of them could be handed over.
+        Exit status: 0, or 1 if not all of them could be submitted.
 
     Raises:
         UserError: an unknown suite, profile or setting, a folder that cannot be written, no SLURM
             here, or SLURM refuses the first array.
     """
     console = make_console()
-    suite_run = open_suite(
-        suite,
-        runs,
-        seeds=seeds,
-        profile=size,
-        only=only,
-        more_heads=more_heads,
-        recorded=True,
-    )
-    _refuse_gone_heads(suite_run, only)
+    suite_run = selection.open(recorded=True)
+    _refuse_gone_heads(suite_run, selection.only)
     for section in suite_run.suite.sections or ():
         # Before any training: the report would be refused.
         check_known("section", section)
-    slurm = SlurmHere()
+    slurm = LocalSlurm()
     settings = _settings(console, suite_run, profile, given, slurm)
     limits = slurm.limits if settings.executor == "slurm" else SlurmLimits("local", 1, 1)
+
+    def find_cells() -> tuple[list[RunFolder], list[RunFolder]]:
+        """The cells to submit, and those of them whose results are to be set aside."""
+        overview = inspect_suite(suite_run, slurm)
+        if overview.queue_error and not dry_run:
+            raise UserError(f"what is in the queue cannot be known: {overview.queue_error}")
+        wanted = SUBMITTABLE | {CellState.FAILED} if retry_failed else SUBMITTABLE
+        todo = [cell.folder for cell in overview.asked if cell.state in wanted]
+        stale = [c.folder for c in overview.cells if retrain_stale and is_stale(c.folder, c.status)]
+        _print_summary(console, suite_run, overview, len(todo) + len(stale), retry_failed)
+        return todo + stale, stale
+
     if dry_run:
-        return _show(console, suite_run, settings, slurm, retry_failed, retrain_stale)
+        _print_plan(console, suite_run, settings, limits, find_cells()[0])
+        return 0
     check_writable(suite_run.folder / FOLDER)
     with _lock(console, suite_run.folder / FOLDER) as lease:
-        overview = look(suite_run, slurm)
-        if overview.trouble:
-            raise UserError(f"what is in the queue cannot be known: {overview.trouble}")
-        stale = _stale(overview) if retrain_stale else []
-        todo = [*_todo(overview, retry_failed), *stale]
-        _tell(console, suite_run, overview, len(todo), retry_failed)
+        todo, stale = find_cells()
         if not todo:
             return 0
         check_local(settings)
@@ -102,8 +108,11 @@ def submit_suite(
         )
         with _set_aside(stale):
             if settings.executor == "local":
-                return start_here(console, submission, settings, todo)
-            return hand_over(console, submission, suite_run, settings, limits, todo, lease)
+                submitted = submit_locally(submission, settings, todo)
+            else:
+                suite = suite_run.suite.name
+                submitted = submit_arrays(submission, suite, settings, limits, todo, lease)
+    return _print_submitted(console, settings, submitted, len(todo))
 
 
 def _refuse_gone_heads(suite_run: SuiteRun, only: tuple[str, ...]) -> None:
@@ -121,44 +130,28 @@ def _settings(
     suite_run: SuiteRun,
     profile: str | None,
     given: dict[str, Any],
-    slurm: SlurmHere,
+    slurm: LocalSlurm,
 ) -> ClusterSettings:
     """What is given on the command line, then the profile, or else the last submission's.
 
-    Another cluster's partitions and the like mean nothing here, nor do a cluster's settings to
-    local processes, which train on a GPU each if this machine has one, and else on the CPU.
+    Local processes train on a GPU each if this machine has one, and else on the CPU.
     """
     layers = [given]
     if profile is not None:
         layers.append(read_profile(profile))
-    else:
-        for last in reversed(submissions(suite_run.folder)):
-            executor = last.settings.executor
-            there = executor == "local" or last.cluster == slurm.cluster
-            if there and given.get("executor") in (None, executor):
-                layers.append(last.content["settings"])
-                told = "settings not given are those of the last submission"
-                console.print(told, highlight=False)
-                break
+    elif (last := last_settings(suite_run.folder, slurm, given.get("executor"))) is not None:
+        layers.append(last)
+        console.print("settings not given are those of the last submission")
     if next((layer["executor"] for layer in layers if layer.get("executor")), None) == "local":
-        from marginbench.dispatch.slurm.executor import local_gpus
+        from marginbench.dispatch.slurm.local_executor import local_gpus
 
-        layers.append({"gpus": min(1, local_gpus())})
+        layers.append({"gpus": min(1, len(local_gpus()))})
     return make_settings(*layers)
-
-
-def _todo(overview: Overview, retry_failed: bool) -> list[RunFolder]:
-    wanted = (*OPEN, Place.FAILED) if retry_failed else OPEN
-    return [cell.folder for cell in overview.asked if cell.place in wanted]
-
-
-def _stale(overview: Overview) -> list[RunFolder]:
-    return [cell.folder for cell in overview.cells if is_stale(cell.folder, cell.status)]
 
 
 @contextlib.contextmanager
 def _set_aside(folders: list[RunFolder]) -> Iterator[None]:
-    """Without results, the cells are trained; the results come back if none is handed over."""
+    """Without results, the cells are trained; the results come back if none is submitted."""
     try:
         for folder in folders:
             folder.set_result_aside()
@@ -169,60 +162,56 @@ def _set_aside(folders: list[RunFolder]) -> Iterator[None]:
         raise
 
 
-def _tell(
-    console: Console, suite_run: SuiteRun, overview: Overview, todo: int, retry_failed: bool
+@contextlib.contextmanager
+def _lock(console: Console, folder: Path) -> Iterator[Lease]:
+    """One submitter of a suite at a time, on whatever machine; a dead one is replaced."""
+    waiting = False
+    while (lease := Lease.acquire(folder)) is None:
+        if not waiting:
+            holder = read_lease(folder)
+            who = holder.owner_text() if holder is not None else "another process"
+            console.print(f"waiting for {who}, which is submitting this suite")
+            waiting = True
+        time.sleep(LOCK_POLL_SECONDS)
+    with lease:
+        yield lease
+
+
+def _print_summary(
+    console: Console, suite_run: SuiteRun, overview: SuiteOverview, todo: int, retry_failed: bool
 ) -> None:
-    places = Counter(cell.place for cell in overview.asked)
-    told = ", ".join(f"{places[place]} {place}" for place in Place if places[place])
     console.print(
-        f"{suite_run.suite.name}: {count(len(overview.asked), 'cell')}: {told}; {todo} to submit",
-        highlight=False,
+        f"{suite_run.suite.name}: {count(len(overview.asked), 'cell')}: "
+        f"{describe_states(overview.asked)}; {todo} to submit"
     )
-    if places[Place.FAILED] and not retry_failed:
-        console.print("  failed cells are submitted again with --retry-failed", highlight=False)
-    for line in suite_run.unread + told_left(overview) + told_elsewhere(overview):
-        console.print(f"  {escape(line)}", highlight=False)
+    if not retry_failed and any(cell.state == CellState.FAILED for cell in overview.asked):
+        console.print("  failed cells are submitted again with --retry-failed")
+    for line in suite_run.unread + describe_other_cells(overview):
+        console.print(f"  {escape(line)}")
     for cell in overview.asked:
-        if cell.place == Place.DAMAGED:
-            console.print(f"[red]damaged[/]: {escape(cell.note)}", highlight=False)
-            console.print(
-                "  to train this cell again, move or delete its folder "
-                f"{escape(str(cell.folder.path))}",
-                highlight=False,
-            )
-    for change in _changes_since_last(overview):
-        console.print(
-            f"[yellow]note[/]: changed since the last submission: {escape(change)}",
-            highlight=False,
-        )
+        if cell.state == CellState.DAMAGED:
+            print_damaged(console, cell.folder, cell.note)
+    if overview.submissions:
+        for change in changes(overview.submissions[-1].content.code, code_version()):
+            console.print(f"[yellow]note[/]: changed since the last submission: {escape(change)}")
 
 
-def _changes_since_last(overview: Overview) -> list[str]:
-    if not overview.submissions:
-        return []
-    return changes(overview.submissions[-1].content["code"], code_version())
-
-
-def _show(
+def _print_plan(
     console: Console,
     suite_run: SuiteRun,
     settings: ClusterSettings,
-    slurm: SlurmHere,
-    retry_failed: bool,
-    retrain_stale: bool,
-) -> int:
-    """What would be handed over, and the script of the first array; nothing is written."""
-    overview = look(suite_run, slurm)
-    todo = _todo(overview, retry_failed) + (_stale(overview) if retrain_stale else [])
-    _tell(console, suite_run, overview, len(todo), retry_failed)
+    limits: SlurmLimits,
+    todo: list[RunFolder],
+) -> None:
+    """What would be submitted, and the script of the first array; nothing is written."""
     for folder in todo:
-        console.print(f"  {folder.path.name}", highlight=False, soft_wrap=True)
+        console.print(f"  {folder.path.name}", soft_wrap=True)
     if not todo or settings.executor == "local":
-        return 0
+        return
     from marginbench.dispatch.slurm.executor import sbatch_script, slurm_executor
 
     jobs = batches(todo, settings.cells_per_job)
-    arrays = plan_arrays(len(jobs), slurm.limits.array_size, settings.max_parallel)
+    arrays = plan_arrays(len(jobs), limits.array_size, settings.max_parallel)
     size, slot = arrays[0]
     executor = slurm_executor(
         suite_run.folder / FOLDER / "ID" / "jobs",
@@ -231,24 +220,24 @@ def _show(
         comment="marginbench ID 0",
         parallel=slot.parallel,
     )
+    cut = f"{count(len(jobs), 'job')} in {count(len(arrays), 'job array')}"
+    console.print(f"{cut}; the first one's script:")
+    console.print(escape(sbatch_script(executor, size)), soft_wrap=True)
+
+
+def _print_submitted(
+    console: Console, settings: ClusterSettings, submitted: Submitted, todo: int
+) -> int:
+    """Print what was submitted; the exit status."""
+    cells, ids = count(submitted.cells, "cell"), submitted.ids
+    if settings.executor == "local":
+        console.print(f"started {cells} in {count(len(ids), 'local job')}")
+    else:
+        console.print(f"submitted {cells} in {count(len(ids), 'job array')}: {', '.join(ids)}")
+    if not submitted.problem:
+        return 0
     console.print(
-        f"{count(len(jobs), 'job')} in {count(len(arrays), 'job array')}; the first one's script:",
-        highlight=False,
+        f"[yellow]{todo - submitted.cells} not submitted[/]: {escape(submitted.problem)}; "
+        "submit again when the queue has room"
     )
-    console.print(escape(sbatch_script(executor, size)), highlight=False, soft_wrap=True)
-    return 0
-
-
-@contextlib.contextmanager
-def _lock(console: Console, folder: Path) -> Iterator[Lease]:
-    """One submitter of a suite at a time, on whatever machine; a dead one is replaced."""
-    told = False
-    while (lease := Lease.acquire(folder)) is None:
-        if not told:
-            holder = read_lease(folder)
-            who = holder.owner_text() if holder is not None else "another process"
-            console.print(f"waiting for {who}, which is submitting this suite", highlight=False)
-            told = True
-        time.sleep(LOCK_POLL_SECONDS)
-    with lease:
-        yield lease
+    return 1

@@ -10,10 +10,10 @@ from dataclasses import replace
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
-from marginbench.dispatch.worker import BUSY_STATUS, FINISHED_STATUS, STOPPED_STATUS, Order
+from marginbench.dispatch.worker import BUSY_STATUS, FINISHED_STATUS, STOPPED_STATUS, TrainingTask
 from marginbench.dispatch.worker_process import work_in_child
 
-# What rank 0 is given to say why, where another rank has failed.
+# How long rank 0 has to record the reason, where another rank has failed.
 FAILURE_SECONDS = 15.0
 
 
@@ -24,14 +24,14 @@ class CellProcesses:
     where one is killed or fails, the others are ended.
 
     Args:
-        order: what each of them does; rank and address are set here.
+        task: what each of them does; rank and address are set here.
         ranks: number of processes, ≥ 1.
 
     Raises:
         OSError: the machine cannot start that many; none is left.
     """
 
-    def __init__(self, order: Order, ranks: int) -> None:
+    def __init__(self, task: TrainingTask, ranks: int) -> None:
         address = f"tcp://127.0.0.1:{_free_port()}" if ranks > 1 else None
         # The parent has torch loaded.
         context = multiprocessing.get_context("fork")
@@ -40,7 +40,7 @@ class CellProcesses:
         self._failed_at: float | None = None
         try:
             for rank in range(ranks):
-                own = replace(order, rank=rank, ranks=ranks, address=address)
+                own = replace(task, rank=rank, ranks=ranks, address=address)
                 process = context.Process(target=_train_in_child, args=(own,), daemon=False)
                 process.start()
                 self._processes.append(process)
@@ -81,7 +81,7 @@ class CellProcesses:
         failed = [s for s in others if s not in (None, FINISHED_STATUS, STOPPED_STATUS)]
         killed = [status for status in failed if status < 0]
         if killed:
-            # What rank 0 says then is only that it lost the connection.
+            # What rank 0 records then is only that it lost the connection.
             return killed[0]
         if first is None and failed:
             self._failed_at = self._failed_at or time.monotonic()
@@ -90,13 +90,13 @@ class CellProcesses:
         return first
 
 
-def _train_in_child(order: Order) -> None:
+def _train_in_child(task: TrainingTask) -> None:
     """The whole life of a cell's process; submitit's handlers are not for it."""
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGCONT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGUSR2})
-    work_in_child(order)
+    work_in_child(task)
 
 
 def _free_port() -> int:

@@ -1,4 +1,4 @@
-"""What a worker process does: train one cell, and leave word of how it went in the run folder."""
+"""What a worker process does: train one cell, and record in the run folder how it ended."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ FAILED_STATUS = 1
 BUSY_STATUS = 3
 STOPPED_STATUS = 4
 
-Told = Callable[[dict[str, Any]], None]
+ProgressCallback = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
-class Order:
+class TrainingTask:
     """What to train and how, small and picklable.
 
     Attributes:
@@ -66,19 +66,21 @@ class Order:
     environment: dict[str, str] = field(default_factory=own_environment)
 
 
-def work(order: Order, told: Told = lambda progress: None, *, log: bool = False) -> int:
-    """Train the order's cell in this process.
+def work(
+    task: TrainingTask, on_progress: ProgressCallback = lambda progress: None, *, log: bool = False
+) -> int:
+    """Train the task's cell in this process.
 
     Args:
-        order: see there.
-        told: see :meth:`marginbench.runs.lease.Lease.acquire`.
-        log: whether what is printed goes to the run folder's log, once the cell is this process's.
+        task: its cell, and how.
+        on_progress: see :meth:`marginbench.runs.lease.Lease.acquire`.
+        log: whether what is printed goes to the run folder's log, once the lease is acquired.
 
     Returns:
         FINISHED_STATUS: the cell has a result, a divergence included. FAILED_STATUS: failure.json
         says why not, or the folder is damaged or cannot be written. BUSY_STATUS: another process
         trains it. STOPPED_STATUS: a SIGTERM came, the checkpoint is written. Of several ranks,
-        rank 0 leaves the word.
+        rank 0 records it.
     """
     stop_asked = False
 
@@ -89,10 +91,10 @@ def work(order: Order, told: Told = lambda progress: None, *, log: bool = False)
     signal.signal(signal.SIGTERM, ask_to_stop)
     # Ctrl-C reaches the whole process group; the parent passes on what it means by a SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    folder = RunFolder(order.suite_folder, order.cell)
+    folder = RunFolder(task.suite_folder, task.cell)
     lease = None
-    if order.rank == 0:
-        claimed = claim(order, folder, told)
+    if task.rank == 0:
+        claimed = claim(task, folder, on_progress)
         if isinstance(claimed, int):
             return claimed
         lease = claimed
@@ -103,17 +105,17 @@ def work(order: Order, told: Told = lambda progress: None, *, log: bool = False)
         from marginbench.training.loop import choose_device
         from marginbench.training.ranks import Ranks, joined, local_device
 
-        if order.force and lease is not None:
+        if task.force and lease is not None:
             folder.clear()
-        name = order.device
-        if order.ranks > 1:
-            name = local_device(name, order.rank, order.ranks)
+        name = task.device
+        if task.ranks > 1:
+            name = local_device(name, task.rank, task.ranks)
         device = choose_device(name)
-        with joined(Ranks(order.rank, order.ranks), device, order.address) as ranks:
-            train_order(order, folder, lease, device, lambda: stop_asked, ranks)
+        with joined(Ranks(task.rank, task.ranks), device, task.address) as ranks:
+            train_task(task, folder, lease, device, lambda: stop_asked, ranks)
 
     with lease or contextlib.nullcontext():
-        return guarded(folder, lease, train_it)
+        return run_recording_failure(folder, lease, train_it)
 
 
 def _print_to(path: Path) -> None:
@@ -126,25 +128,19 @@ def _print_to(path: Path) -> None:
     os.dup2(file, sys.stdout.fileno())
     os.dup2(file, sys.stderr.fileno())
     os.close(file)
-    _say(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} process {os.getpid()}")
+    _print(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} process {os.getpid()}")
 
 
-def claim(order: Order, folder: RunFolder, told: Told) -> Lease | int:
-    """The lease of an order's folder, or the status to end with where it is not to be trained.
+def claim(task: TrainingTask, folder: RunFolder, on_progress: ProgressCallback) -> Lease | int:
+    """The lease of a task's folder, or the status to end with where it is not to be trained.
 
-    Args:
-        order: see there.
-        folder: the cell's.
-        told: see :meth:`marginbench.runs.lease.Lease.acquire`.
-
-    Returns:
-        The lease, or FINISHED_STATUS (there is a result), BUSY_STATUS (another process trains it)
-        or FAILED_STATUS (the folder is damaged, or cannot be written).
+    That is FINISHED_STATUS (there is a result), BUSY_STATUS (another process trains it) or
+    FAILED_STATUS (the folder is damaged, or cannot be written).
     """
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
         folder.check_files()
-        lease = Lease.acquire(folder.path, told=told)
+        lease = Lease.acquire(folder.path, on_progress=on_progress)
     except DamagedFile:
         return FAILED_STATUS
     except OSError as error:
@@ -152,14 +148,14 @@ def claim(order: Order, folder: RunFolder, told: Told) -> Lease | int:
     if lease is None:
         return BUSY_STATUS
     state = folder.stored_status().state
-    if order.force or state not in (*FINISHED, State.DAMAGED):
+    if task.force or state not in (*FINISHED, State.DAMAGED):
         return lease
     lease.release()
     return FINISHED_STATUS if state in FINISHED else FAILED_STATUS
 
 
-def train_order(
-    order: Order,
+def train_task(
+    task: TrainingTask,
     folder: RunFolder,
     lease: Lease | None,
     device: torch.device,
@@ -167,17 +163,11 @@ def train_order(
     ranks: Ranks,
     begun: Callable[[], None] = lambda: None,
 ) -> None:
-    """Train the order's cell from where its folder stands.
+    """Train the task's cell, on one of connected ranks; rank 0 has the folder's lease.
 
-    Args:
-        order: see there.
-        folder: the cell's.
-        lease: of the folder; None on a rank other than 0.
-        device: where to train.
-        should_stop, begun: see :func:`marginbench.training.loop.train`.
-        ranks: connected.
+    See :func:`marginbench.training.loop.train`; a cell that was begun goes on.
     """
-    # Imported here: a parent that only hands out orders need not load torch.
+    # Imported here: a parent that only starts processes need not load torch.
     import torch
 
     from marginbench.training.loop import train
@@ -186,42 +176,38 @@ def train_order(
         if lease is not None:
             folder.create()
             folder.forget_failure()
-        for file in order.plugin_files:
+        for file in task.plugin_files:
             load_plugin_file(file)
 
     ranks.all_or_none(prepare)
-    torch.set_num_threads(order.threads)
+    torch.set_num_threads(task.threads)
     train(
-        order.cell,
+        task.cell,
         folder,
         lease,
         device=device,
-        checkpoint_seconds=order.checkpoint_seconds,
+        checkpoint_seconds=task.checkpoint_seconds,
         should_stop=should_stop,
         ranks=ranks,
         begun=begun,
     )
 
 
-def guarded(folder: RunFolder, lease: Lease | None, body: Callable[[], None]) -> int:
-    """Do it, and leave word of what goes wrong; the status to end with.
+def run_recording_failure(folder: RunFolder, lease: Lease | None, body: Callable[[], None]) -> int:
+    """Train by ``body``, and record an exception in the run folder; the status to end with.
 
-    Args:
-        folder: the cell's.
-        lease: of the folder; without it, what goes wrong is printed only. Where it was lost, the
-            status is BUSY_STATUS.
-        body: trains.
+    Without a lease, the exception is printed only; where it was lost, the status is BUSY_STATUS.
     """
     from marginbench.training.loop import Interrupted
 
     try:
         body()
     except Interrupted:
-        _say("stopped; the checkpoint is written")
+        _print("stopped; the checkpoint is written")
         return STOPPED_STATUS
     except Exception as error:
         text = traceback.format_exc()
-        _say(text)
+        _print(text)
         message = one_line(error)
         if isinstance(error, DamagedFile):
             message += "; move or delete it, or use --force, to train this cell from the start"
@@ -229,20 +215,20 @@ def guarded(folder: RunFolder, lease: Lease | None, body: Callable[[], None]) ->
             return FAILED_STATUS
         with contextlib.suppress(OSError):
             if not lease.held():
-                # The folder is another process's: what went wrong here is none of its state.
+                # The folder is another process's: this exception is no part of its state.
                 return BUSY_STATUS
         return _fail(folder, message, text, final=isinstance(error, UserError))
     return FINISHED_STATUS
 
 
 def _fail(folder: RunFolder, message: str, text: str, *, final: bool = False) -> int:
-    """Leave word of a failure, if the folder takes it; the status to end with."""
+    """Write failure.json, if the folder can be written; the status to end with."""
     with contextlib.suppress(OSError):
         folder.write_failure(message, text, final=final)
     return FAILED_STATUS
 
 
-def _say(text: str) -> None:
-    """Print, also where the disk is full: then the words are lost, and nothing else."""
+def _print(text: str) -> None:
+    """Print, also where the disk is full: then the text is lost, and nothing else."""
     with contextlib.suppress(OSError):
         print(text, flush=True)

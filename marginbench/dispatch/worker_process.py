@@ -11,29 +11,27 @@ import sys
 import threading
 from typing import Any
 
-from marginbench.dispatch.worker import FINISHED_STATUS, STOPPED_STATUS, Order, work
+from marginbench.dispatch.worker import FINISHED_STATUS, STOPPED_STATUS, TrainingTask, work
 from marginbench.runs.cell_status import FINISHED, CellStatus, State
 from marginbench.runs.environment import own_environment
 from marginbench.runs.run_folder import RunFolder
 
 
-def work_in_child(order: Order, iteration: ctypes.c_longlong | None = None) -> None:
+def work_in_child(task: TrainingTask, iteration: ctypes.c_longlong | None = None) -> None:
     """:func:`work` as the whole life of a child process, its output in the run folder's log.
 
-    Args:
-        order: see there.
-        iteration: in memory shared with the parent, for it to see how far the cell is.
+    ``iteration`` is in memory shared with the parent, for it to see how far the cell is.
     """
     for name in own_environment():
         del os.environ[name]
-    os.environ.update(order.environment)
+    os.environ.update(task.environment)
     _stop_with_parent()
 
-    def told(progress: dict[str, Any]) -> None:
+    def on_progress(progress: dict[str, Any]) -> None:
         if iteration is not None:
             iteration.value = progress["iteration"]
 
-    status = work(order, told, log=True)
+    status = work(task, on_progress, log=True)
     with contextlib.suppress(OSError):
         sys.stdout.flush()
     sys.exit(status)
@@ -53,7 +51,7 @@ def _stop_with_parent() -> None:
 
 
 def status_after(folder: RunFolder, exit_status: int, *, forced: bool = False) -> CellStatus:
-    """What has become of a cell whose process ended; an end without a word is a failure.
+    """What has become of a cell whose process ended; an end without a record is a failure.
 
     Args:
         folder: the cell's.
@@ -67,8 +65,10 @@ def status_after(folder: RunFolder, exit_status: int, *, forced: bool = False) -
         return CellStatus(State.FAILED, failure["error"])
     if status.state in (*FINISHED, State.RUNNING):
         return status
-    unsaid = status.state in (State.NOT_STARTED, State.STOPPED) and exit_status != STOPPED_STATUS
-    if exit_status >= 0 and not unsaid:
+    unrecorded = (
+        status.state in (State.NOT_STARTED, State.STOPPED) and exit_status != STOPPED_STATUS
+    )
+    if exit_status >= 0 and not unrecorded:
         return status
     error = how_it_ended(folder, exit_status)
     try:

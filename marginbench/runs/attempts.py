@@ -1,8 +1,8 @@
-"""The tries that a cell had on a cluster: ``tries.jsonl`` in its run folder.
+"""The attempts at training a cell on a cluster: ``attempts.jsonl`` in its run folder.
 
-A line when a try starts and one when it ends. A start without an end is a try whose job vanished:
-killed with SIGKILL, or with its node. The file decides whether a cell is tried again, since the
-process that would remember is the one that dies.
+A line when an attempt starts and one when it ends. A start without an end is an attempt whose job
+vanished: killed with SIGKILL, or with its node. The file decides whether there is another attempt,
+since the process that would remember is the one that dies.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, FiniteFloat, ValidationError
+from pydantic import AliasChoices, Field, FiniteFloat, ValidationError
 
 from marginbench.runs.run_files import StoredModel
 
-FILE = "tries.jsonl"
-BARREN_STOPS = 10
+FILE = "attempts.jsonl"
+# Of jobs that were started by an earlier version, whose lines have another field for the name.
+OLD_FILE, _OLD_NAME = "tries.jsonl", "try"
+MAX_STOPS_WITHOUT_PROGRESS = 10
 
 DONE = "done"
 FAILED = "failed"
@@ -32,8 +33,27 @@ BUSY = "busy"
 REFUSED = "refused"
 
 
-class _Start(StoredModel):
-    name: str = Field(alias="try")
+class _Line(StoredModel):
+    name: str = Field(
+        validation_alias=AliasChoices("attempt", _OLD_NAME), serialization_alias="attempt"
+    )
+
+
+class Attempt(_Line):
+    """One attempt: the line that its start writes, and its end.
+
+    Attributes:
+        submission: the submission's name.
+        job: the job's id.
+        restart: how often SLURM had requeued the job.
+        host: where it ran; on a cluster, SLURM's name of the node.
+        started: seconds since the epoch.
+        checkpoint: the checkpoint's time stamp at the start, in ns; 0 without one.
+        changed: what had changed in the code since submission.
+        end: "done", "failed", "killed", "stopped" (asked to stop; it goes on), "busy" (another
+            process had the cell), "refused" (another attempt would not help), or "" without an end.
+    """
+
     submission: str
     job: str
     restart: int
@@ -41,105 +61,71 @@ class _Start(StoredModel):
     started: FiniteFloat
     checkpoint: int
     changed: list[str]
+    end: str = ""
 
 
-class _End(StoredModel):
-    name: str = Field(alias="try")
+class _End(_Line):
     end: str
 
 
-@dataclass(frozen=True)
-class Try:
-    """One try.
-
-    Attributes:
-        submission: the submission's name.
-        job: the job's id.
-        restart: how often SLURM had put the job back into the queue.
-        host: where it ran; on a cluster, SLURM's name of the node.
-        started: seconds since the epoch.
-        checkpoint: the checkpoint's time stamp at the start, in ns; 0 without one.
-        end: "done", "failed", "killed", "stopped" (asked to stop; it goes on), "busy" (another
-            process had the cell), "refused" (another try would not help), or "" without an end.
-        changed: what had changed in the code since submission.
-    """
-
-    submission: str
-    job: str
-    restart: int
-    host: str
-    started: float
-    checkpoint: int
-    end: str
-    changed: tuple[str, ...]
-
-
-def start_try(folder: Path, submission: str, job: str, restart: int, changed: list[str]) -> str:
-    """Note that a try starts; returns its name for :func:`end_try`."""
+def start_attempt(folder: Path, submission: str, job: str, restart: int, changed: list[str]) -> str:
+    """Note that an attempt starts; returns its name for :func:`end_attempt`."""
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"{job}/{restart}/{time.time_ns()}"
-    _append(
-        folder,
-        {
-            "try": name,
-            "submission": submission,
-            "job": job,
-            "restart": restart,
-            "host": os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
-            "started": time.time(),
-            "checkpoint": _checkpoint(folder),
-            "changed": changed,
-        },
+    attempt = Attempt(
+        attempt=f"{job}/{restart}/{time.time_ns()}",
+        submission=submission,
+        job=job,
+        restart=restart,
+        host=os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
+        started=time.time(),
+        checkpoint=_checkpoint(folder),
+        changed=changed,
     )
-    return name
+    _append(folder, attempt.model_dump(by_alias=True, exclude={"end"}))
+    return attempt.name
 
 
-def end_try(folder: Path, name: str, end: str) -> None:
-    """Note how a try ended."""
-    _append(folder, {"try": name, "end": end, "ended": time.time()})
+def end_attempt(folder: Path, name: str, end: str) -> None:
+    """Note how an attempt ended."""
+    _append(folder, {"attempt": name, "end": end, "ended": time.time()})
 
 
-def read_tries(folder: Path) -> list[Try]:
-    """The tries of a cell, in their order; lines that do not read are left out."""
-    starts: dict[str, _Start] = {}
+def read_attempts(folder: Path, submission: str | None = None) -> list[Attempt]:
+    """The attempts at a cell, in their order; lines that do not read are left out.
+
+    Args:
+        folder: the cell's.
+        submission: name of the submission whose attempts are asked for; None for all.
+    """
+    found: dict[str, Attempt] = {}
     ends: dict[str, str] = {}
-    for line in _lines(folder / FILE):
-        if isinstance(line, _Start):
-            starts[line.name] = line
-        else:
+    for line in (*_lines(folder / OLD_FILE), *_lines(folder / FILE)):
+        if isinstance(line, _End):
             ends[line.name] = line.end
-    return [
-        Try(
-            submission=start.submission,
-            job=start.job,
-            restart=start.restart,
-            host=start.host,
-            started=start.started,
-            checkpoint=start.checkpoint,
-            end=ends.get(name, ""),
-            changed=tuple(start.changed),
-        )
-        for name, start in starts.items()
-    ]
+        elif submission in (None, line.submission):
+            found[line.name] = line
+    for name, attempt in found.items():
+        attempt.end = ends.get(name, "")
+    return list(found.values())
 
 
 def failures(folder: Path, submission: str) -> tuple[int, int]:
     """How often a cell has failed under a submission, and how often it stopped without progress.
 
-    An error or a killed process counts always. A try that vanished with its job counts only if no
-    checkpoint was written: otherwise it was most likely preempted. Stops without progress count
+    An error or a killed process counts always. An attempt that vanished with its job counts only if
+    no checkpoint was written: otherwise it was most likely preempted. Stops without progress count
     since the last progress.
     """
-    tries = [one for one in read_tries(folder) if one.submission == submission]
-    after = [*(one.checkpoint for one in tries), _checkpoint(folder)][1:]
-    failed = barren = 0
-    for one, later in zip(tries, after, strict=True):
-        progressed = later != one.checkpoint
-        if one.end in (FAILED, KILLED) or (one.end == "" and not progressed):
+    attempts = read_attempts(folder, submission)
+    after = [*(attempt.checkpoint for attempt in attempts), _checkpoint(folder)][1:]
+    failed = stopped = 0
+    for attempt, later in zip(attempts, after, strict=True):
+        progressed = later != attempt.checkpoint
+        if attempt.end in (FAILED, KILLED) or (attempt.end == "" and not progressed):
             failed += 1
-        if one.end == STOPPED:
-            barren = 0 if progressed else barren + 1
-    return failed, barren
+        if attempt.end == STOPPED:
+            stopped = 0 if progressed else stopped + 1
+    return failed, stopped
 
 
 def _checkpoint(folder: Path) -> int:
@@ -159,13 +145,14 @@ def _append(folder: Path, line: dict[str, Any]) -> None:
         os.close(file)
 
 
-def _lines(path: Path) -> Iterator[_Start | _End]:
+def _lines(path: Path) -> Iterator[Attempt | _End]:
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return
     # Lines are written with an empty one before, in case the last one was torn.
     for line in filter(None, text.splitlines()):
-        for model in (_Start, _End):
+        for model in (Attempt, _End):
             with contextlib.suppress(ValidationError):
                 yield model.model_validate_json(line)
+                break

@@ -46,12 +46,12 @@ class Lease:
         number: int,
         owner: dict[str, Any],
         renew: float,
-        told: Callable[[dict[str, Any]], None],
+        on_progress: Callable[[dict[str, Any]], None],
     ) -> None:
         self._folder = folder
         self._number = number
         self._owner = owner
-        self._told = told
+        self._on_progress = on_progress
         self._progress: dict[str, Any] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -63,7 +63,7 @@ class Lease:
         cls,
         folder: Path,
         renew_seconds: float = RENEW_SECONDS,
-        told: Callable[[dict[str, Any]], None] = lambda progress: None,
+        on_progress: Callable[[dict[str, Any]], None] = lambda progress: None,
     ) -> Lease | None:
         """The lease of a run folder, or None if somebody holds it.
 
@@ -73,8 +73,8 @@ class Lease:
             folder: must exist.
             renew_seconds: how often the lease is renewed and the progress is written, for
                 watchers on any machine.
-            told: called with the progress whenever it is told, for a watcher in this process or
-                on this machine.
+            on_progress: called with the progress whenever it changes, for a watcher in this
+                process or on this machine.
 
         Raises:
             OSError: the folder cannot be read or written.
@@ -95,13 +95,13 @@ class Lease:
             with contextlib.suppress(OSError):
                 (folder / f"lease-{old}.json").unlink()
         remove_temporaries(folder)
-        return cls(folder, number, owner, renew_seconds, told)
+        return cls(folder, number, owner, renew_seconds, on_progress)
 
     def tell(self, **progress: Any) -> None:
         """Set the progress that the next renewal writes, for whoever watches."""
         with self._lock:
             self._progress = progress
-        self._told(progress)
+        self._on_progress(progress)
 
     def held(self) -> bool:
         """Whether no other process has taken the lease over.

@@ -25,6 +25,8 @@ FILES = (
     "evaluation.npz",
     "environment.json",
     "failure.json",
+    "attempts.jsonl",
+    # What earlier versions called it.
     "tries.jsonl",
     "cell.json",
 )

@@ -2,7 +2,7 @@
 
 ``cell.json`` what is run; ``history.jsonl`` the errors along the way; ``checkpoint.pt`` where a run
 goes on; ``evaluation.npz`` what the figures need; ``environment.json`` where, when and how long;
-``failure.json`` the last error; ``tries.jsonl`` the tries on a cluster; ``log.txt`` the run's
+``failure.json`` the last error; ``attempts.jsonl`` the attempts on a cluster; ``log.txt`` the run's
 output; ``result.json``, written last: a cell is done if and only if it is there and reads well.
 """
 
@@ -95,7 +95,7 @@ class RunFolder:
             (self.path / name).unlink(missing_ok=True)
 
     def forget_failure(self) -> None:
-        """A new try begins: the last one's error is no longer the state."""
+        """A new attempt begins: the last one's error is no longer the state."""
         (self.path / "failure.json").unlink(missing_ok=True)
 
     def check_cell(self) -> None:
@@ -252,7 +252,7 @@ class RunFolder:
         return content if is_number(content.get("seconds_of_last_try", 0)) else {}
 
     def write_failure(self, error: str, traceback: str, *, final: bool = False) -> None:
-        """failure.json: why the last try ended; ``final`` if another try would end likewise."""
+        """failure.json: why the last attempt ended; ``final`` if another one would end likewise."""
         self.path.mkdir(parents=True, exist_ok=True)
         failure = {"error": error, "traceback": traceback, "final": final}
         write_text_atomically(self.path / "failure.json", as_json(failure, indent=2))

@@ -1,4 +1,4 @@
-"""Calling the command: in this process where that is enough, in one of its own where it is not."""
+"""Calling the command, here or in a process of its own; a queue of SLURM that is a file."""
 
 import os
 import signal
@@ -79,3 +79,105 @@ def record_suite(tmp_path: Path):
         subprocess.run([sys.executable, "-c", code, str(suite)], cwd=tmp_path, check=True)
 
     return call
+
+
+# Two heads and two seeds; what the suite is may change after submission.
+QUEUED_SUITE = """
+import os
+
+from marginbench.experiments.cells import Optimiser, Schedule
+from marginbench.experiments.grids import component, grid, suite
+
+
+@suite("queued", description="a suite for tests", seeds=2)
+def queued(seeds):
+    return grid(
+        setting="queued",
+        data="digits",
+        backbone=component("small", widths=[4], features=2),
+        head=os.environ.get("HEADS", "softmax arcface").split(),
+        optimiser=Optimiser(learning_rate=float(os.environ.get("RATE", "0.1"))),
+        schedule=Schedule(iterations=8, batch_size=32, evaluations=1),
+        seed=seeds,
+    )
+"""
+
+# sbatch numbers its arrays from 100 and lists their jobs, one a line; scancel removes lines.
+FAKE_SLURM = """#!/bin/sh
+cd "FOLDER"
+case "$(basename "$0")" in
+scontrol) printf 'ClusterName = fake\\nMaxArraySize = SIZE\\nMaxJobCount = 10000\\n';;
+squeue) cat queue;;
+sbatch)
+    number=$((100 + $(wc -l < arrays)))
+    echo $number >> arrays
+    last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$1")
+    comment=$(sed -n "s/^#SBATCH --comment='\\(.*\\)'/\\1/p" "$1")
+    for index in $(test -n "$last" && seq 0 "$last" || echo N/A); do
+        echo "$number|$index|$number|PENDING|$comment||Priority" >> queue
+    done
+    echo "Submitted batch job $number";;
+scancel)
+    shift
+    for job in "$@"; do
+        echo "$job" >> cancelled
+        case "$job" in *_*) job="${job%_*}|${job#*_}";; esac
+        grep -v "^$job|" queue > rest
+        mv rest queue
+    done;;
+esac
+"""
+
+
+class FakeSlurm:
+    """SLURM's commands, in whose queue all jobs wait until they are cancelled."""
+
+    def __init__(self, folder, array_size):
+        self.folder = folder
+        (folder / "bin").mkdir(parents=True)
+        for name in ("queue", "arrays", "cancelled"):
+            (folder / name).touch()
+        for name in ("sbatch", "squeue", "scontrol", "scancel", "srun"):
+            program = folder / "bin" / name
+            program.write_text(
+                FAKE_SLURM.replace("FOLDER", str(folder)).replace("SIZE", str(array_size))
+            )
+            program.chmod(0o755)
+
+    def cancelled(self):
+        """The ids that scancel was called with since the last time."""
+        text = (self.folder / "cancelled").read_text()
+        (self.folder / "cancelled").write_text("")
+        return text.split()
+
+    def waiting(self):
+        """The jobs that are left in the queue."""
+        lines = [line.split("|") for line in (self.folder / "queue").read_text().splitlines()]
+        return [f"{array}_{index}".removesuffix("_N/A") for array, index, *_ in lines]
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """Arrays hold at most four jobs."""
+    made = FakeSlurm(tmp_path / "slurm", 4)
+    monkeypatch.setenv("PATH", f"{made.folder / 'bin'}:{os.environ['PATH']}")
+    return made
+
+
+@pytest.fixture(scope="session")
+def suite_file(tmp_path_factory):
+    file = tmp_path_factory.mktemp("queued") / "queued.py"
+    file.write_text(QUEUED_SUITE)
+    return file
+
+
+@pytest.fixture
+def call(marginbench, suite_file, slurm):
+    """A verb on the suite; what it printed."""
+
+    def run(verb, *arguments, status=0):
+        done = marginbench(verb, suite_file, *arguments)
+        assert status is None or done.returncode == status, done.stderr
+        return " ".join((done.stdout + done.stderr).split())
+
+    return run

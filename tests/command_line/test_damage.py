@@ -57,8 +57,8 @@ def test_run_trains_the_cells_that_are_whole(damaged, marginbench, tiny_suite):
         *(state for _, _, state in DAMAGE),
     ]
     for folder, (_, _, state) in zip(damaged[1:], DAMAGE, strict=True):
-        told = f"damaged: runs/tiny/{folder.path.name}" in ran.stdout
-        assert told == (state == State.DAMAGED)
+        shown = f"damaged: runs/tiny/{folder.path.name}" in ran.stdout
+        assert shown == (state == State.DAMAGED)
     forced = marginbench("run", tiny_suite, "--seeds", 6, "--no-report", "--workers", 1, "--force")
     assert forced.returncode == 1
     assert "Traceback" not in ran.stdout + ran.stderr + forced.stdout + forced.stderr

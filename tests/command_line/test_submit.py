@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from marginbench.dispatch.slurm.executor import check_python
+from marginbench.dispatch.slurm.node_checks import check_python
+from marginbench.dispatch.slurm.settings import ClusterSettings
 from tests.command_line.conftest import COMMAND
 
 GOLDEN = Path(__file__).with_name("sbatch_script.txt")
@@ -64,6 +65,17 @@ def test_the_sbatch_script_is_the_reviewed_one(
     assert not (tmp_path / "runs").exists()
 
 
+def test_every_setting_of_a_cluster_is_an_option_and_a_name_of_a_profile(marginbench):
+    text = " ".join(marginbench("submit", "--help").stdout.split())
+    names = text.partition("All names of a profile: ")[2].partition(" Options: ")[0]
+    for name in ClusterSettings.model_fields:
+        assert name in names
+        assert (f" --{name.replace('_', '-')} " in text) is (name != "sbatch")
+    assert "--grace S" in text
+    assert "Time limit of a job" in text
+    assert "Default: 4." in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -102,7 +114,7 @@ def test_torch_stays_unloaded_once_the_suite_has_its_manifest(
         "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
     )
     extra = {"submit": ["--dry-run"], "logs": ["nothing"]}.get(verb, [])
-    told = {
+    expected = {
         "submit": "4 to submit",
         "status": "4 cells: 4 not started",
         "cancel": "cancelled 0 cells",
@@ -117,7 +129,7 @@ def test_torch_stays_unloaded_once_the_suite_has_its_manifest(
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert told in done.stdout + done.stderr
+    assert expected in done.stdout + done.stderr
     assert (done.stderr == "") is (verb != "logs")
 
 
@@ -165,7 +177,7 @@ def test_a_node_without_a_gpu_is_told_in_one_line(marginbench_process, tiny_suit
         "from marginbench.dispatch.slurm.job import ClusterJob\n"
         "from marginbench.dispatch.slurm.settings import ClusterSettings\n"
         "from marginbench.runs.code_version import code_version\n"
-        "from marginbench.dispatch.slurm.submissions import Submission\n"
+        "from marginbench.dispatch.slurm.submission import Submission\n"
         "from marginbench.runs.suite_runs import open_suite\n"
         "run = open_suite(sys.argv[1], Path('runs'), seeds=1)\n"
         "version = code_version()\n"
@@ -185,11 +197,11 @@ def test_a_node_without_a_gpu_is_told_in_one_line(marginbench_process, tiny_suit
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        told = marginbench_process("status", tiny_suite, "--seeds", 1, cwd=folder)
-        assert told.returncode == 1
-        assert "2 cells: 2 failed" in told.stdout, told.stdout
-        assert told.stdout.count(words) == 2
-        for file in folder.glob("runs/tiny/*/tries.jsonl"):
+        output = marginbench_process("status", tiny_suite, "--seeds", 1, cwd=folder)
+        assert output.returncode == 1
+        assert "2 cells: 2 failed" in output.stdout, output.stdout
+        assert output.stdout.count(words) == 2
+        for file in folder.glob("runs/tiny/*/attempts.jsonl"):
             lines = [json.loads(line) for line in file.read_text().splitlines() if line]
             assert [line["end"] for line in lines if "end" in line] == ["refused"]
 
@@ -251,12 +263,12 @@ def test_a_node_without_the_data_is_told_in_one_line(marginbench_process, tmp_pa
     (tmp_path / "own.py").write_text(FOLDER_SUITE)
     here = {"MARGINBENCH_DATA": str(tmp_path / "data"), "MARGINBENCH_CACHE": str(tmp_path / "c")}
     local = ["--executor", "local", "--gpus", 0]
-    elsewhere = "export MARGINBENCH_DATA=/nowhere"
-    done = marginbench_process("submit", "own.py", *local, "--setup", elsewhere, **here)
+    other_data = "export MARGINBENCH_DATA=/nowhere"
+    done = marginbench_process("submit", "own.py", *local, "--setup", other_data, **here)
     assert "started 1 cell" in done.stdout, done.stderr
-    told = marginbench_process("status", "own.py", "--watch", "--every", 1, **here)
-    assert told.returncode == 1
-    text = " ".join(told.stdout.split())
+    output = marginbench_process("status", "own.py", "--watch", "--every", 1, **here)
+    assert output.returncode == 1
+    text = " ".join(output.stdout.split())
     assert "1 cell: 1 failed" in text
     assert "'/nowhere/pictures' does not exist" in text
     assert "Traceback" not in text

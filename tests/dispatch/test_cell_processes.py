@@ -9,10 +9,10 @@ import psutil
 import pytest
 
 from marginbench.dispatch import cell_processes
-from marginbench.dispatch.slurm import job as cluster_job
+from marginbench.dispatch.slurm import cell_runner
 from marginbench.dispatch.slurm.settings import make_settings
-from marginbench.dispatch.slurm.submissions import Submission
-from marginbench.runs import attempts as tries
+from marginbench.dispatch.slurm.submission import Submission
+from marginbench.runs import attempts
 from marginbench.runs.code_version import code_version
 from marginbench.runs.lease import Lease
 from marginbench.runs.run_folder import RunFolder, State
@@ -36,9 +36,9 @@ FAULTS = [
 ]
 
 
-def first_attempt(order):
-    folder = RunFolder(order.suite_folder, order.cell)
-    return folder, len(tries.read_tries(folder.path)) == 1
+def first_attempt(task):
+    folder = RunFolder(task.suite_folder, task.cell)
+    return folder, len(attempts.read_attempts(folder.path)) == 1
 
 
 def strike(kind):
@@ -47,11 +47,11 @@ def strike(kind):
     raise SystemExit(1) if kind == "failed" else AssertionError(kind)
 
 
-def work_with_faults(order, work=cell_processes.work_in_child):
+def work_with_faults(task, work=cell_processes.work_in_child):
     """In a forked process: its first attempt meets the fault of its seed."""
     from marginbench.training import loop as training
 
-    kind, rank, moment, _ = FAULTS[order.cell.seed]
+    kind, rank, moment, _ = FAULTS[task.cell.seed]
     own_train = training.train
 
     def train(*arguments, **options):
@@ -59,17 +59,17 @@ def work_with_faults(order, work=cell_processes.work_in_child):
         options["should_stop"] = lambda: next(counted) == STEP and strike(kind)
         return own_train(*arguments, **options)
 
-    if order.rank == rank and first_attempt(order)[1]:
+    if task.rank == rank and first_attempt(task)[1]:
         if moment == "before it joins":
             strike(kind)
         training.train = train
-    work(order)
+    work(task)
 
 
 def start_with_faults(process, start=ForkProcess.start):
-    order = process._args[0]
-    folder, first = first_attempt(order)
-    if first and order.rank == 1 and FAULTS[order.cell.seed][2] == "before it starts":
+    task = process._args[0]
+    folder, first = first_attempt(task)
+    if first and task.rank == 1 and FAULTS[task.cell.seed][2] == "before it starts":
         raise OSError("no more processes")
     if not first and not (folder.path / "said").exists():
         # The next attempt removes the word of the last one.
@@ -82,11 +82,11 @@ def job(path, cells, faults):
     os.environ |= {"SUBMITIT_EXECUTOR": "local", "SUBMITIT_LOCAL_JOB_ID": "7"}
     # Long enough for a loaded machine, and not to be waited for here.
     cell_processes.FAILURE_SECONDS = 0.1
-    cluster_job.BUSY_RETRY_SECONDS = 0.1
+    cell_runner.BUSY_RETRY_SECONDS = 0.1
     if faults:
         cell_processes.work_in_child = work_with_faults
         ForkProcess.start = start_with_faults
-    runner = cluster_job.CellRunner(Submission(path), cells)
+    runner = cell_runner.CellRunner(Submission(path), cells)
 
     def stop(number, frame):
         runner.stop()
@@ -121,7 +121,7 @@ def start_job(tmp_path):
 
 
 def ends(folder):
-    return [one.end for one in tries.read_tries(folder.path)]
+    return [one.end for one in attempts.read_attempts(folder.path)]
 
 
 def outcome(folder):

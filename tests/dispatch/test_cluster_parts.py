@@ -1,19 +1,22 @@
-"""The parts of a submission that need no cluster: cutting, limits, the queue's lines, tries."""
+"""The parts of a submission that need no cluster: cutting, limits, the queue's lines, attempts."""
 
+import json
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marginbench.dispatch.slurm import executor as cluster_executor
+from marginbench.dispatch.slurm import local_executor
 from marginbench.dispatch.slurm.array_plan import plan_arrays
 from marginbench.dispatch.slurm.commands import parse_limits, parse_queue
 from marginbench.dispatch.slurm.jobs import Job, all_jobs
 from marginbench.dispatch.slurm.settings import make_settings, read_profile
-from marginbench.dispatch.slurm.submissions import Array, Submission, submissions
+from marginbench.dispatch.slurm.submission import Array, Submission
+from marginbench.dispatch.slurm.submissions import submissions
 from marginbench.errors import DamagedFile, UserError
-from marginbench.runs import attempts as tries
+from marginbench.runs import attempts
 from marginbench.runs.code_version import changes, code_version
 from marginbench.runs.process_identity import this_host
 
@@ -60,8 +63,8 @@ def test_limits_are_read_from_slurms_configuration(size, more, expected):
 
 def test_lines_of_the_queue():
     text = (
-        "7|3|12|RUNNING|marginbench a 0|1:02|3:58:58|n1|None\n"
-        "9|N/A|9|PENDING|marginbench b 1|0:00|4:00:00||Nodes required | DOWN\n"
+        "7|3|12|RUNNING|marginbench a 0|n1|None\n"
+        "9|N/A|9|PENDING|marginbench b 1||Nodes required | DOWN\n"
     )
     running, waiting = parse_queue(text)
     assert (running.job, running.state, running.comment) == ("7_3", "RUNNING", "marginbench a 0")
@@ -98,25 +101,25 @@ class Slurm:
         ("alpha", None, "alpha", ""),
         ("alpha", None, "beta", "cluster alpha"),
         ("alpha", None, None, "cluster alpha"),
-        ("local", {"host": "desk"}, None, "machine desk"),
+        ("local", {"host": "desk"}, None, "host desk"),
         ("local", {"host": this_host()}, "alpha", ""),
     ],
 )
-def test_who_would_know_of_a_job(submitted_on, owner, here, expected, tmp_path):
+def test_whose_queue_a_job_is_in(submitted_on, owner, here, expected, tmp_path):
     made = Submission.create(tmp_path, make_settings(), submitted_on, [], {})
     array = Array(made, 0, [["key"]], ["7"], [owner] if owner else [])
-    assert Job("7", array, 0, None, False).elsewhere(Slurm(here)) == expected
-    assert Job("7", array, 0, None, True).elsewhere(Slurm(here)) == ""
+    assert Job("7", array, 0, None, False).remote_owner(Slurm(here)) == expected
+    assert Job("7", array, 0, None, True).remote_owner(Slurm(here)) == ""
 
 
 class Cell:
-    """Tries of a cell, written as a job would."""
+    """Attempts at a cell, written as a job would."""
 
     def __init__(self, folder):
         self.folder = folder
 
     def attempt(self, end, progress=False):
-        name = tries.start_try(self.folder, "s", "1", 0, [])
+        name = attempts.start_attempt(self.folder, "s", "1", 0, [])
         if progress:
             path = self.folder / "checkpoint.pt"
             stamp = path.stat().st_mtime_ns + 10**9 if path.exists() else 10**18
@@ -124,7 +127,7 @@ class Cell:
 
             os.utime(path, ns=(stamp, stamp))
         if end:
-            tries.end_try(self.folder, name, end)
+            attempts.end_attempt(self.folder, name, end)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +135,7 @@ class Cell:
     [
         ([], (0, 0)),
         ([("failed", False), ("failed", True), ("killed", True)], (3, 0)),
-        # A try that vanished with its job counts only if it got nowhere.
+        # An attempt that vanished with its job counts only if it got nowhere.
         ([("", True), ("", True)], (0, 0)),
         ([("", False), ("", False)], (2, 0)),
         # Asked to stop: no failure; ten times without an iteration is a time limit too short.
@@ -146,17 +149,35 @@ def test_what_counts_as_a_failure(tmp_path, history, expected):
     cell = Cell(tmp_path)
     for end, progress in history:
         cell.attempt(end, progress)
-    assert tries.failures(tmp_path, "s") == expected
-    assert tries.failures(tmp_path, "another submission") == (0, 0)
+    assert attempts.failures(tmp_path, "s") == expected
+    assert attempts.failures(tmp_path, "another submission") == (0, 0)
 
 
-def test_a_torn_line_of_tries_is_left_out(tmp_path):
+def test_a_torn_line_of_attempts_is_left_out(tmp_path):
     cell = Cell(tmp_path)
     cell.attempt("failed")
-    with (tmp_path / tries.FILE).open("a") as file:
-        file.write('{"try": "torn')
+    with (tmp_path / attempts.FILE).open("a") as file:
+        file.write('{"attempt": "torn')
     cell.attempt("done")
-    assert [one.end for one in tries.read_tries(tmp_path)] == ["failed", "done"]
+    assert [one.end for one in attempts.read_attempts(tmp_path)] == ["failed", "done"]
+
+
+def test_attempts_and_settings_are_known_by_the_names_they_once_had(tmp_path):
+    """A suite that was submitted by an earlier version, with a job of that version still at it."""
+    start = {"try": "7/0/1", "submission": "s", "job": "7", "restart": 0, "host": "n1"}
+    start |= {"started": 1.0, "checkpoint": 0, "changed": []}
+    end = {"try": "7/0/1", "end": "failed", "ended": 2.0}
+    (tmp_path / "tries.jsonl").write_text(f"{json.dumps(start)}\n{json.dumps(end)}\n")
+    Cell(tmp_path).attempt("killed")
+    assert [one.end for one in attempts.read_attempts(tmp_path)] == ["failed", "killed"]
+    assert attempts.failures(tmp_path, "s") == (2, 0)
+    assert make_settings({"tries": 5}).attempts == 5
+    assert make_settings({"attempts": 2}, {"tries": 5}).attempts == 2
+    made = Submission.create(tmp_path, make_settings(), "alpha", [], {})
+    file = made.path / "submission.json"
+    file.write_text(file.read_text().replace('"attempts": 3', '"tries": 7'))
+    (found,) = submissions(tmp_path)
+    assert found.settings.attempts == 7
 
 
 def test_code_changes_are_told_by_file_and_version():
@@ -169,10 +190,10 @@ def test_code_changes_are_told_by_file_and_version():
         "packages": now["packages"] | {"torch": "1.0"},
         "files": {**now["files"], "marginbench/training/loop.py": "0", "marginbench/old.py": "0"},
     }
-    told = changes(before, now)
-    assert told[0].startswith("Python 3.0 → ")
-    assert told[1].startswith("torch 1.0 → ")
-    assert told[2:] == ["marginbench/old.py gone", "marginbench/training/loop.py changed"]
+    output = changes(before, now)
+    assert output[0].startswith("Python 3.0 → ")
+    assert output[1].startswith("torch 1.0 → ")
+    assert output[2:] == ["marginbench/old.py gone", "marginbench/training/loop.py changed"]
 
 
 @pytest.mark.parametrize(
@@ -209,10 +230,22 @@ def test_local_jobs_get_gpus_that_may_be_used(monkeypatch, tmp_path, chosen, num
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if chosen is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
-    assert cluster_executor._gpu_numbers() == numbers
+    assert local_executor.local_gpus() == numbers
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-8932f937")
     with pytest.raises(UserError, match="CUDA_VISIBLE_DEVICES = 'GPU-8932f937'"):
-        cluster_executor.local_gpus()
+        local_executor.local_gpus()
+
+
+def test_a_local_job_is_not_of_the_submitters_session_and_has_its_output_in_a_file(tmp_path):
+    job = local_executor.DetachedExecutor(tmp_path, (), ()).submit(print, "hello")
+    pid = int(job.job_id)
+    try:
+        assert os.getsid(pid) == pid
+        files = [Path(f"/proc/{pid}/fd/{number}").readlink() for number in range(3)]
+        assert files == [Path(os.devnull)] * 3
+    finally:
+        job.wait()
+    assert "hello" in (tmp_path / f"{pid}_0_log.out").read_text()
 
 
 def test_a_time_limit_is_a_year_at_most():

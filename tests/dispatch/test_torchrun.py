@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from marginbench.dispatch.worker import FAILED_STATUS, Order
+from marginbench.dispatch.worker import FAILED_STATUS, TrainingTask
 from marginbench.errors import UserError
 from marginbench.runs.run_folder import RunFolder, State
 from tests.conftest import tiny_cell
@@ -19,12 +19,12 @@ def together(ranks, address, cells, suite_folder, patch):
 
     os.environ |= torchrun_environment(ranks, address)
     patch(ranks.rank)
-    orders = [Order(cell=cell, suite_folder=suite_folder) for cell in cells]
+    tasks = [TrainingTask(cell=cell, suite_folder=suite_folder) for cell in cells]
     try:
-        board = run_together(orders, "cpu", lambda board: None)
+        progress = run_together(tasks, "cpu", lambda progress: None)
     except RankFailed as error:
         return str(error)
-    return [(status.state, status.message) for _, status in board.ended]
+    return [(status.state, status.message) for _, status in progress.ended]
 
 
 def fail_before_the_first_step(rank):
@@ -124,4 +124,6 @@ def test_torchruns_processes_that_do_not_find_each_other_are_told_so(tmp_path, m
     for name, value in torchrun_environment(module.Ranks(0, SIZE), free_address()).items():
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match="the 2 processes of a cell do not find each other"):
-        run_together([Order(cell=tiny_cell(), suite_folder=tmp_path)], "cpu", lambda board: None)
+        run_together(
+            [TrainingTask(cell=tiny_cell(), suite_folder=tmp_path)], "cpu", lambda progress: None
+        )

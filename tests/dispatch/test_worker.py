@@ -14,14 +14,14 @@ from rich.console import Console
 
 from marginbench.command_line.live_display import LiveDisplay
 from marginbench.dispatch import local as local_dispatch
-from marginbench.dispatch.local import Board, run_locally
+from marginbench.dispatch.local import DispatchProgress, run_locally
 from marginbench.dispatch.worker import (
     BUSY_STATUS,
     FAILED_STATUS,
     FINISHED_STATUS,
-    Order,
+    TrainingTask,
     claim,
-    guarded,
+    run_recording_failure,
 )
 from marginbench.dispatch.worker_process import how_it_ended, work_in_child
 from marginbench.runs.cell_status import State
@@ -34,13 +34,13 @@ FORK = multiprocessing.get_context("fork")
 PATIENCE = 120
 
 
-def order_of(cell, suite_folder, **more):
-    return Order(cell=cell, suite_folder=suite_folder, device="cpu", **more)
+def task_of(cell, suite_folder, **more):
+    return TrainingTask(cell=cell, suite_folder=suite_folder, device="cpu", **more)
 
 
-def run_in_child(order, iteration=None):
+def run_in_child(task, iteration=None):
     """The exit status of a worker."""
-    child = FORK.Process(target=work_in_child, args=(order, iteration))
+    child = FORK.Process(target=work_in_child, args=(task, iteration))
     child.start()
     child.join(PATIENCE)
     assert child.exitcode is not None
@@ -50,13 +50,13 @@ def run_in_child(order, iteration=None):
 @pytest.fixture
 def dispatch(monkeypatch):
     """Cells trained by processes forked from this one: what is patched here is patched there."""
-    monkeypatch.setattr(local_dispatch, "_process_context", lambda orders: FORK)
+    monkeypatch.setattr(local_dispatch, "_process_context", lambda tasks: FORK)
     monkeypatch.setattr(local_dispatch, "BUSY_RETRY_SECONDS", 0.05)
     monkeypatch.setattr(local_dispatch, "POLL_SECONDS", 0.02)
 
-    def call(orders, show=lambda board: None):
-        board = run_locally(orders, 1, show)
-        return {folder.key: status for folder, status in board.ended}
+    def call(tasks, show=lambda progress: None):
+        progress = run_locally(tasks, 1, show)
+        return {folder.key: status for folder, status in progress.ended}
 
     return call
 
@@ -86,7 +86,7 @@ def fill_the_disk(monkeypatch, folder):
 def test_a_full_disk_costs_the_cell_that_it_meets(tmp_path, dispatch, monkeypatch, capfd):
     cells = [tiny_cell(seed=seed) for seed in (0, 1)]
     fill_the_disk(monkeypatch, RunFolder(tmp_path, cells[0]).path)
-    ended = dispatch([order_of(cell, tmp_path) for cell in cells])
+    ended = dispatch([task_of(cell, tmp_path) for cell in cells])
     assert ended[cells[0].key].state == State.FAILED
     assert "No space left on device" in ended[cells[0].key].message
     assert ended[cells[1].key].state == State.DONE
@@ -96,7 +96,7 @@ def test_a_full_disk_costs_the_cell_that_it_meets(tmp_path, dispatch, monkeypatc
 def test_a_folder_that_cannot_be_made_costs_its_cell(tmp_path, dispatch, capfd):
     cells = [tiny_cell(seed=seed) for seed in (0, 1)]
     RunFolder(tmp_path, cells[0]).path.touch()
-    ended = dispatch([order_of(cell, tmp_path) for cell in cells])
+    ended = dispatch([task_of(cell, tmp_path) for cell in cells])
     assert ended[cells[0].key].state == State.DAMAGED
     assert "it is not a folder" in ended[cells[0].key].message
     assert ended[cells[1].key].state == State.DONE
@@ -113,7 +113,7 @@ def test_a_cell_is_trained_where_only_its_log_cannot_be_opened(tmp_path, dispatc
         return opens(path, *arguments, **named)
 
     monkeypatch.setattr(os, "open", refuse)
-    ended = dispatch([order_of(cell, tmp_path)])
+    ended = dispatch([task_of(cell, tmp_path)])
     assert ended[cell.key].state == State.DONE
 
 
@@ -124,7 +124,7 @@ def test_force_deletes_no_result_where_another_place_is_taken(name, tmp_path, di
     kept = (folder.path / "result.json").read_bytes()
     (folder.path / name).unlink(missing_ok=True)
     (folder.path / name).mkdir()
-    ended = dispatch([order_of(cell, tmp_path, force=True)])
+    ended = dispatch([task_of(cell, tmp_path, force=True)])
     assert ended[cell.key].state == State.DAMAGED
     assert f"{name} is damaged: it is not a file" in ended[cell.key].message
     assert (folder.path / "result.json").read_bytes() == kept
@@ -142,7 +142,7 @@ def test_force_that_cannot_delete_the_result_is_no_success(tmp_path, dispatch, m
         unlink(path, *arguments, **named)
 
     monkeypatch.setattr(Path, "unlink", refuse)
-    ended = dispatch([order_of(cell, tmp_path, force=True)])
+    ended = dispatch([task_of(cell, tmp_path, force=True)])
     assert ended[cell.key].state == State.FAILED
     assert "Permission denied" in ended[cell.key].message
     assert (folder.path / "result.json").read_bytes() == kept
@@ -153,7 +153,7 @@ def test_force_trains_anew_what_is_whole(tmp_path, dispatch):
     cell = tiny_cell()
     _, folder = train_cell(cell, tmp_path)
     written = (folder.path / "result.json").stat().st_mtime_ns
-    ended = dispatch([order_of(cell, tmp_path, force=True)])
+    ended = dispatch([task_of(cell, tmp_path, force=True)])
     assert ended[cell.key].state == State.DONE
     assert (folder.path / "result.json").stat().st_mtime_ns > written
 
@@ -170,7 +170,7 @@ def test_who_has_lost_the_lease_leaves_no_word_in_the_folder(error, tmp_path):
             lease.check()
             raise error
 
-        assert guarded(folder, lease, lose_it) == BUSY_STATUS
+        assert run_recording_failure(folder, lease, lose_it) == BUSY_STATUS
     assert folder.read_failure() is None
 
 
@@ -182,7 +182,7 @@ def test_what_goes_wrong_with_the_lease_held_is_told_in_the_folder(tmp_path):
         raise RuntimeError("it broke")
 
     with Lease.acquire(folder.path) as lease:
-        assert guarded(folder, lease, fail) == FAILED_STATUS
+        assert run_recording_failure(folder, lease, fail) == FAILED_STATUS
     assert folder.read_failure()["error"] == "RuntimeError: it broke"
 
 
@@ -190,7 +190,7 @@ def test_a_shared_file_system_sees_a_write_in_ten_seconds(tmp_path, monkeypatch)
     rates = []
     monkeypatch.setattr(Lease, "_renew", lambda lease, every: rates.append(every))
     cell = tiny_cell()
-    lease = claim(order_of(cell, tmp_path), RunFolder(tmp_path, cell), lambda progress: None)
+    lease = claim(task_of(cell, tmp_path), RunFolder(tmp_path, cell), lambda progress: None)
     lease.release()
     assert rates == [RENEW_SECONDS]
     assert 10 <= RENEW_SECONDS < EXPIRY_SECONDS / 3
@@ -198,7 +198,7 @@ def test_a_shared_file_system_sees_a_write_in_ten_seconds(tmp_path, monkeypatch)
 
 def test_the_parent_sees_how_far_a_cell_is(tmp_path):
     iteration = FORK.RawValue(ctypes.c_longlong, 0)
-    assert run_in_child(order_of(tiny_cell(), tmp_path), iteration) == FINISHED_STATUS
+    assert run_in_child(task_of(tiny_cell(), tmp_path), iteration) == FINISHED_STATUS
     assert iteration.value == 24
 
 
@@ -207,11 +207,11 @@ def test_the_log_of_a_cell_that_another_process_trains_is_left_alone(tmp_path):
     folder = RunFolder(tmp_path, cell)
     folder.create()
     with Lease.acquire(folder.path):
-        assert run_in_child(order_of(cell, tmp_path)) == BUSY_STATUS
+        assert run_in_child(task_of(cell, tmp_path)) == BUSY_STATUS
     assert not folder.log.exists()
 
 
-def test_a_cell_trained_elsewhere_is_waited_for_aloud(tmp_path, dispatch):
+def test_a_cell_that_another_process_trains_is_waited_for_aloud(tmp_path, dispatch):
     cell = tiny_cell()
     folder = RunFolder(tmp_path, cell)
     folder.create()
@@ -220,18 +220,18 @@ def test_a_cell_trained_elsewhere_is_waited_for_aloud(tmp_path, dispatch):
     display = LiveDisplay(console, 1)
     seen = []
 
-    def show(board):
-        display(board)
-        seen.append(dict(board.elsewhere))
+    def show(progress):
+        display(progress)
+        seen.append(dict(progress.busy))
         if len(seen) == 10:
             lease.release()
 
-    ended = dispatch([order_of(cell, tmp_path)], show)
+    ended = dispatch([task_of(cell, tmp_path)], show)
     assert ended[cell.key].state == State.DONE
     assert folder.log.read_text().count("--- ") == 1
     who = f"running {folder.path.name}: process {os.getpid()} on "
     assert console.file.getvalue().count(who) == 1
-    assert all(cell.key in elsewhere for elsewhere in seen[:10])
+    assert all(cell.key in busy for busy in seen[:10])
     assert seen[-1] == {}
 
 
@@ -239,7 +239,7 @@ def test_progress_is_shown_without_a_look_at_any_file(tmp_path):
     folder = RunFolder(tmp_path / "nowhere", tiny_cell())
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
     with LiveDisplay(console, 1) as display:
-        display(Board(1, active=[folder], iterations={folder.key: 17}))
+        display(DispatchProgress(1, active=[folder], iterations={folder.key: 17}))
     assert "17/24" in console.file.getvalue()
 
 
@@ -249,9 +249,9 @@ def test_a_process_may_be_killed_by_a_signal_without_a_name(tmp_path):
     assert how_it_ended(folder, -(signal.SIGRTMIN + 3)) == "its process was killed by signal 37"
 
 
-def parent_of(order):
+def parent_of(task):
     """A process with a worker as its child; it does nothing but wait."""
-    child = FORK.Process(target=work_in_child, args=(order,))
+    child = FORK.Process(target=work_in_child, args=(task,))
     child.start()
     child.join()
 
@@ -266,7 +266,7 @@ def wait_for(condition, what):
 def test_a_worker_whose_parent_is_killed_writes_its_checkpoint_and_ends(tmp_path):
     cell = tiny_cell(iterations=100_000)
     folder = RunFolder(tmp_path, cell)
-    parent = FORK.Process(target=parent_of, args=(order_of(cell, tmp_path),))
+    parent = FORK.Process(target=parent_of, args=(task_of(cell, tmp_path),))
     parent.start()
     wait_for(lambda: folder.log.exists() and "training from" in folder.log.read_text(), "training")
     worker = read_lease(folder.path).owner["pid"]

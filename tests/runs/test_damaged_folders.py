@@ -9,9 +9,9 @@ import shutil
 import pytest
 from rich.console import Console
 
-from marginbench.command_line.status import board
-from marginbench.dispatch.slurm import cell_states as cell_places
-from marginbench.dispatch.slurm.cell_states import look
+from marginbench.command_line.status import status_table
+from marginbench.dispatch.slurm import inspection
+from marginbench.dispatch.slurm.inspection import inspect_suite
 from marginbench.experiments.grids import Suite
 from marginbench.reporting.report_state import fingerprint
 from marginbench.runs.cell_status import State
@@ -58,7 +58,7 @@ CONTENTS = {
             "outcome": [],
             "error": {"a": 1},
             "final": "yes",
-            "try": ["x"],
+            "attempt": ["x"],
             "end": 1,
             "owner": WRONG_OWNER,
             "released": 0,
@@ -92,16 +92,16 @@ def suite_run(trained, tmp_path):
     return run
 
 
-def look_in_every_way(suite_run, monkeypatch):
+def inspect_in_every_way(suite_run, monkeypatch):
     """The states of the cells, the same whether the files are read whole or not."""
     console = Console(file=io.StringIO(), width=200)
-    thorough = look(suite_run)
-    console.print(board(suite_run, thorough))
+    thorough = inspect_suite(suite_run)
+    console.print(status_table(suite_run, thorough))
     assert list(results(suite_run)["state"]) == [cell.status.state for cell in thorough.cells]
     with monkeypatch.context() as patch:
-        patch.setattr(cell_places, "THOROUGH_CELLS", 0)
-        quick = look(suite_run)
-        console.print(board(suite_run, quick))
+        patch.setattr(inspection, "THOROUGH_CELLS", 0)
+        quick = inspect_suite(suite_run)
+        console.print(status_table(suite_run, quick))
     console.file.getvalue().encode()
     return [cell.status for cell in thorough.cells], [cell.status for cell in quick.cells]
 
@@ -115,7 +115,7 @@ def test_what_is_no_file_damages_that_cell_alone(which, kind, name, suite_run, m
     PLACES[kind](path)
     expected = [State.DONE, State.FAILED, State.NOT_STARTED]
     expected[which] = State.DAMAGED
-    thorough, quick = look_in_every_way(suite_run, monkeypatch)
+    thorough, quick = inspect_in_every_way(suite_run, monkeypatch)
     assert [status.state for status in thorough] == expected
     assert [status.state for status in quick] == expected
     assert str(path) in thorough[which].message
@@ -130,7 +130,7 @@ def test_content_that_does_not_read_costs_a_finished_cell_what_it_bears(
 ):
     path = suite_run.runs[0].path / name
     path.write_bytes(CONTENTS[kind])
-    (thorough, *others), (quick, *_) = look_in_every_way(suite_run, monkeypatch)
+    (thorough, *others), (quick, *_) = inspect_in_every_way(suite_run, monkeypatch)
     if name in BEARING:
         assert thorough.state == State.DAMAGED
         assert str(path) in thorough.message
@@ -147,7 +147,7 @@ def test_content_that_does_not_read_costs_an_unfinished_cell_no_more_than_its_tr
 ):
     path = suite_run.runs[1].path / name
     path.write_bytes(CONTENTS[kind])
-    (done, thorough, fresh), _ = look_in_every_way(suite_run, monkeypatch)
+    (done, thorough, fresh), _ = inspect_in_every_way(suite_run, monkeypatch)
     if name in ("result.json", "cell.json"):
         assert thorough.state == State.DAMAGED
         assert str(path) in thorough.message
@@ -175,7 +175,7 @@ def test_a_file_that_is_not_to_be_read_damages_that_cell_at_most(
         return opens(file, *arguments, **named)
 
     monkeypatch.setattr(io, "open", refusing)
-    thorough, _ = look_in_every_way(suite_run, monkeypatch)
+    thorough, _ = inspect_in_every_way(suite_run, monkeypatch)
     expected = [State.DONE, State.FAILED, State.NOT_STARTED]
     changed = thorough.pop(which)
     del expected[which]
@@ -194,7 +194,7 @@ def test_a_run_folder_that_is_none_is_damaged(kind, suite_run, monkeypatch):
         path.touch()
     else:
         PLACES[kind](path)
-    thorough, quick = look_in_every_way(suite_run, monkeypatch)
+    thorough, quick = inspect_in_every_way(suite_run, monkeypatch)
     # An empty folder, or one with a file that means nothing, is no damage.
     expected = State.NOT_STARTED if "directory" in kind else State.DAMAGED
     for one in (thorough, quick):
@@ -210,7 +210,7 @@ def test_a_run_folder_that_is_not_to_be_listed_is_damaged(suite_run, monkeypatch
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refusing)
-    thorough, quick = look_in_every_way(suite_run, monkeypatch)
+    thorough, quick = inspect_in_every_way(suite_run, monkeypatch)
     for one in (thorough, quick):
         assert [status.state for status in one] == ["done", "damaged", "not started"]
         assert "Permission denied" in one[1].message
@@ -221,14 +221,14 @@ def test_progress_that_lacks_something_is_shown_without_a_pace(progress, suite_r
     folder = suite_run.runs[1]
     content = {"owner": process_identity(os.getpid()), "released": False, "progress": progress}
     (folder.path / "lease-1.json").write_text(json.dumps(content))
-    thorough, _ = look_in_every_way(suite_run, monkeypatch)
+    thorough, _ = inspect_in_every_way(suite_run, monkeypatch)
     assert thorough[1].state == State.RUNNING
 
 
 @pytest.mark.parametrize("name", ["lease-01.json", "lease-\u0663.json", "lease-x.json"])
 def test_a_file_that_is_only_called_like_a_lease_is_none(name, suite_run, monkeypatch):
     (suite_run.runs[1].path / name).write_text("{}")
-    thorough, _ = look_in_every_way(suite_run, monkeypatch)
+    thorough, _ = inspect_in_every_way(suite_run, monkeypatch)
     assert thorough[1].state == State.FAILED
 
 

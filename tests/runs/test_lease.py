@@ -177,10 +177,10 @@ def test_a_contender_whose_half_written_lease_was_removed_has_lost(tmp_path, mon
 
 
 def test_progress_is_passed_on_at_once_to_a_watcher_at_this_machine(tmp_path):
-    told = []
-    with Lease.acquire(tmp_path, told=told.append) as lease:
+    seen = []
+    with Lease.acquire(tmp_path, on_progress=seen.append) as lease:
         lease.tell(iteration=7)
-        assert told == [{"iteration": 7}]
+        assert seen == [{"iteration": 7}]
 
 
 def contend(folder, start, log):

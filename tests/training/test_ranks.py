@@ -10,7 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from marginbench.dispatch.worker import FAILED_STATUS, FINISHED_STATUS, STOPPED_STATUS, Order, work
+from marginbench.dispatch.worker import (
+    FAILED_STATUS,
+    FINISHED_STATUS,
+    STOPPED_STATUS,
+    TrainingTask,
+    work,
+)
 from marginbench.errors import UserError
 from marginbench.experiments.cells import Schedule, make_cell
 from marginbench.experiments.resolution import resolve_cell
@@ -77,7 +83,7 @@ def _one_rank(function, rank, address, results, arguments):
 
 def _work(ranks, address, cell, suite_folder):
     return work(
-        Order(
+        TrainingTask(
             cell=cell,
             suite_folder=suite_folder,
             device="cpu",

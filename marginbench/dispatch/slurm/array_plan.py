@@ -1,8 +1,16 @@
-"""Cutting jobs into arrays that a cluster accepts."""
+"""Cutting cells into jobs, and jobs into arrays that a cluster accepts."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from marginbench.runs.run_folder import RunFolder
+
+
+def batches(todo: Sequence[RunFolder], size: int) -> list[list[RunFolder]]:
+    """The cells of each job."""
+    return [list(todo[start : start + size]) for start in range(0, len(todo), size)]
 
 
 @dataclass(frozen=True)

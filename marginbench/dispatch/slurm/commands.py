@@ -1,4 +1,7 @@
-"""Talking to SLURM through its commands: what they are asked, and what they answer."""
+"""SLURM's commands: how they are called, and how their output is read.
+
+Where a command fails or does not answer, each function raises a UserError, if nothing else is said.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from marginbench.errors import UserError
 COMMAND_SECONDS = 120
 UNLIMITED = 10**9
 # Some versions of SLURM split reasons at commas only; "|" occurs in none of these fields.
-_QUEUE_FORMAT = "%F|%K|%A|%T|%k|%M|%L|%N|%r"
+_QUEUE_FORMAT = "%F|%K|%A|%T|%k|%N|%r"
 _IDS_A_CALL = 500
 
 
@@ -35,13 +38,12 @@ class SlurmLimits:
 
 @dataclass(frozen=True)
 class QueuedJob:
-    """A job as squeue tells of it.
+    """A job as squeue lists it.
 
     Attributes:
         job: "123" or "123_4".
-        state: SLURM's word in capitals: PENDING, RUNNING, COMPLETING, ...
+        state: SLURM's name of it in capitals: PENDING, RUNNING, COMPLETING, ...
         comment: what the submission wrote on it.
-        elapsed, left: time used and left, as SLURM writes times.
         node: where it runs; "" while pending.
         reason: why it is pending.
     """
@@ -49,8 +51,6 @@ class QueuedJob:
     job: str
     state: str
     comment: str
-    elapsed: str
-    left: str
     node: str
     reason: str
 
@@ -60,36 +60,27 @@ def job_name(suite: str) -> str:
     return f"marginbench:{suite}"
 
 
-def slurm_is_here() -> bool:
+def slurm_available() -> bool:
     """Whether this machine has SLURM's commands."""
     return all(shutil.which(name) for name in ("sbatch", "squeue", "scontrol", "srun"))
 
 
-def require_slurm() -> None:
-    """Make sure that this machine has SLURM's commands.
-
-    Raises:
-        UserError: it has not.
-    """
-    if not slurm_is_here():
-        raise UserError(
-            "SLURM's commands (sbatch, squeue, scontrol, srun) are not here: submit from a login "
-            "node of the cluster, or use --executor local for processes on this machine"
-        )
-
-
-class SlurmHere:
+class LocalSlurm:
     """The cluster that this machine belongs to; asked for its configuration at most once."""
 
     @cached_property
     def limits(self) -> SlurmLimits:
-        """Its name and limits.
+        """Its name and limits, from one ``scontrol show config``.
 
         Raises:
-            UserError: there is no SLURM here, or it does not answer.
+            UserError: this machine has not SLURM's commands, or SLURM does not answer.
         """
-        require_slurm()
-        return slurm_limits()
+        if not slurm_available():
+            raise UserError(
+                "SLURM's commands (sbatch, squeue, scontrol, srun) are not here: submit from a "
+                "login node of the cluster, or use --executor local for processes on this machine"
+            )
+        return parse_limits(_run(["scontrol", "show", "config"]))
 
     @cached_property
     def cluster(self) -> str | None:
@@ -98,15 +89,6 @@ class SlurmHere:
             return self.limits.cluster
         except UserError:
             return None
-
-
-def slurm_limits() -> SlurmLimits:
-    """The cluster's name and limits, from one ``scontrol show config``.
-
-    Raises:
-        UserError: SLURM does not answer.
-    """
-    return parse_limits(_ask(["scontrol", "show", "config"]))
 
 
 def parse_limits(config: str) -> SlurmLimits:
@@ -126,61 +108,44 @@ def parse_limits(config: str) -> SlurmLimits:
 
 
 def queue_length() -> int:
-    """How many jobs the cluster's queue holds, everybody's, each job of an array counted.
-
-    Raises:
-        UserError: SLURM does not answer.
-    """
-    return _ask(["squeue", "--array", "--noheader", "--format=%A"]).count("\n")
+    """How many jobs the cluster's queue holds, everybody's, each job of an array counted."""
+    return _run(["squeue", "--array", "--noheader", "--format=%A"]).count("\n")
 
 
 def queued_jobs(name: str) -> list[QueuedJob]:
-    """The jobs of a name that are in the queue, whosever they are, from one ``squeue``.
-
-    Raises:
-        UserError: SLURM does not answer.
-    """
+    """The jobs of a name that are in the queue, whosever they are, from one ``squeue``."""
     command = ["squeue", "--array", "--noheader", f"--name={name}", f"--format={_QUEUE_FORMAT}"]
-    return parse_queue(_ask(command))
+    return parse_queue(_run(command))
 
 
 def parse_queue(text: str) -> list[QueuedJob]:
     """:class:`QueuedJob` of each line of :func:`queued_jobs`' format."""
     jobs = []
     for line in text.splitlines():
-        parts = line.split("|", 8)
-        if len(parts) == 9:
-            array, index, single, state, comment, elapsed, left, node, reason = parts
-            job = f"{array}_{index}" if index.isdigit() else single
-            jobs.append(QueuedJob(job, state, comment, elapsed, left, node, reason))
+        parts = line.split("|", 6)
+        if len(parts) == 7:
+            array, index, single, *rest = parts
+            jobs.append(QueuedJob(f"{array}_{index}" if index.isdigit() else single, *rest))
     return jobs
 
 
 def cancel_jobs(jobs: Sequence[str]) -> None:
-    """``scancel`` jobs by their ids; those that are gone already do not matter.
-
-    Raises:
-        UserError: SLURM does not answer.
-    """
+    """``scancel`` jobs by their ids; those that are gone already do not matter."""
     for start in range(0, len(jobs), _IDS_A_CALL):
-        _ask(["scancel", "--quiet", *jobs[start : start + _IDS_A_CALL]])
+        _run(["scancel", "--quiet", *jobs[start : start + _IDS_A_CALL]])
 
 
 def job_state(job: str) -> str:
-    """SLURM's word for a job ("RUNNING"), or "" if it is not in the queue or nobody answers."""
+    """SLURM's state of a job ("RUNNING"), or "" if it is not in the queue or squeue fails."""
     try:
-        return _ask(["squeue", "--noheader", f"--jobs={job}", "--format=%T"]).strip()
+        return _run(["squeue", "--noheader", f"--jobs={job}", "--format=%T"]).strip()
     except UserError:
         return ""
 
 
 def requeue_job(job: str) -> None:
-    """``scontrol requeue``.
-
-    Raises:
-        UserError: SLURM refuses.
-    """
-    _ask(["scontrol", "requeue", job])
+    """``scontrol requeue``."""
+    _run(["scontrol", "requeue", job])
 
 
 def _number(text: str | None, otherwise: int) -> int:
@@ -188,7 +153,7 @@ def _number(text: str | None, otherwise: int) -> int:
     return int(found.group()) if found else otherwise
 
 
-def _ask(command: list[str]) -> str:
+def _run(command: list[str]) -> str:
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False

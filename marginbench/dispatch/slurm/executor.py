@@ -1,31 +1,23 @@
-"""Submitit's executors, set up from a submission's settings."""
+"""Submitit's executor for SLURM, set up from a submission's settings."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shlex
-import shutil
-import signal
 import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
-from submitit.local.local import LocalExecutor
 
 from marginbench.dispatch.slurm.commands import job_name
 from marginbench.dispatch.slurm.job import ClusterJob
+from marginbench.dispatch.slurm.node_checks import check_python
 from marginbench.dispatch.slurm.settings import ClusterSettings
-from marginbench.dispatch.slurm.submissions import COMPLAINT
 from marginbench.errors import UserError
 
-# What counts is progress, which the job looks after; submitit's own limit would end long runs.
-_TIMEOUTS = 10**6
-_LOCAL_MINUTES = 60 * 24 * 365
+# What counts is progress, which the job checks; submitit's own limit would end long runs.
+MAX_TIMEOUTS = 10**6
 
 
 def slurm_executor(
@@ -48,7 +40,7 @@ def slurm_executor(
         after: id of a job array whose end is waited for.
     """
     executor = submitit.AutoExecutor(
-        folder=folder, cluster="slurm", slurm_max_num_timeout=_TIMEOUTS
+        folder=folder, cluster="slurm", slurm_max_num_timeout=MAX_TIMEOUTS
     )
     chosen: dict[str, Any] = {
         "slurm_partition": settings.partition,
@@ -88,7 +80,7 @@ def sbatch_script(executor: submitit.AutoExecutor, jobs: int) -> str:
 
 
 def submit_array(executor: submitit.AutoExecutor, jobs: Sequence[ClusterJob]) -> list[str]:
-    """Hand an array to SLURM; the job ids.
+    """Submit an array to SLURM; the job ids.
 
     Raises:
         UserError: SLURM refuses; the message is SLURM's.
@@ -97,105 +89,6 @@ def submit_array(executor: submitit.AutoExecutor, jobs: Sequence[ClusterJob]) ->
         return [job.job_id for job in executor.submit_array(jobs)]
     except (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        told = [line for line in lines if line.startswith("sbatch: error:")] or lines[-1:]
-        text = "; ".join(line.removeprefix("sbatch: error: ") for line in told)
+        shown = [line for line in lines if line.startswith("sbatch: error:")] or lines[-1:]
+        text = "; ".join(line.removeprefix("sbatch: error: ") for line in shown)
         raise UserError(f"sbatch refuses the jobs: {text}") from None
-
-
-def start_local_jobs(
-    folder: Path, settings: ClusterSettings, jobs: Sequence[ClusterJob]
-) -> list[str]:
-    """Start jobs as processes of this machine that outlive this one; the process numbers.
-
-    The n-th gets GPU n modulo their number, or as many as it asks for from there on.
-    """
-    ids = []
-    gpus = _gpu_numbers() if settings.gpus else []
-    with _detached():
-        for number, job in enumerate(jobs):
-            executor = LocalExecutor(folder, max_num_timeout=_TIMEOUTS)
-            parameters: dict[str, Any] = {
-                "timeout_min": _LOCAL_MINUTES,
-                "gpus_per_node": settings.gpus,
-                "setup": list(settings.setup),
-            }
-            if gpus:
-                first = number * settings.gpus
-                own = {gpus[(first + offset) % len(gpus)] for offset in range(settings.gpus)}
-                parameters["visible_gpus"] = sorted(own)
-            executor.update_parameters(**parameters)
-            ids.append(executor.submit(job).job_id)
-    return ids
-
-
-@contextlib.contextmanager
-def _detached() -> Iterator[None]:
-    """Processes started within outlive the terminal, and hold neither it nor a pipe open."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Both an ignored signal and open files are inherited.
-    previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    kept = [os.dup(number) for number in range(3)]
-    nothing = os.open(os.devnull, os.O_RDWR)
-    try:
-        for number in range(3):
-            os.dup2(nothing, number)
-        yield
-    finally:
-        for number, original in enumerate(kept):
-            os.dup2(original, number)
-            os.close(original)
-        os.close(nothing)
-        signal.signal(signal.SIGHUP, previous)
-
-
-def local_gpus() -> int:
-    """The number of NVIDIA GPUs of this machine that may be used, asked without torch.
-
-    Raises:
-        UserError: CUDA_VISIBLE_DEVICES names them otherwise than by numbers.
-    """
-    return len(_gpu_numbers())
-
-
-def _gpu_numbers() -> list[int]:
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen == "" or shutil.which("nvidia-smi") is None:
-        return []
-    done = subprocess.run(
-        ["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False
-    )
-    there = range(done.stdout.count("GPU ") if done.returncode == 0 else 0)
-    if chosen is None:
-        return list(there)
-    names = [name.strip() for name in chosen.split(",")]
-    if not all(name.isdecimal() for name in names):
-        raise UserError(
-            f"CUDA_VISIBLE_DEVICES = {chosen!r} is not allowed for local jobs; allowed: numbers, "
-            "as `nvidia-smi --list-gpus` has them"
-        )
-    return [int(name) for name in names if int(name) in there]
-
-
-def check_python() -> list[str]:
-    """Shell lines that leave one line in the job's output if our Python cannot work on the node.
-
-    Where none of our code runs, nothing else would tell: ``status`` shows this line.
-    """
-    python = shlex.quote(sys.executable)
-    version = ".".join(map(str, sys.version_info[:2]))
-    check = (
-        'import sys; version = ".".join(map(str, sys.version_info[:2])); '
-        f'version == "{version}" or '
-        f'sys.exit("it is Python " + version + ", the submission was made with {version}"); '
-        "import submitit, marginbench.dispatch.slurm.job"
-    )
-    # The last line is what a traceback ends with, or the shell's own complaint.
-    return [
-        f"if ! problem=$({python} -c {shlex.quote(check)} 2>&1); then",
-        f'  echo "{COMPLAINT}$(hostname): "{python}": ${{problem##*$\'\n\'}}" >&2'.replace(
-            "\n", r"\n"
-        ),
-        "  exit 1",
-        "fi",
-    ]

@@ -1,8 +1,8 @@
-"""The jobs that a suite's cells were given to, and what can be known of them from here.
+"""The jobs that a suite's cells were submitted in, and what can be known of them from here.
 
 Several clusters may share a file system. A job that is not in this cluster's queue is gone only if
-it was handed to this cluster; of another one's jobs this queue knows nothing, and the same goes
-for the local processes of another machine.
+it was submitted to this cluster; of another one's jobs this queue knows nothing, and the same goes
+for the local processes of another host.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from marginbench.dispatch.slurm.commands import QueuedJob, SlurmHere
-from marginbench.dispatch.slurm.submissions import COMPLAINT, Array, Submission, local_job_lives
+from marginbench.dispatch.slurm.commands import LocalSlurm, QueuedJob
+from marginbench.dispatch.slurm.node_checks import NODE_ERROR
+from marginbench.dispatch.slurm.submission import Array, Submission
 from marginbench.errors import DamagedFile
-from marginbench.runs.glances import glance
-from marginbench.runs.process_identity import this_host
+from marginbench.runs.process_identity import process_lives, this_host, this_machine
+from marginbench.runs.quick_status import quick_status
 from marginbench.runs.run_folder import FINISHED, RunFolder
 
 # As long as a job may wait in a busy queue before it starts; a cell that is trained is found
@@ -27,13 +28,13 @@ STALE_DAYS = 14
 
 @dataclass(frozen=True)
 class Job:
-    """A job that cells were given to.
+    """A job that cells were submitted in.
 
     Attributes:
         id: the job's.
         array: whose it is, as submitted.
         index: of the job in the array.
-        queued: what the queue says of it; None if it is not there.
+        queued: its line in the queue; None if it is not there.
         alive: whether it is in the queue, or a process of this machine.
     """
 
@@ -49,7 +50,7 @@ class Job:
 
     @property
     def keys(self) -> list[str]:
-        """The keys of all the cells that it was given."""
+        """The keys of all its cells."""
         return self.array.jobs[self.index]
 
     @property
@@ -57,14 +58,14 @@ class Job:
         """Of a local process, which one it is."""
         return self.array.owner[self.index] if self.array.owner else None
 
-    def elsewhere(self, slurm: SlurmHere) -> str:
-        """Who would know of a job that is not seen from here, "cluster NAME"; else ""."""
+    def remote_owner(self, slurm: LocalSlurm) -> str:
+        """Of a job that is not seen from here: "cluster NAME" or "host NAME"; else ""."""
         if self.alive:
             return ""
         if self.owner is not None:
             host = self.owner.get("host", "")
-            return f"machine {host}" if host != this_host() else ""
-        cluster = self.submission.cluster
+            return f"host {host}" if host != this_host() else ""
+        cluster = self.submission.content.cluster
         return f"cluster {cluster}" if cluster and cluster != slurm.cluster else ""
 
     @property
@@ -74,68 +75,54 @@ class Job:
             # Every job that starts or ends leaves a file there.
             changed = self.submission.jobs_folder.stat().st_mtime
         except OSError:
-            changed = self.submission.content["submitted"]
+            changed = self.submission.content.submitted
         return (time.time() - changed) / 86400
 
-    def last_words(self) -> str:
-        """The line of its output that says most of its end, or that there is none."""
+    def last_output(self) -> str:
+        """The line of its output that says most about its end, or that there is none."""
         for path in reversed(self.submission.output(self.id)):
             try:
                 text = path.read_text(encoding="utf-8", errors="replace")
             except OSError:
                 continue
             lines = [line.strip() for line in text.splitlines() if line.strip()]
-            # srun has the last word on every failure, and it is only the exit status.
-            telling = [line for line in lines if not line.startswith("srun:")] or lines
-            told = [line for line in lines if line.startswith(COMPLAINT)] or telling
-            if told:
-                return f"job {self.id} is gone: {told[-1].removeprefix(COMPLAINT)}"
+            # srun writes the last line on every failure, and it is only the exit status.
+            informative = [line for line in lines if not line.startswith("srun:")] or lines
+            chosen = [line for line in lines if line.startswith(NODE_ERROR)] or informative
+            if chosen:
+                return f"job {self.id} is gone: {chosen[-1].removeprefix(NODE_ERROR)}"
         return f"job {self.id} is gone and has written nothing"
 
 
-def all_jobs(made: list[Submission], queue: list[QueuedJob]) -> list[Job]:
-    """The jobs of all submissions, those that have ended too, the oldest first.
-
-    Args:
-        made: submissions, the oldest first.
-        queue: what this cluster's queue holds of them.
-    """
+def all_jobs(found: list[Submission], queue: list[QueuedJob]) -> list[Job]:
+    """The jobs of submissions, those that have ended too, in the submissions' order."""
     by_comment: dict[str, dict[int, QueuedJob]] = defaultdict(dict)
     for queued in queue:
         index = queued.job.partition("_")[2]
         by_comment[queued.comment][int(index or 0)] = queued
     jobs = []
-    for array in (array for submission in made for array in submission.arrays()):
-        there = by_comment.get(array.comment, {})
+    for array in (array for submission in found for array in submission.arrays()):
         for index in range(len(array.jobs)):
-            queued = there.get(index)
-            alive = local_job_lives(array.owner[index]) if array.owner else queued is not None
-            if array.ids:
-                name = array.ids[index]
-            elif queued is not None:
-                name = queued.job
-            else:
-                # Planned, but SLURM never got it.
-                continue
-            jobs.append(Job(name, array, index, queued, alive))
+            queued = by_comment[array.comment].get(index)
+            alive = _is_alive(array.owner[index]) if array.owner else queued is not None
+            # Without an id in the file or in the queue, it was planned, but never submitted.
+            if array.ids or queued is not None:
+                name = array.ids[index] if array.ids else queued.job
+                jobs.append(Job(name, array, index, queued, alive))
     return jobs
 
 
-def last_jobs(jobs: list[Job]) -> dict[str, Job]:
-    """The last job of each cell, by the cell's key; jobs the oldest first."""
-    return {key: job for job in jobs for key in job.keys}
+def _is_alive(owner: dict[str, Any]) -> bool:
+    """Whether a local job runs; only this machine's processes can be seen."""
+    return owner.get("machine") == this_machine() and process_lives(owner)
 
 
 def jobs_of_only(jobs: list[Job], keys: set[str]) -> list[str]:
     """The ids of the jobs in the queue that have nothing to do but these cells.
 
-    The arrays as submitted decide, whatever cells are being looked at: a job that also holds
+    The arrays as submitted decide, whatever cells are asked for: a job that also holds
     another cell is left out, unless that cell is finished or was cancelled before. Of an array
     all of whose jobs hold none but these cells, there is the array's one id.
-
-    Args:
-        jobs: see :func:`all_jobs`.
-        keys: of the cells.
     """
     by_array: dict[Path, list[Job]] = defaultdict(list)
     for job in jobs:
@@ -172,5 +159,5 @@ def _with_others(jobs: list[Job], marked: set[str]) -> set[int]:
     return {
         index
         for index, runs in zip(sorted(mixed), others, strict=True)
-        if any(glance(run).state not in FINISHED for run in runs)
+        if any(quick_status(run).state not in FINISHED for run in runs)
     }

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from marginbench.errors import UserError
 from marginbench.plugins.allowed_values import refusal
@@ -16,54 +16,73 @@ from marginbench.plugins.parameters import NonNegative, Positive, PositiveIntege
 
 PROFILE_FILE = "marginbench.toml"
 HOURS_OF_A_YEAR = 8784
+# What a field was called when a submission or a profile may have been written.
+_OLD_NAMES = {"tries": "attempts"}
+
+
+def _setting(default: Any, unit: str | None, description: str) -> Any:
+    return Field(default, description=description, json_schema_extra={"unit": unit})
 
 
 class ClusterSettings(BaseModel):
-    """What one job asks for and how jobs are cut; the fields of a profile.
+    """What one job asks for and how jobs are cut.
 
-    Attributes:
-        executor: "slurm", or "local" for processes on this machine, without SLURM.
-        partition, account, qos, constraint: as sbatch has them; the cluster's default if None.
-        gpus: of a job; with several, all of them train each of its cells together. Where it is not
-            given, ``submit`` takes 0 for local processes on a machine without a GPU.
-        processes: of a job, which train each of its cells together: one a GPU, which is what None
-            means; without GPUs any number.
-        cpus: cores of each process of a job.
-        mem: memory of a job in GB; the cluster's default if None.
-        hours: time limit of a job, from a minute to a year. A cell that needs longer goes on in
-            the requeued job.
-        max_parallel: jobs of a submission that run at a time; None for as many as the cluster
-            lets run. Of local processes, the number that are started.
-        cells_per_job: cells that a job trains one after the other.
-        tries: how often a cell that fails or is killed is tried.
-        threads: CPU threads of a cell; runs repeat to the bit only with the same number.
-        checkpoint_seconds: how often a running cell writes its checkpoint.
-        grace: seconds before the time limit (and, where the cluster sends a warning, before
-            preemption) at which a job writes its checkpoint and goes back into the queue.
-        setup: shell lines run on the node before Python starts.
-        sbatch: further options of sbatch by their long names, for what has no field here.
+    Each field is a name in a profile, and but for ``sbatch`` an option of ``submit``: default, the
+    value's sign in the help, the help (:mod:`marginbench.command_line.cluster_options`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    executor: Literal["slurm", "local"] = "slurm"
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    constraint: str | None = None
-    gpus: Annotated[int, Field(ge=0)] = 1
-    processes: PositiveInteger | None = None
-    cpus: PositiveInteger = 1
-    mem: Positive | None = None
-    hours: Annotated[float, Field(ge=1 / 60, le=HOURS_OF_A_YEAR)] = 4.0
-    max_parallel: PositiveInteger | None = None
-    cells_per_job: PositiveInteger = 1
-    tries: PositiveInteger = 3
-    threads: PositiveInteger = 1
-    checkpoint_seconds: NonNegative = 60.0
-    grace: PositiveInteger = 90
-    setup: tuple[str, ...] = ()
+    executor: Literal["slurm", "local"] = _setting(
+        "slurm", None, "local: processes on this machine, without SLURM."
+    )
+    partition: str | None = _setting(None, "P", "Default: the cluster's.")
+    account: str | None = _setting(None, "A", "Default: the cluster's.")
+    qos: str | None = _setting(None, "Q", "Default: the cluster's.")
+    constraint: str | None = _setting(None, "C", "Features that a node must have.")
+    gpus: Annotated[int, Field(ge=0)] = _setting(
+        1,
+        "N",
+        "GPUs of a job; several train each of its cells together. With --executor local 0, "
+        "where this machine has none.",
+    )
+    processes: PositiveInteger | None = _setting(
+        None, "N", "Processes of a job that train a cell together. Default: one per GPU."
+    )
+    cpus: PositiveInteger = _setting(1, "N", "CPU cores of a process.")
+    mem: Positive | None = _setting(None, "GB", "Memory of a job. Default: the cluster's.")
+    hours: Annotated[float, Field(ge=1 / 60, le=HOURS_OF_A_YEAR)] = _setting(
+        4.0, "H", "Time limit of a job; a cell that needs longer goes on in the requeued job."
+    )
+    max_parallel: PositiveInteger | None = _setting(
+        None, "N", "Jobs, or local processes, that run at a time. Default: no limit."
+    )
+    cells_per_job: PositiveInteger = _setting(1, "N", "Cells that a job trains one by one.")
+    attempts: PositiveInteger = _setting(3, "N", "Attempts at a cell that fails or is killed.")
+    threads: PositiveInteger = _setting(
+        1, "N", "CPU threads of a cell. Runs repeat to the bit only with the same number."
+    )
+    checkpoint_seconds: NonNegative = _setting(
+        60.0, "S", "How often a running cell writes its checkpoint."
+    )
+    grace: PositiveInteger = _setting(
+        90,
+        "S",
+        "Seconds before the time limit, and before preemption where the cluster warns, at "
+        "which a job writes its checkpoint.",
+    )
+    setup: tuple[str, ...] = _setting(
+        (), "LINE", "A shell line for the node before Python starts. May be repeated."
+    )
+    # What sbatch has and no field here; no option of submit.
     sbatch: dict[str, str | int | float | bool] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rename(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        return {_OLD_NAMES.get(name, name): value for name, value in given.items()}
 
     @property
     def world_size(self) -> int:
@@ -77,14 +96,16 @@ class ClusterSettings(BaseModel):
 
 
 def make_settings(*layers: Mapping[str, Any]) -> ClusterSettings:
-    """Settings from layers of given fields, the first of highest rank; None is not given.
+    """Settings from layers of given fields, the first of highest rank.
+
+    Of a field that is not given the value is None, or () as click has it.
 
     Raises:
         UserError: an unknown field or a value that is not allowed.
     """
     merged: dict[str, Any] = {}
     for layer in reversed(layers):
-        merged |= {name: value for name, value in layer.items() if value is not None}
+        merged |= {name: value for name, value in layer.items() if value not in (None, ())}
     try:
         settings = ClusterSettings.model_validate(merged)
     except ValidationError as error:

@@ -1,278 +1,31 @@
-"""What was handed to a cluster: ``RUNS/SUITE/submissions/ID/``, written by submit, read by all.
-
-``submission.json`` the settings, the cluster and the code's version; ``plugins/`` the plug-in
-files as they were; ``array-000.json`` which cells each job holds, and the array's job id once
-SLURM has given one; ``array-000.cells.jsonl`` the cells themselves, one line a job; ``cancelled/``
-a file for each cell that is to be trained no more; ``jobs/`` submitit's own files, the jobs'
-output among them.
-"""
+"""All submissions of a suite: their cells, and the settings of the last one."""
 
 from __future__ import annotations
 
-import json
-import shutil
-import time
-import uuid
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
-
-from marginbench.dispatch.slurm.settings import ClusterSettings
-from marginbench.errors import DamagedFile, UserError
-from marginbench.experiments.cells import Cell, cell_from_json
-from marginbench.files import write_text_atomically
-from marginbench.plugins.allowed_values import refusal
-from marginbench.runs.code_version import digest
-from marginbench.runs.environment import own_environment
-from marginbench.runs.process_identity import process_lives, this_machine
-from marginbench.runs.run_files import read_json
-from marginbench.runs.run_folder import RunFolder
-
-FOLDER = "submissions"
-COMMENT = "marginbench"
-# What a job's script writes before its one line of why the node is of no use.
-COMPLAINT = "marginbench: "
-
-
-@dataclass(frozen=True)
-class Array:
-    """A job array of a submission; an array of one is a plain job.
-
-    Attributes:
-        submission: whose it is.
-        number: within the submission.
-        jobs: the keys of the cells of each job.
-        ids: the job ids, in the jobs' order; empty as long as none is known.
-        owner: of local processes, the process that runs each job.
-    """
-
-    submission: Submission
-    number: int
-    jobs: list[list[str]]
-    ids: list[str]
-    owner: list[dict[str, Any]]
-
-    @property
-    def comment(self) -> str:
-        """What is written on the array in SLURM, to find it again whatever happens."""
-        return f"{COMMENT} {self.submission.path.name} {self.number}"
-
-    @property
-    def path(self) -> Path:
-        """Where it is written down."""
-        return self.submission.path / f"array-{self.number:03d}.json"
-
-
-class _Plan(BaseModel):
-    """What array-000.json must hold."""
-
-    jobs: list[list[str]]
-    ids: list[str]
-    owner: list[dict[str, Any]]
-
-
-class _Content(BaseModel):
-    """What submission.json must hold."""
-
-    submitted: float
-    cluster: str
-    settings: ClusterSettings
-    plugins: list[dict[str, str]]
-    code: dict[str, Any]
-    environment: dict[str, str] = {}
-
-
-class Submission:
-    """A submission's folder.
-
-    Args:
-        path: ``RUNS/SUITE/submissions/ID``.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    @classmethod
-    def create(
-        cls,
-        suite_folder: Path,
-        settings: ClusterSettings,
-        cluster: str,
-        plugins: Sequence[Path],
-        code: dict[str, Any],
-    ) -> Submission:
-        """A new submission: settings, plug-in files and the code's version are kept."""
-        stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
-        path = suite_folder / FOLDER / f"{stamp}-{uuid.uuid4().hex[:6]}"
-        for part in ("plugins", "cancelled", "jobs"):
-            (path / part).mkdir(parents=True)
-        kept = []
-        for number, file in enumerate(plugins):
-            copy = path / "plugins" / f"{number}" / file.name
-            copy.parent.mkdir()
-            shutil.copyfile(file, copy)
-            kept.append({"file": str(file), "copy": str(copy.relative_to(path))})
-        content = {
-            "submitted": time.time(),
-            "cluster": cluster,
-            "machine": this_machine(),
-            "settings": settings.model_dump(mode="json"),
-            "plugins": kept,
-            "code": code,
-            "environment": own_environment(),
-        }
-        write_text_atomically(path / "submission.json", json.dumps(content, indent=1) + "\n")
-        return cls(path)
-
-    @property
-    def suite_folder(self) -> Path:
-        return self.path.parent.parent
-
-    @property
-    def jobs_folder(self) -> Path:
-        """Where submitit keeps its files."""
-        return self.path / "jobs"
-
-    @cached_property
-    def content(self) -> dict[str, Any]:
-        """submission.json.
-
-        Raises:
-            DamagedFile: it does not read.
-        """
-        return _read(self.path / "submission.json", _Content)
-
-    @property
-    def cluster(self) -> str:
-        """The name of the cluster that got it; "local" of local processes."""
-        return self.content["cluster"]
-
-    @property
-    def settings(self) -> ClusterSettings:
-        return ClusterSettings.model_validate(self.content["settings"])
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """The project's own variables: as they are here, or else as they were at submission.
-
-        Clusters need not hand a job the submitter's environment; what ``setup`` sets counts first.
-        """
-        return self.content.get("environment", {}) | own_environment()
-
-    @property
-    def plugin_files(self) -> list[Path]:
-        """The plug-in files as they were at submission."""
-        return [self.path / plugin["copy"] for plugin in self.content["plugins"]]
-
-    def changed_plugins(self) -> list[str]:
-        """The plug-in files that have changed since; what runs is the copy."""
-        return [
-            plugin["file"]
-            for plugin in self.content["plugins"]
-            if digest(Path(plugin["file"])) != digest(self.path / plugin["copy"])
-        ]
-
-    def plan(self, number: int, jobs: Sequence[Sequence[RunFolder]]) -> Array:
-        """Write down an array's cells; done before SLURM hears of it, so that none is forgotten."""
-        lines = (json.dumps([run.cell.to_json() for run in job]) + "\n" for job in jobs)
-        write_text_atomically(self._cells_file(number), "".join(lines))
-        array = Array(self, number, [[run.key for run in job] for job in jobs], [], [])
-        self._write(array)
-        return array
-
-    def note_ids(
-        self, array: Array, ids: Sequence[str], owner: Sequence[dict[str, Any]] = ()
-    ) -> Array:
-        """Write down the job ids that an array has got."""
-        noted = Array(self, array.number, array.jobs, list(ids), list(owner))
-        self._write(noted)
-        return noted
-
-    def arrays(self) -> Iterator[Array]:
-        """The arrays, in their order.
-
-        Raises:
-            DamagedFile: one does not read.
-        """
-        for path in sorted(self.path.glob("array-*.json")):
-            content = _read(path, _Plan)
-            number = int(path.stem.removeprefix("array-"))
-            jobs, ids, owner = content["jobs"], content["ids"], content["owner"]
-            if not {len(ids), len(owner)} <= {0, len(jobs)}:
-                raise DamagedFile(path, f"it has {len(jobs)} jobs, {len(ids)} ids")
-            yield Array(self, number, jobs, ids, owner)
-
-    def cells(self, array: int, index: int) -> list[Cell]:
-        """The cells of a job as they were submitted.
-
-        Raises:
-            DamagedFile: the file does not read.
-        """
-        return self.cells_of_jobs(array, [index])[0]
-
-    def cells_of_jobs(self, array: int, indices: Collection[int]) -> list[list[Cell]]:
-        """The cells of some jobs of an array as they were submitted, in the jobs' order.
-
-        Raises:
-            DamagedFile: the file does not read.
-        """
-        path = self._cells_file(array)
-        try:
-            with path.open(encoding="utf-8") as file:
-                lines = [line for number, line in enumerate(file) if number in indices]
-            found = [[cell_from_json(text) for text in json.loads(line)] for line in lines]
-        except (OSError, ValueError, TypeError, UserError) as error:
-            raise DamagedFile(path, f"it cannot be read ({error})") from None
-        if len(found) < len(indices):
-            raise DamagedFile(path, f"it has fewer lines than the job {max(indices)} needs")
-        return found
-
-    def cancel(self, keys: Iterable[str]) -> None:
-        """Ask the jobs to train these cells no more; a running one writes its checkpoint."""
-        for key in keys:
-            (self.path / "cancelled" / key).touch()
-
-    def is_cancelled(self, key: str) -> bool:
-        """Whether a cell is to be trained no more by this submission."""
-        return (self.path / "cancelled" / key).exists()
-
-    def cancelled(self) -> set[str]:
-        """All cells that are to be trained no more by this submission."""
-        folder = self.path / "cancelled"
-        return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-
-    def output(self, job: str) -> list[Path]:
-        """The files with a job's output, and with its errors."""
-        return [self.jobs_folder / f"{job}_0_log.{end}" for end in ("out", "err")]
-
-    def _write(self, array: Array) -> None:
-        content = {"jobs": array.jobs, "ids": array.ids, "owner": array.owner}
-        write_text_atomically(array.path, json.dumps(content) + "\n")
-
-    def _cells_file(self, array: int) -> Path:
-        return self.path / f"array-{array:03d}.cells.jsonl"
+from marginbench.dispatch.slurm.commands import LocalSlurm
+from marginbench.dispatch.slurm.submission import FOLDER, Submission
 
 
 def submissions(suite_folder: Path) -> list[Submission]:
     """All submissions of a suite, the oldest first."""
     found = [Submission(path.parent) for path in (suite_folder / FOLDER).glob("*/submission.json")]
-    return sorted(found, key=lambda submission: submission.content["submitted"])
+    return sorted(found, key=lambda submission: submission.content.submitted)
 
 
-def local_job_lives(owner: dict[str, Any]) -> bool:
-    """Whether a job of the local executor still runs; only this machine's can be seen."""
-    return owner.get("machine") == this_machine() and process_lives(owner)
+def last_settings(
+    suite_folder: Path, slurm: LocalSlurm, executor: str | None
+) -> dict[str, Any] | None:
+    """The settings of the last submission with an executor, or any, that apply here; or None.
 
-
-def _read(path: Path, model: type[BaseModel]) -> dict[str, Any]:
-    """A JSON file with the fields of a model; they are returned as they stand there."""
-    content = read_json(path)
-    try:
-        model.model_validate(content)
-    except ValidationError as error:
-        raise DamagedFile(path, refusal("it", model, error)) from None
-    return content
+    Another cluster's partitions and the like mean nothing here, nor do a cluster's settings to
+    local processes.
+    """
+    for submission in reversed(submissions(suite_folder)):
+        settings = submission.settings
+        applies = settings.executor == "local" or submission.content.cluster == slurm.cluster
+        if applies and executor in (None, settings.executor):
+            return settings.model_dump()
+    return None

@@ -142,8 +142,8 @@ class Bench:
         }
 
     def lines(self, folder):
-        """The lines of a cell's tries."""
-        text = (folder / "tries.jsonl").read_text()
+        """The lines of a cell's attempts."""
+        text = (folder / "attempts.jsonl").read_text()
         return [json.loads(line) for line in text.splitlines() if line]
 
     def queue(self):

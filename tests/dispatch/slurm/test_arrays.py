@@ -71,20 +71,20 @@ def test_a_node_of_no_use_is_told_in_one_line(bench, same):
     (broken / "submitit.py").write_text("raise ImportError('no libcluster.so')\n")
     bench.submit(*setup)
     bench.wait_for(lambda: not bench.queue(), "the job to end", 60)
-    told = bench("status", "--seeds", 1, status=1)
-    assert "1 lost" in told
-    assert "is gone: " in told
-    assert "ImportError: no libcluster.so" in told
-    assert "Traceback" not in told
+    output = bench("status", "--seeds", 1, status=1)
+    assert "1 lost" in output
+    assert "is gone: " in output
+    assert "ImportError: no libcluster.so" in output
+    assert "Traceback" not in output
 
     (broken / "submitit.py").unlink()
     (broken / "torch.py").write_text("raise ImportError('no libcudart.so')\n")
     bench.submit(*setup)
     bench.wait_for(lambda: not bench.queue(), "the job to end", 60)
-    told = bench("status", "--seeds", 1, status=1)
-    assert "1 failed" in told
-    assert "ImportError: no libcudart.so" in told
-    assert "Traceback" not in told
+    output = bench("status", "--seeds", 1, status=1)
+    assert "1 failed" in output
+    assert "ImportError: no libcudart.so" in output
+    assert "Traceback" not in output
     assert "0 to submit" in bench.submit(*setup)
     (broken / "torch.py").unlink()
     assert "submitted 1 cell" in bench.submit(*setup, "--retry-failed", DAWDLE="0")

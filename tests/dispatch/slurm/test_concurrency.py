@@ -48,7 +48,7 @@ def test_a_cell_that_keeps_failing_stops_and_the_rest_go_on(bench, same):
             "        return super().loss(",
         ).replace("@register_head", "BROKEN = os.environ.get('BREAK') == 'yes'\n\n\n@register_head")
     )
-    output = bench.submit("--cells-per-job", 2, "--tries", 2, BREAK="yes", DAWDLE="0")
+    output = bench.submit("--cells-per-job", 2, "--attempts", 2, BREAK="yes", DAWDLE="0")
     assert "submitted 2 cells" in output
 
     def given_up():
@@ -64,7 +64,7 @@ def test_a_cell_that_keeps_failing_stops_and_the_rest_go_on(bench, same):
     bench.wait_for(lambda: not bench.queue(), "the job to end")
     status = bench("status", status=1)
     assert "2 failed" in status
-    assert "RuntimeError: this head breaks (2 tries)" in status
+    assert "RuntimeError: this head breaks (2 attempts)" in status
     assert "0 to submit" in bench.submit()
     # The file may change: what runs is the copy made at submission.
     (bench.folder / "head.py").write_text(HEAD)

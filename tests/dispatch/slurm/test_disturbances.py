@@ -31,7 +31,7 @@ def test_scontrol_requeue_in_the_middle(bench, cluster, same):
     cluster.call("scontrol", "release", job)
     bench.finish(2)
     same(bench, 2)
-    bench.wait_for(lambda: ends(bench, folder) == ["stopped", "done"], "the tries to end so", 20)
+    bench.wait_for(lambda: ends(bench, folder) == ["stopped", "done"], "the attempts to end so", 20)
     assert starts(bench, folder)[1]["restart"] == 1
     assert starts(bench, folder)[1]["checkpoint"] > 0
     assert "2 cells: 2 done" in bench("status")
@@ -60,7 +60,7 @@ def test_a_bare_warning_sends_the_job_back_into_the_queue(bench, cluster, same):
     bench.wait_for(lambda: ends(bench, folder) == ["stopped"], "the cell to stop")
     bench.finish(1)
     same(bench, 1)
-    bench.wait_for(lambda: ends(bench, folder) == ["stopped", "done"], "the tries to end so", 20)
+    bench.wait_for(lambda: ends(bench, folder) == ["stopped", "done"], "the attempts to end so", 20)
     assert starts(bench, folder)[1]["restart"] == 1
 
 
@@ -99,7 +99,7 @@ def test_a_node_crashes_and_comes_back(bench, cluster, same):
     cluster.wait_for_nodes()
     bench.finish(2)
     same(bench, 2)
-    bench.wait_for(lambda: ends(bench, folder) == ["done"], "the tries to end so", 20)
+    bench.wait_for(lambda: ends(bench, folder) == ["done"], "the attempts to end so", 20)
     assert len(starts(bench, folder)) == 2
     assert starts(bench, folder)[1]["checkpoint"] > 0
 
@@ -118,7 +118,7 @@ def test_a_cell_killed_as_for_memory_is_tried_again(bench, same):
     training_process(bench, folder).kill()
     bench.finish(1)
     same(bench, 1)
-    bench.wait_for(lambda: ends(bench, folder) == ["killed", "done"], "the tries to end so", 20)
+    bench.wait_for(lambda: ends(bench, folder) == ["killed", "done"], "the attempts to end so", 20)
 
 
 def test_a_job_killed_as_a_whole_goes_on_when_submitted_again(bench, cluster, same):

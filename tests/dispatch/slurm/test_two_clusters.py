@@ -15,43 +15,45 @@ def there(bench, other_cluster):
     other_cluster.call("scancel", f"--name=marginbench:{bench.name}")
 
 
-def tries_started(bench):
+def attempts_started(bench):
     return [line for folder in bench.folders() for line in bench.lines(folder) if "job" in line]
 
 
 def test_another_clusters_cells_are_left_to_it_until_cancelled(bench, there, same):
     there.submit()
     running = bench.in_the_middle()
-    told = bench("status")
-    assert "1 running, 1 elsewhere" in told
-    assert "of cluster other" in told
-    assert "1 cell given to cluster other, whose jobs are not seen from here: ask there" in told
+    output = bench("status")
+    assert "1 running, 1 remote" in output
+    assert "of cluster other" in output
+    assert (
+        "1 cell submitted to cluster other, whose jobs are not seen from here: ask there" in output
+    )
     assert "1 pending" in there("status")
     assert "0 to submit" in bench("submit", "--gpus", 0)
 
-    # A job that waits for weeks leaves no trace; after a fortnight it is given up for lost.
+    # A job that waits for weeks leaves no trace; after 14 days its cells count as lost.
     jobs = next(bench.suite_folder.glob("submissions/2*/jobs"))
     seen = jobs.stat().st_mtime
     os.utime(jobs, (time.time() - 15 * 86400,) * 2)
-    told = bench("status", status=1)
-    assert "of cluster other has shown no life for 14 days" in told
-    assert "1 running, 1 lost" in told
+    output = bench("status", status=1)
+    assert "none of its submission's jobs has started or ended for 14 days" in output
+    assert "1 running, 1 lost" in output
     os.utime(jobs, (seen, seen))
 
-    waiting = bench.waiting_cell(told)
-    told = bench("cancel", waiting)
-    assert "cancelled 1 cell" in told
-    assert "1 of them given to cluster other" in told
+    waiting = bench.waiting_cell(output)
+    output = bench("cancel", waiting)
+    assert "cancelled 1 cell" in output
+    assert "1 of them submitted to cluster other" in output
     assert "submitted 1 cell in 1 job array" in bench.submit(DAWDLE="0")
     bench.finish(2)
     same(bench, 2)
     assert "2 done" in bench("status")
     assert "2 done" in there("status")
     bench.wait_for(lambda: not there.queue(), "the other cluster's jobs to end", 60)
-    hosts = {line["host"] for line in tries_started(bench)}
+    hosts = {line["host"] for line in attempts_started(bench)}
     assert "m1" in hosts
     assert hosts & {"n1", "n2"}
-    assert len(tries_started(bench)) == 2
+    assert len(attempts_started(bench)) == 2
     assert bench.lines(running)[0]["host"] == "m1"
 
 
@@ -64,4 +66,4 @@ def test_submitters_on_two_clusters_at_once(bench, there, same):
     assert sorted("0 to submit" in output for output in outputs) == [False, True]
     bench.finish(2)
     same(bench, 2)
-    assert len(tries_started(bench)) == 2
+    assert len(attempts_started(bench)) == 2

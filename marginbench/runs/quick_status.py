@@ -1,4 +1,4 @@
-"""A quick look at a run folder, where there are thousands: one listing, and what decides is read.
+"""A cell's status at little cost, where there are thousands: one listing, and the deciding file.
 
 What it may miss, :meth:`RunFolder.status` finds: damage to files other than the
 result, the iteration of a cell that does not run, and a process of this machine that holds a lease
@@ -17,15 +17,15 @@ from marginbench.runs.run_files import odd_file
 from marginbench.runs.run_folder import RunFolder
 
 
-def glance(folder: RunFolder) -> CellStatus:
+def quick_status(folder: RunFolder) -> CellStatus:
     """What has become of a cell, at little cost. Never raises: a damaged folder is a state."""
     try:
-        return _glance(folder)
+        return _quick_status(folder)
     except (DamagedFile, OSError):
         return folder.status()
 
 
-def _glance(folder: RunFolder) -> CellStatus:
+def _quick_status(folder: RunFolder) -> CellStatus:
     with os.scandir(folder.path) as entries:
         files = {entry.name: entry for entry in entries}
     if odd_file(files.values()) is not None:
