@@ -41,6 +41,7 @@ NOT_DECIDING = frozenset(
         "",
         ".backbones",
         ".data",
+        ".data.checks",
         ".data.files.downloads",
         ".data.files.paths",
         ".data.sources",
