@@ -11,7 +11,7 @@ import click
 
 from marginbench import __version__
 from marginbench.command_line.cluster_options import cluster_options
-from marginbench.command_line.command_group import Group, ManyHeads, show_error, show_warning
+from marginbench.command_line.command_group import Group, show_error, show_warning
 from marginbench.command_line.suite_options import (
     FiniteNumber,
     plugin_option,
@@ -105,9 +105,7 @@ def check_head(target: str, plugins: tuple[str, ...], device: str) -> None:
     sys.exit(0 if all(report.passed for report in reports) else 1)
 
 
-@main.command(
-    cls=ManyHeads, epilog="Example: marginbench run digits --only softmax arcface --workers 2"
-)
+@main.command(epilog="Example: marginbench run digits --only softmax,arcface --workers 2")
 @suite_options
 @click.option(
     "--workers",
@@ -154,7 +152,7 @@ def run(**options: Any) -> None:
     sys.exit(run_suite(**options))
 
 
-@main.command(cls=ManyHeads, epilog="Example: marginbench report digits --section comparison")
+@main.command(epilog="Example: marginbench report digits --section comparison")
 @suite_options
 @click.option(
     "--section",
@@ -172,7 +170,6 @@ def report(**options: Any) -> None:
 
 
 @main.command(
-    cls=ManyHeads,
     epilog="Example: marginbench submit digits --partition gpu --hours 4 --max-parallel 16",
 )
 @suite_options_of_submit
@@ -210,7 +207,7 @@ def submit(**options: Any) -> None:
     sys.exit(submit_suite(given=options, **suite, **rest))
 
 
-@main.command(cls=ManyHeads, epilog="Example: marginbench status digits --only l-softmax --watch")
+@main.command(epilog="Example: marginbench status digits --only l-softmax --watch")
 @suite_options
 @click.option("--watch", is_flag=True, help="Print anew until nothing runs or waits.")
 @click.option(
@@ -230,7 +227,7 @@ def status(watch: bool, every: float, **options: Any) -> None:
     sys.exit(show_status(watch=every if watch else None, **options))
 
 
-@main.command(cls=ManyHeads, epilog="Example: marginbench logs digits 3fa9c1")
+@main.command(epilog="Example: marginbench logs digits 3fa9c1")
 @suite_options
 @click.argument("cell")
 def logs(cell: str, **options: Any) -> None:
@@ -244,7 +241,7 @@ def logs(cell: str, **options: Any) -> None:
     sys.exit(show_logs(name=cell, **options))
 
 
-@main.command(cls=ManyHeads, epilog="Example: marginbench cancel digits --only hinge")
+@main.command(epilog="Example: marginbench cancel digits --only hinge")
 @suite_options
 @click.argument("cells", nargs=-1, metavar="[CELL]...")
 def cancel(cells: tuple[str, ...], **options: Any) -> None:

@@ -64,6 +64,26 @@ def _set_data_root(ctx: click.Context, option: click.Parameter, value: str | Non
         os.environ["MARGINBENCH_DATA"] = str(folder.absolute())
 
 
+def _head_names(
+    ctx: click.Context, option: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The names in comma-separated lists: ``--only softmax,arcface --only hinge`` has three.
+
+    Raises:
+        UserError: a name is empty.
+    """
+    names = []
+    for value in values:
+        parts = [part.strip() for part in value.split(",")]
+        if not all(parts):
+            raise UserError(
+                f"{option.opts[0]} {quoted(value)} is not allowed: a name is empty; allowed: "
+                "names of heads with commas between them"
+            )
+        names += parts
+    return tuple(names)
+
+
 def plugin_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Decorator: ``--plugin FILE.py``, as often as need be."""
     return click.option(
@@ -121,8 +141,9 @@ def _which_cells(command: Callable[..., Any], *size_names: str) -> Callable[...,
             click.option(
                 "--only",
                 multiple=True,
-                metavar="HEAD...",
-                help="Only the cells with these heads (after SUITE).",
+                metavar="HEAD,...",
+                callback=_head_names,
+                help="Only the cells with these heads: softmax,arcface. May be repeated.",
             ),
             click.option(
                 "--head",

@@ -143,8 +143,12 @@ def test_missing_data_are_told_before_anything_is_written(marginbench, tmp_path,
 
 
 def test_only_takes_several_heads(marginbench, tiny_suite):
-    for words in (["--only", "softmax", "l-softmax"], ["--only", "softmax", "--only", "l-softmax"]):
-        assert "4 cells, 0 finished" in marginbench("run", tiny_suite, "--dry-run", *words).stdout
+    for lists in (["softmax,l-softmax"], ["softmax, l-softmax"], ["softmax", "l-softmax"]):
+        only = [word for heads in lists for word in ("--only", heads)]
+        done = marginbench("run", tiny_suite, "--dry-run", *only)
+        assert "tiny: 4 cells, 0 finished" in done.stdout
+    done = marginbench("run", "--only", "l-softmax", tiny_suite, "--dry-run")
+    assert "2 cells of 4, 0 finished" in done.stdout
 
 
 def test_status_tells_every_cell(copy_of_finished, marginbench, tiny_suite):
@@ -235,6 +239,9 @@ def test_report_of_nothing_at_all(marginbench, tiny_suite, tmp_path):
         (["run", "digitz"], ["unknown suite 'digitz'", "did you mean 'digits'"]),
         (["run", "none.py"], ["none.py", "no such file"]),
         (["run", "digits", "--only", "softmix"], ["unknown head 'softmix'", "softmax"]),
+        (["run", "digits", "--only", "softmax,softmix"], ["unknown head 'softmix'"]),
+        (["status", "digits", "--only", "softmax,"], ["--only 'softmax,'", "a name is empty"]),
+        (["run", "digits", "--only", ""], ["--only ''", "a name is empty"]),
         (["run", "digits", "--head", "arcface:m=9"], ["'arcface'", "m = 9", "allowed"]),
         (["run", "digits", "--head", "arcface:q=9"], ["'arcface'", "'q'", "m, s"]),
         (["run", "digits", "--plugin", "nothing.py"], ["nothing.py", "no such file"]),
