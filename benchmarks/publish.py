@@ -3,7 +3,7 @@
 Everything in it comes from the run folders: tables and figures are those of the report's sections,
 times, versions and keys those of the cells. Run, on the machine that trained:
 
-    python benchmarks/publish.py mnist --profile small
+    python benchmarks/publish.py mnist --size small
 
 which reads runs/mnist-small and writes reports/published/mnist-small.
 """
@@ -36,7 +36,7 @@ def publish(
     runs: Path,
     target: Path,
     *,
-    profile: str = FULL,
+    size: str = FULL,
     seeds: int | None = None,
     without: Sequence[str] = (),
     command: str,
@@ -47,15 +47,15 @@ def publish(
         suite: its name.
         runs: RUNS, where it was run.
         target: the folder that gets a folder of this suite.
-        profile: of the suite.
-        seeds: how many; the profile's own number if None.
+        size: of the suite.
+        seeds: how many; the size's own number if None.
         without: names of sections to leave out, beside the account of the cells.
         command: with which it was run, for the page.
 
     Returns:
         The page.
     """
-    run = open_suite(suite, runs, seeds=seeds, profile=profile)
+    run = open_suite(suite, runs, seeds=seeds, size=size)
     folder = target / run.folder.name
     folder.mkdir(parents=True, exist_ok=True)
     frame = results(run)
@@ -153,20 +153,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line and write the folder."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("suite")
-    parser.add_argument("--profile", default=FULL)
+    parser.add_argument("--size", default=FULL)
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--without", action="append", default=[], help="a section to leave out")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--target", type=Path, default=PUBLISHED)
     given = parser.parse_args(arguments)
     words = ["marginbench", "run", given.suite]
-    words += ["--profile", given.profile] if given.profile != FULL else []
+    words += ["--size", given.size] if given.size != FULL else []
     words += ["--seeds", str(given.seeds)] if given.seeds else []
     page = publish(
         given.suite,
         given.runs,
         given.target,
-        profile=given.profile,
+        size=given.size,
         seeds=given.seeds,
         without=given.without,
         command=shlex.join(words),

@@ -148,7 +148,7 @@ def _caption(name: str, table: PublishedTable, small: bool) -> str:
     )
     if small:
         return caption + (
-            " The small profile is another experiment than the paper's: a narrower network, fewer "
+            " The small size is another experiment than the paper's: a narrower network, fewer "
             "images and fewer steps. Its numbers are not comparable with the published ones."
         )
     return caption + (

@@ -16,7 +16,6 @@ from marginbench.command_line.suite_options import (
     FiniteNumber,
     plugin_option,
     suite_options,
-    suite_options_of_submit,
 )
 from marginbench.errors import UserError
 
@@ -172,7 +171,7 @@ def report(**options: Any) -> None:
 @main.command(
     epilog="Example: marginbench submit digits --partition gpu --hours 4 --max-parallel 16",
 )
-@suite_options_of_submit
+@suite_options
 @cluster_options
 @click.option("--retry-failed", is_flag=True, help="Submit the failed cells again too.")
 @retrain_stale

@@ -41,7 +41,7 @@ def cancel(
 
     Args:
         suite, runs, seeds, size, only, more_heads: as for
-            :func:`marginbench.runs.suite_runs.open_suite`; size is its profile.
+            :func:`marginbench.runs.suite_runs.open_suite`.
         names: of cells, see :func:`find_cell`; none for all of these seeds and heads.
 
     Returns:
@@ -54,7 +54,7 @@ def cancel(
         suite,
         runs,
         seeds=seeds,
-        profile=size,
+        size=size,
         only=only,
         more_heads=more_heads,
         light=True,
@@ -112,7 +112,7 @@ def show_logs(
 
     Args:
         suite, runs, seeds, size, only, more_heads: as for
-            :func:`marginbench.runs.suite_runs.open_suite`; size is its profile.
+            :func:`marginbench.runs.suite_runs.open_suite`.
         name: of the cell, see :func:`find_cell`.
 
     Returns:
@@ -125,7 +125,7 @@ def show_logs(
         suite,
         runs,
         seeds=seeds,
-        profile=size,
+        size=size,
         only=only,
         more_heads=more_heads,
         light=True,

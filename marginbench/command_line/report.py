@@ -47,7 +47,7 @@ def report_suite(
     console = make_console()
     if sections:
         chosen_sections(list(sections))
-    suite_run = open_suite(suite, runs, seeds=seeds, profile=size, only=only, more_heads=more_heads)
+    suite_run = open_suite(suite, runs, seeds=seeds, size=size, only=only, more_heads=more_heads)
     check_writable(suite_run.folder)
     return show_report(console, suite_run, list(sections) or None)
 

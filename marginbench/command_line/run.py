@@ -57,7 +57,7 @@ def run_suite(
     """
     follows = torchrun_rank() > 0
     console = make_console(quiet=follows)
-    suite_run = open_suite(suite, runs, seeds=seeds, profile=size, only=only, more_heads=more_heads)
+    suite_run = open_suite(suite, runs, seeds=seeds, size=size, only=only, more_heads=more_heads)
     _check_device(device)
     stale: set[str] = set()
 

@@ -62,7 +62,7 @@ def show_status(
 
     Args:
         suite, runs, seeds, size, only, more_heads: as for
-            :func:`marginbench.runs.suite_runs.open_suite`; size is its profile.
+            :func:`marginbench.runs.suite_runs.open_suite`.
         watch: print anew every so many seconds until nothing runs or waits; None for once.
         every_cell: print every cell, however many there are.
 
@@ -77,7 +77,7 @@ def show_status(
         suite,
         runs,
         seeds=seeds,
-        profile=size,
+        size=size,
         only=only,
         more_heads=more_heads,
         light=True,

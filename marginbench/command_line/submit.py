@@ -51,7 +51,7 @@ def submit_suite(
 
     Args:
         suite, runs, seeds, size, only, more_heads: as for
-            :func:`marginbench.runs.suite_runs.open_suite`; size is its profile.
+            :func:`marginbench.runs.suite_runs.open_suite`.
         profile: name of a profile, or None.
         given: settings of the command line; None where not given.
         retry_failed: hand over the failed ones too.
@@ -71,7 +71,7 @@ def submit_suite(
         suite,
         runs,
         seeds=seeds,
-        profile=size,
+        size=size,
         only=only,
         more_heads=more_heads,
         light=True,

@@ -97,15 +97,6 @@ def plugin_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def suite_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Decorator: SUITE and the options that say which of its cells, and where."""
-    return _which_cells(command, "--profile", "--size")
-
-
-def suite_options_of_submit(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The same; there, --profile names the cluster's settings."""
-    return _which_cells(command, "--size")
-
-
-def _which_cells(command: Callable[..., Any], *size_names: str) -> Callable[..., Any]:
     for decorate in reversed(
         [
             click.argument("suite"),
@@ -123,8 +114,7 @@ def _which_cells(command: Callable[..., Any], *size_names: str) -> Callable[...,
                 "--seeds", type=click.IntRange(min=1), metavar="N", help="Seeds 0 to N−1."
             ),
             click.option(
-                *size_names,
-                "size",
+                "--size",
                 default="full",
                 show_default=True,
                 metavar="NAME",

@@ -26,7 +26,7 @@ class SuiteRun:
 
     Attributes:
         suite: as registered.
-        folder: ``RUNS/SUITE``, or ``RUNS/SUITE-PROFILE`` for a profile other than "full".
+        folder: ``RUNS/SUITE``, or ``RUNS/SUITE-SIZE`` for a size other than "full".
         runs: one run folder per chosen cell, in the suite's order.
         of: how many cells the suite has, chosen or not.
         further: cells that were submitted, and are the suite's but for a seed beyond its own.
@@ -52,7 +52,7 @@ def open_suite(
     runs_folder: Path,
     *,
     seeds: int | None = None,
-    profile: str = FULL,
+    size: str = FULL,
     only: Sequence[str] = (),
     more_heads: Sequence[str] = (),
     light: bool = False,
@@ -63,8 +63,8 @@ def open_suite(
     Args:
         name: of the suite, or the path of its file.
         runs_folder: RUNS.
-        seeds: how many; the profile's own number if None.
-        profile: see :class:`marginbench.experiments.grids.Suite`.
+        seeds: how many; the size's own number if None.
+        size: see :class:`marginbench.experiments.grids.Suite`.
         only: names of heads; none for all.
         more_heads: heads to put into every comparison beside the suite's own, as
             :func:`marginbench.experiments.grids.parse_component` reads them.
@@ -77,7 +77,7 @@ def open_suite(
             same cell twice, a baseline or a head in ``only`` that the suite does not have.
     """
     suite = find_suite(name)
-    own = suite.cells(seeds, profile)
+    own = suite.cells(seeds, size)
     try:
         _check_sections(suite, light)
         declared = with_other_heads(own, light)
@@ -87,7 +87,7 @@ def open_suite(
         cells = [resolve(cell) for cell in declared]
     except UserError as error:
         raise UserError(f"suite {suite.name!r}: {error}") from error
-    folder = runs_folder / (suite.name if profile == FULL else f"{suite.name}-{profile}")
+    folder = runs_folder / (suite.name if size == FULL else f"{suite.name}-{size}")
     runs = [RunFolder(folder, cell) for cell in cells]
     _refuse_twins(suite, runs)
     further, left, unread = _submitted_besides(folder, runs, seeds) if submitted else ([], [], [])

@@ -135,7 +135,7 @@ def test_missing_data_are_told_before_anything_is_written(marginbench, tmp_path,
 
     monkeypatch.setattr("marginbench.data.files.downloads._download", offline)
     monkeypatch.setenv("MARGINBENCH_DATA", str(tmp_path / "images" / "here"))
-    done = marginbench("run", "mnist", "--profile", "small", "--runs", tmp_path / "new" / "runs")
+    done = marginbench("run", "mnist", "--size", "small", "--runs", tmp_path / "new" / "runs")
     assert done.returncode == 1
     assert str(tmp_path / "images" / "here" / "MNIST" / "raw") in done.stderr
     assert "train-images-idx3-ubyte" in done.stderr

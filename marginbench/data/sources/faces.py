@@ -232,7 +232,7 @@ def _decoded(
         "size": look.size,
         "colour": look.colour,
         "crop": look.crop,
-        # Only what is trained on is decoded: a small profile of millions of images takes minutes.
+        # Only what is trained on is decoded: a small part of millions of images takes minutes.
         "chosen": hashlib.sha256(chosen.astype("<i8").tobytes()).hexdigest(),
     }
     images = mapped_array(
