@@ -21,7 +21,7 @@ import pandas as pd
 
 from marginbench.experiments.grids import FULL
 from marginbench.reporting.page import markdown
-from marginbench.reporting.sections import Picture, Section, SectionContent, chosen_sections
+from marginbench.reporting.sections import Figure, Section, SectionContent, chosen_sections
 from marginbench.runs.results import finished_runs, results
 from marginbench.runs.suite_runs import SuiteRun, open_suite
 from marginbench.text import count, duration, percent
@@ -112,21 +112,21 @@ def _processor() -> str:
 
 
 def _section(section: Section, content: SectionContent, folder: Path) -> list[str]:
-    if not (content.text or content.tables or content.pictures):
+    if not (content.text or content.tables or content.figures):
         return []
     parts = [f"## {section.title}", *content.text]
     for table in content.tables:
         parts += [f"*{table.caption}*", markdown(table.frame)]
-    for picture in content.pictures:
-        parts += [f"![{section.title}]({_draw(picture, folder)})", f"*{picture.caption}*"]
+    for figure in content.figures:
+        parts += [f"![{section.title}]({_draw(figure, folder)})", f"*{figure.caption}*"]
     return parts
 
 
-def _draw(picture: Picture, folder: Path) -> str:
+def _draw(figure: Figure, folder: Path) -> str:
     """The figure as a PNG for a page of text; its file's name."""
-    name = f"{picture.name}.png"
+    name = f"{figure.name}.png"
     options = {"optimize": True}
-    picture.figure.savefig(folder / name, dpi=DOTS_PER_INCH, pil_kwargs=options)
+    figure.figure.savefig(folder / name, dpi=DOTS_PER_INCH, pil_kwargs=options)
     return name
 
 
