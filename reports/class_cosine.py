@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
+from marginbench import Figure, SectionContent, section
 from marginbench.reporting.comparison_table import compare
 from marginbench.reporting.drawing import literal, new_figure
-from marginbench.reporting.sections import Figure, SectionContent, section
 from marginbench.runs.results import evaluation, finished_runs, is_in_evaluation, settings
 from marginbench.text import slug
 

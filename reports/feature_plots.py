@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from marginbench import Figure, SectionContent, section
 from marginbench.reporting.drawing import class_colours, clear_unused, literal, new_figure
-from marginbench.reporting.sections import Figure, SectionContent, section
 from marginbench.runs.results import evaluation, finished_runs, settings
 from marginbench.text import percent, slug
 

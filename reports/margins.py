@@ -10,9 +10,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
+from marginbench import Figure, SectionContent, Table, section
 from marginbench.errors import UserError
 from marginbench.reporting.drawing import LabelStyle, label_styles, literal
-from marginbench.reporting.sections import Figure, SectionContent, Table, section
 
 if TYPE_CHECKING:
     from marginbench.heads import Head

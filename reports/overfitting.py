@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.axes import Axes
 
+from marginbench import Figure, SectionContent, Table, section
 from marginbench.reporting.drawing import (
     LabelStyle,
     label_styles,
@@ -12,7 +13,6 @@ from marginbench.reporting.drawing import (
     new_figure,
     use_error_scale,
 )
-from marginbench.reporting.sections import Figure, SectionContent, Table, section
 from marginbench.runs.results import finished_runs, history, settings
 from marginbench.text import slug
 

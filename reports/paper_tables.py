@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 from scipy import stats
 
-from marginbench.reporting.sections import SectionContent, Table, section
+from marginbench import SectionContent, Table, section
 from marginbench.reporting.significance import shows_spread
 from marginbench.runs.results import finished_runs, settings
 from marginbench.text import count, slug

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
+from marginbench import SectionContent, Table, section
 from marginbench.evaluation.receiver_operating import Characteristic
 from marginbench.reporting.comparison_table import ComparedRow, compare
 from marginbench.reporting.drawing import label_styles
-from marginbench.reporting.sections import SectionContent, Table, section
 from marginbench.reporting.verification_results import VerifiedSetting, verified_settings
 from marginbench.text import percent, slug
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from marginbench import Figure
 from marginbench.evaluation.receiver_operating import rates
 from marginbench.reporting.comparison_table import ComparedRow
 from marginbench.reporting.drawing import LabelStyle, clear_unused, literal, new_figure
-from marginbench.reporting.sections import Figure
 from marginbench.reporting.verification_results import VerifiedSetting
 from marginbench.text import slug
 

@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 import seaborn as sns
 
+from marginbench import Figure, SectionContent, Table, section
 from marginbench.reporting.drawing import literal, new_figure
-from marginbench.reporting.sections import Figure, SectionContent, Table, section
 from marginbench.runs.results import (
     conditions_key,
     conditions_text,

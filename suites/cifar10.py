@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from marginbench import suite
 from marginbench.experiments.cells import Cell
-from marginbench.experiments.grids import suite
 
 from .paper import (
     CIFAR10_ANNEALING,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from marginbench import component, suite
 from marginbench.experiments.cells import Cell
-from marginbench.experiments.grids import component, suite
 from marginbench.plugins.component import Component
 
 from .paper import (

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from marginbench.experiments.cells import Cell, Optimiser, Schedule, Verification
-from marginbench.experiments.grids import component, grid, suite
+from marginbench import Optimiser, Schedule, component, grid, suite
+from marginbench.experiments.cells import Cell, Verification
 from marginbench.plugins.component import Component
 
 from .paper import SMALL, Annealing, Budget

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from marginbench.experiments.cells import Cell, Optimiser, Schedule
-from marginbench.experiments.grids import component, every_other_head, grid
+from marginbench import Optimiser, Schedule, component, grid
+from marginbench.experiments.cells import Cell
+from marginbench.experiments.grids import every_other_head
 from marginbench.plugins.component import Component
 
 FULL_ITERATIONS = 18_000

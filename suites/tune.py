@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from marginbench import component, suite
 from marginbench.experiments.cells import Cell
-from marginbench.experiments.grids import component, suite
 from marginbench.plugins.component import Component
 
 from . import cifar10, cifar100, mnist

@@ -10,8 +10,7 @@ from marginbench.command_line import main
 from marginbench.data.files.content import _key_once
 
 SUITE = """
-from marginbench.experiments.cells import Schedule
-from marginbench.experiments.grids import component, grid, suite
+from marginbench import Schedule, component, grid, suite
 
 
 @suite("own-images", seeds=2, sizes={"small": 1}, sections=["comparison"])

@@ -45,14 +45,23 @@ class SourceModule:
 
     @cached_property
     def imports(self) -> dict[str, tuple[str, str]]:
-        """Names bound by ``from MODULE import NAME``: name → (module, name there)."""
-        found = {}
+        """Names bound by ``from MODULE import NAME``: name → (module, name there).
+
+        The names that :mod:`marginbench` loads when they are asked for count as imported: its
+        table LAZY_NAMES says from where.
+        """
+        lazy = self._lazy_names if self.name == OWN_PACKAGE else {}
+        found = {name: (source, name) for name, source in lazy.items()}
         for node in self.tree.body:
             if isinstance(node, ast.ImportFrom):
                 source = self._absolute(node)
                 for alias in node.names:
                     found[alias.asname or alias.name] = (source, alias.name)
         return found
+
+    @property
+    def _lazy_names(self) -> dict[str, str]:
+        return ast.literal_eval(self.assignments["LAZY_NAMES"])
 
     @cached_property
     def assignments(self) -> dict[str, ast.expr]:

@@ -5,8 +5,11 @@ import shutil
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 
+from marginbench import results
+from marginbench.runs.suite_runs import open_suite
 from tests.command_line.conftest import COMMAND
 
 
@@ -157,6 +160,14 @@ def test_status_tells_every_cell(copy_of_finished, marginbench, tiny_suite):
     status = marginbench("status", tiny_suite, "--seeds", "3")
     assert "6 cells: 3 done, 1 stopped, 2 not started" in status.stdout
     assert status.returncode == 0
+
+
+def test_results_by_a_suites_file_are_those_of_the_opened_suite(copy_of_finished, tiny_suite):
+    runs = copy_of_finished / "runs"
+    frame = results(tiny_suite, str(runs), only=["softmax"], seeds=3)
+    assert list(frame["state"]) == ["done", "done", "not started"]
+    opened = open_suite(str(tiny_suite), runs, only=["softmax"], seeds=3)
+    pd.testing.assert_frame_equal(frame, results(opened))
 
 
 def test_a_failed_cell_is_told_and_the_rest_is_done(marginbench_process, tmp_path):

@@ -93,7 +93,7 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field
 
-from marginbench.heads import CosineHead, register_head
+from marginbench import CosineHead, register_head
 from marginbench.plugins.parameters import Positive
 
 Half = Annotated[float, Field(ge=0, le=0.5)]
