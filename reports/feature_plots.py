@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -48,7 +50,7 @@ def features(results: pd.DataFrame) -> SectionContent:
     return SectionContent(figures=figures)
 
 
-def _draw(axis: Axes, row: tuple, split: str) -> None:
+def _draw(axis: Axes, row: Any, split: str) -> None:
     arrays = evaluation(row.folder)
     points, labels = arrays[f"{split}_features"], arrays[f"{split}_labels"]
     palette = class_colours(row.class_names)

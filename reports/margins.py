@@ -116,7 +116,8 @@ def _margin(label: str, name: str, parameters: dict[str, Any]) -> Margin:
     (slope,) = torch.autograd.grad(value.sum(), theta)
     with torch.no_grad():
         own, other = torch.meshgrid(cosine, cosine, indexing="xy")
-        boundary = head.boundary(own, other) if hasattr(head, "boundary") else psi(own) - other
+        of_pairs = getattr(head, "boundary", None)
+        boundary = psi(own) - other if of_pairs is None else of_pairs(own, other)
     return Margin(label, name, formula, value.detach().numpy(), slope.numpy(), boundary.numpy())
 
 
@@ -157,7 +158,7 @@ def _boundary_figure(margins: list[Margin], styles: dict[str, LabelStyle]) -> Fi
     # The axes are a square of about 5 inches; the legend takes what is beside it.
     figure, axes = _figure(width=5.9 + 0.08 * max(len(margin.label) for margin in margins))
     degrees = np.linspace(np.degrees(END), 180 - np.degrees(END), POINTS)
-    for members in _alike(margins, lambda margin: margin.boundary > 0):
+    for members in _alike(margins, lambda margin: margin.boundary > 0):  # type: ignore[operator]
         style = styles[members[0].label]
         axes.contour(
             degrees, degrees, members[0].boundary, levels=[0],
@@ -201,7 +202,7 @@ def _draw_curves(
     axes: Axes,
     margins: list[Margin],
     styles: dict[str, LabelStyle],
-    curve: Callable[[Margin], np.ndarray],
+    curve: Callable[[Margin], Any],
 ) -> None:
     degrees = np.linspace(np.degrees(END), 180 - np.degrees(END), POINTS)
     for members in _alike(margins, curve):
@@ -212,7 +213,7 @@ def _draw_curves(
         )  # fmt: skip
 
 
-def _alike(margins: list[Margin], curve: Callable[[Margin], np.ndarray]) -> list[list[Margin]]:
+def _alike(margins: list[Margin], curve: Callable[[Margin], Any]) -> list[list[Margin]]:
     """The margins in groups of one and the same curve, in order."""
     groups: list[list[Margin]] = []
     for margin in margins:

@@ -14,6 +14,7 @@ from .paper import (
     SMALL_CIFAR_LEARNING_RATE,
     TWO_SEEDS,
     Annealing,
+    Augmentation,
     Budget,
     cells,
     further_rows,
@@ -62,7 +63,7 @@ def cifar10_plus(seeds: list[int], size: str) -> list[Cell]:
 
 
 def _table3(
-    setting: str, course: Annealing, augmentation: str, seeds: list[int], size: str
+    setting: str, course: Annealing, augmentation: Augmentation, seeds: list[int], size: str
 ) -> list[Cell]:
     budget = SMALL_CIFAR10 if size == SMALL else PAPER_BUDGET
     annealing = (SLOW_ANNEALING if size == SMALL else course).parameters(budget)

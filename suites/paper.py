@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from marginbench import Optimiser, Schedule, component, grid
 from marginbench.experiments.cells import Cell
@@ -45,6 +45,7 @@ class Budget:
 
 
 PAPER_BUDGET = Budget()
+Augmentation = Literal["none", "crop-flip"]
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ few to find features that bear the margin: with MNIST's course m = 4 kept half o
 images wrong. Chosen on held-out training images; reports/published/README.md has the figures."""
 
 
-def schedule(budget: Budget, augmentation: str = "none") -> Schedule:
+def schedule(budget: Budget, augmentation: Augmentation = "none") -> Schedule:
     """The paper's schedule at that budget."""
     return Schedule(
         iterations=budget.iterations,
@@ -111,7 +112,7 @@ def cells(
     backbone: str,
     head: list[Component],
     seeds: list[int],
-    augmentation: str = "none",
+    augmentation: Augmentation = "none",
     data_parameters: dict[str, Any] | None = None,
     backbone_parameters: dict[str, Any] | None = None,
 ) -> list[Cell]:

@@ -200,10 +200,9 @@ def submit(**options: Any) -> None:
 
     _load_lightly(options.pop("plugins"))
     names = ("runs", "suite", "seeds", "size", "only", "more_heads")
-    suite = {name: options.pop(name) for name in names}
-    names = ("profile", "retry_failed", "retrain_stale", "dry_run")
-    rest = {name: options.pop(name) for name in names}
-    sys.exit(submit_suite(given=options, **suite, **rest))
+    names += ("profile", "retry_failed", "retrain_stale", "dry_run")
+    others = {name: options.pop(name) for name in names}
+    sys.exit(submit_suite(given=options, **others))
 
 
 @main.command(epilog="Example: marginbench status digits --only l-softmax --watch")

@@ -28,7 +28,7 @@ class Group(click.Group):
             show_error(error)
             sys.exit(1)
         except click.UsageError as error:
-            error.message = printable(error.message)
+            error.message = printable(error.message)  # type: ignore[misc]
             raise
 
 

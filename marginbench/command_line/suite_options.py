@@ -95,54 +95,53 @@ def plugin_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+_SUITE_OPTIONS: list[Callable[..., Any]] = [
+    click.argument("suite"),
+    plugin_option,
+    click.option(
+        "--runs",
+        default=DEFAULT_RUNS,
+        show_default=True,
+        metavar="DIR",
+        envvar="MARGINBENCH_RUNS",
+        callback=_folder,
+        help="Where the run folders are; MARGINBENCH_RUNS sets it too.",
+    ),
+    click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="Seeds 0 to N−1."),
+    click.option(
+        "--size",
+        default="full",
+        show_default=True,
+        metavar="NAME",
+        help="small: the suite's experiment at a size for two CPU cores, where it has one.",
+    ),
+    click.option(
+        "--data",
+        metavar="DIR",
+        expose_value=False,
+        callback=_set_data_root,
+        help="Where data sets are; MARGINBENCH_DATA sets it too. Default: "
+        "~/.cache/marginbench/data.",
+    ),
+    click.option(
+        "--only",
+        multiple=True,
+        metavar="HEAD,...",
+        callback=_head_names,
+        help="Only the cells with these heads: softmax,arcface. May be repeated.",
+    ),
+    click.option(
+        "--head",
+        "more_heads",
+        multiple=True,
+        metavar="NAME[:m=0.3,...]",
+        help="A further head in every comparison of the suite. May be repeated.",
+    ),
+]
+
+
 def suite_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Decorator: SUITE and the options that say which of its cells, and where."""
-    for decorate in reversed(
-        [
-            click.argument("suite"),
-            plugin_option,
-            click.option(
-                "--runs",
-                default=DEFAULT_RUNS,
-                show_default=True,
-                metavar="DIR",
-                envvar="MARGINBENCH_RUNS",
-                callback=_folder,
-                help="Where the run folders are; MARGINBENCH_RUNS sets it too.",
-            ),
-            click.option(
-                "--seeds", type=click.IntRange(min=1), metavar="N", help="Seeds 0 to N−1."
-            ),
-            click.option(
-                "--size",
-                default="full",
-                show_default=True,
-                metavar="NAME",
-                help="small: the suite's experiment at a size for two CPU cores, where it has one.",
-            ),
-            click.option(
-                "--data",
-                metavar="DIR",
-                expose_value=False,
-                callback=_set_data_root,
-                help="Where data sets are; MARGINBENCH_DATA sets it too. Default: "
-                "~/.cache/marginbench/data.",
-            ),
-            click.option(
-                "--only",
-                multiple=True,
-                metavar="HEAD,...",
-                callback=_head_names,
-                help="Only the cells with these heads: softmax,arcface. May be repeated.",
-            ),
-            click.option(
-                "--head",
-                "more_heads",
-                multiple=True,
-                metavar="NAME[:m=0.3,...]",
-                help="A further head in every comparison of the suite. May be repeated.",
-            ),
-        ]
-    ):
+    for decorate in reversed(_SUITE_OPTIONS):
         command = decorate(command)
     return command

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from typing import Any
 
 OWN_PACKAGE = __name__.partition(".")[0]
 
@@ -179,7 +180,7 @@ def decorated_names(node: ast.ClassDef | ast.FunctionDef, decorator: str) -> lis
     Raises:
         NotStatic: a name that is no literal.
     """
-    names = []
+    names: list[Any] = []
     for call in node.decorator_list:
         if not isinstance(call, ast.Call) or _last_name(call.func) != decorator:
             continue

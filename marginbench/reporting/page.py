@@ -173,7 +173,7 @@ def _write_figure(figure: Figure, folder: Path) -> dict[str, Any]:
     for buffer, ending in ((png, "png"), (svg, "svg")):
         content = buffer.getvalue()
         path = folder / f"{figure.name}.{ending}"
-        write_atomically(path, lambda file, c=content: file.write(c), durable=False)
+        write_atomically(path, lambda file, c=content: file.write(c), durable=False)  # type: ignore[misc]
     width, height = figure.figure.get_size_inches()
     return {
         "name": figure.name,
