@@ -1,11 +1,11 @@
 # make quickstart: install, run the suite "digits", write its report.
-# make test: install the test extra, check style, run the tests.
+# make test: install the test extra, check style and types, run the tests.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart install test style clean
+.PHONY: quickstart install test style types clean
 
 quickstart: install
 	$(BIN)/marginbench run digits
@@ -36,12 +36,20 @@ style: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
 
+# mypy finds packages by their folders alone. In $(TYPES) losses/, suites/ and reports/ are where
+# they are installed: below marginbench.
+TYPES := $(VENV)/types
+types: $(VENV)/.installed-test
+	@rm -rf $(TYPES) && mkdir -p $(TYPES)/marginbench
+	@ln -s $(CURDIR)/marginbench/* $(CURDIR)/losses $(CURDIR)/suites $(CURDIR)/reports $(TYPES)/marginbench
+	@cd $(TYPES) && ../bin/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir ../mypy-cache
+
 # SLURM's tests mostly wait: they run beside the others, each process with a SLURM of its own, and
 # what they print comes last.
 SLURM_TESTS := tests/dispatch/slurm
 PYTEST := $(BIN)/python -m pytest --dist worksteal
 
-test: style
+test: style types
 	@$(PYTEST) --numprocesses 3 $(SLURM_TESTS) >$(VENV)/slurm.log 2>&1 & \
 	$(PYTEST) --numprocesses auto --ignore $(SLURM_TESTS); here=$$?; \
 	wait $$!; slurm=$$?; cat $(VENV)/slurm.log; exit $$((here || slurm))

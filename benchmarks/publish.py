@@ -3,7 +3,7 @@
 Everything in it comes from the run folders: tables and figures are those of the report's sections,
 times, versions and keys those of the cells. Run, on the machine that trained:
 
-    python benchmarks/publish.py mnist --profile small
+    python benchmarks/publish.py mnist --size small
 
 which reads runs/mnist-small and writes reports/published/mnist-small.
 """
@@ -21,7 +21,7 @@ import pandas as pd
 
 from marginbench.experiments.grids import FULL
 from marginbench.reporting.page import markdown
-from marginbench.reporting.sections import Picture, Section, SectionContent, chosen_sections
+from marginbench.reporting.sections import Figure, Section, SectionContent, chosen_sections
 from marginbench.runs.results import finished_runs, results
 from marginbench.runs.suite_runs import SuiteRun, open_suite
 from marginbench.text import count, duration, percent
@@ -36,7 +36,7 @@ def publish(
     runs: Path,
     target: Path,
     *,
-    profile: str = FULL,
+    size: str = FULL,
     seeds: int | None = None,
     without: Sequence[str] = (),
     command: str,
@@ -47,15 +47,15 @@ def publish(
         suite: its name.
         runs: RUNS, where it was run.
         target: the folder that gets a folder of this suite.
-        profile: of the suite.
-        seeds: how many; the profile's own number if None.
+        size: of the suite.
+        seeds: how many; the size's own number if None.
         without: names of sections to leave out, beside the account of the cells.
         command: with which it was run, for the page.
 
     Returns:
         The page.
     """
-    run = open_suite(suite, runs, seeds=seeds, profile=profile)
+    run = open_suite(suite, runs, seeds=seeds, size=size)
     folder = target / run.folder.name
     folder.mkdir(parents=True, exist_ok=True)
     frame = results(run)
@@ -112,21 +112,21 @@ def _processor() -> str:
 
 
 def _section(section: Section, content: SectionContent, folder: Path) -> list[str]:
-    if not (content.text or content.tables or content.pictures):
+    if not (content.text or content.tables or content.figures):
         return []
     parts = [f"## {section.title}", *content.text]
     for table in content.tables:
         parts += [f"*{table.caption}*", markdown(table.frame)]
-    for picture in content.pictures:
-        parts += [f"![{section.title}]({_draw(picture, folder)})", f"*{picture.caption}*"]
+    for figure in content.figures:
+        parts += [f"![{section.title}]({_draw(figure, folder)})", f"*{figure.caption}*"]
     return parts
 
 
-def _draw(picture: Picture, folder: Path) -> str:
+def _draw(figure: Figure, folder: Path) -> str:
     """The figure as a PNG for a page of text; its file's name."""
-    name = f"{picture.name}.png"
+    name = f"{figure.name}.png"
     options = {"optimize": True}
-    picture.figure.savefig(folder / name, dpi=DOTS_PER_INCH, pil_kwargs=options)
+    figure.figure.savefig(folder / name, dpi=DOTS_PER_INCH, pil_kwargs=options)
     return name
 
 
@@ -153,20 +153,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line and write the folder."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("suite")
-    parser.add_argument("--profile", default=FULL)
+    parser.add_argument("--size", default=FULL)
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--without", action="append", default=[], help="a section to leave out")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--target", type=Path, default=PUBLISHED)
     given = parser.parse_args(arguments)
     words = ["marginbench", "run", given.suite]
-    words += ["--profile", given.profile] if given.profile != FULL else []
+    words += ["--size", given.size] if given.size != FULL else []
     words += ["--seeds", str(given.seeds)] if given.seeds else []
     page = publish(
         given.suite,
         given.runs,
         given.target,
-        profile=given.profile,
+        size=given.size,
         seeds=given.seeds,
         without=given.without,
         command=shlex.join(words),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from marginbench.heads import CosineHead, WithoutMargin, register_head
+from marginbench import CosineHead, register_head
+from marginbench.heads import WithoutMargin
 from marginbench.heads.additive import additive_psi
 from marginbench.heads.geometry import sine
 from marginbench.plugins.parameters import AngularMargin, Fraction, MarginGradient, Positive

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from marginbench.heads import CosineHead, WithoutMargin, register_head
+from marginbench import CosineHead, register_head
+from marginbench.heads import WithoutMargin
 from marginbench.plugins.parameters import CosineMargin, Positive
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from marginbench.heads import CosineHead, register_head
+from marginbench import CosineHead, register_head
 from marginbench.plugins.parameters import Fraction, MarginGradient, Positive
 
 

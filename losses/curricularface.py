@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from marginbench.heads import CosineHead, register_head
+from marginbench import CosineHead, register_head
 from marginbench.heads.additive import additive_psi
 from marginbench.plugins.parameters import (
     AngularMargin,

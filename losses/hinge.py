@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from marginbench.heads import Head, classifier_weight, register_head
+from marginbench import Head, register_head
+from marginbench.heads import classifier_weight
 
 
 @register_head("hinge")

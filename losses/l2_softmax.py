@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from marginbench import Head, register_head
 from marginbench.errors import UserError
-from marginbench.heads import Head, classifier_weight, register_head
+from marginbench.heads import classifier_weight
 from marginbench.heads.geometry import direction
 from marginbench.plugins.parameters import Positive, Probability
 

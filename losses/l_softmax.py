@@ -5,13 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from marginbench.heads import (
-    Head,
-    WithoutMargin,
-    classifier_weight,
-    register_head,
-    replace_target,
-)
+from marginbench import Head, register_head
+from marginbench.heads import WithoutMargin, classifier_weight, replace_target
 from marginbench.heads.annealing import MarginAnnealing
 from marginbench.heads.chebyshev import multiplicative_psi
 from marginbench.heads.geometry import norm_and_direction

@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
+from marginbench import CosineHead, register_head
 from marginbench.errors import UserError
-from marginbench.heads import CosineHead, WithoutMargin, register_head
+from marginbench.heads import WithoutMargin
 from marginbench.heads.additive import additive_psi
 from marginbench.plugins.parameters import (
     AngularMargin,

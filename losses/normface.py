@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from marginbench.heads import CosineHead, register_head
+from marginbench import CosineHead, register_head
 from marginbench.plugins.parameters import Positive
 
 

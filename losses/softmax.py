@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from marginbench.heads import Head, classifier_weight, register_head
+from marginbench import Head, register_head
+from marginbench.heads import classifier_weight
 
 
 @register_head("softmax")

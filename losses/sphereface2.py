@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from marginbench.heads import CosineHead, register_head
+from marginbench import CosineHead, register_head
 from marginbench.plugins.parameters import (
     AtLeastOne,
     CosineMargin,

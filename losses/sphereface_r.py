@@ -7,7 +7,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from marginbench.heads import CosineHead, WithoutMargin, register_head
+from marginbench import CosineHead, register_head
+from marginbench.heads import WithoutMargin
 from marginbench.heads.additive import folded_cosine
 from marginbench.heads.geometry import angle
 from marginbench.plugins.parameters import MarginGradient, MultiplicativeMargin, Positive

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from marginbench.heads import CosineHead, WithoutMargin, classifier_weight, register_head
+from marginbench import CosineHead, register_head
+from marginbench.heads import WithoutMargin, classifier_weight
 from marginbench.heads.additive import additive_psi
 from marginbench.heads.geometry import norm_and_direction
 from marginbench.plugins.parameters import (

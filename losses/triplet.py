@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from marginbench.heads import Head, WithoutMargin, classifier_weight, register_head
+from marginbench import Head, register_head
+from marginbench.heads import WithoutMargin, classifier_weight
 from marginbench.heads.geometry import norm_and_direction
 from marginbench.heads.pairs import pair_masks
 from marginbench.plugins.parameters import NonNegative, SquaredDistanceMargin

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from marginbench import Head, register_head
 from marginbench.errors import UserError
-from marginbench.heads import Head, WithoutMargin, classifier_weight, register_head
+from marginbench.heads import WithoutMargin, classifier_weight
 from marginbench.plugins.parameters import NonNegative
 
 

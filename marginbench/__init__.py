@@ -1,3 +1,86 @@
-"""Compare margin losses: declare a grid of training runs, run it, read one report."""
+"""Compare margin losses: declare a grid of training runs, run it, read one report.
+
+What a plug-in or a notebook needs is imported from here:
+
+====================  ==============================================================================
+``Head``              base class of a head: features and labels → loss, features → logits
+``CosineHead``        base class of a head that is given by its target logit ψ(cos θ)
+``register_head``     class decorator: make a head known by a name
+``suite``             function decorator: make a suite, a named list of cells, known by a name
+``grid``              the product of choices as cells
+``component``         a part of a cell with its parameters: ``component("arcface", m=0.3)``
+``Optimiser``         a cell's solver: learning rate, momentum, weight decay
+``Schedule``          a cell's training: iterations, batches, milestones, evaluations
+``section``           function decorator: make a section of the report known by a name
+``SectionContent``    what a section returns: text, tables, figures
+``Table``             a table of the report
+``Figure``            a figure of the report
+``results``           the results of a suite as a pandas frame, one row a cell
+``load_trained``      backbone and head of a finished run folder, ready to use
+====================  ==============================================================================
+
+Each name is loaded when it is asked for: ``import marginbench`` loads neither torch nor pandas.
+Everything else is in a subpackage; docs/architecture.md tells which.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from marginbench.experiments.cells import Optimiser, Schedule
+    from marginbench.experiments.grids import component, grid, suite
+    from marginbench.heads import CosineHead, Head, register_head
+    from marginbench.reporting.sections import Figure, SectionContent, Table, section
+    from marginbench.runs.results import results
+    from marginbench.training.trained import load_trained
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "CosineHead",
+    "Figure",
+    "Head",
+    "Optimiser",
+    "Schedule",
+    "SectionContent",
+    "Table",
+    "component",
+    "grid",
+    "load_trained",
+    "register_head",
+    "results",
+    "section",
+    "suite",
+]
+
+# Read by marginbench.plugins.source_modules too, which follows imports without running them.
+LAZY_NAMES = {
+    "CosineHead": "marginbench.heads",
+    "Figure": "marginbench.reporting.sections",
+    "Head": "marginbench.heads",
+    "Optimiser": "marginbench.experiments.cells",
+    "Schedule": "marginbench.experiments.cells",
+    "SectionContent": "marginbench.reporting.sections",
+    "Table": "marginbench.reporting.sections",
+    "component": "marginbench.experiments.grids",
+    "grid": "marginbench.experiments.grids",
+    "load_trained": "marginbench.training.trained",
+    "register_head": "marginbench.heads",
+    "results": "marginbench.runs.results",
+    "section": "marginbench.reporting.sections",
+    "suite": "marginbench.experiments.grids",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in LAZY_NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(LAZY_NAMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from marginbench.reporting.sections import SectionContent, Table, section
+from marginbench import SectionContent, Table, section
 from marginbench.runs.results import settings
 from marginbench.runs.run_folder import State
 from marginbench.text import count, duration

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
+from marginbench import Figure, SectionContent, section
 from marginbench.reporting.comparison_table import compare
 from marginbench.reporting.drawing import literal, new_figure
-from marginbench.reporting.sections import Picture, SectionContent, section
 from marginbench.runs.results import evaluation, finished_runs, is_in_evaluation, settings
 from marginbench.text import slug
 
@@ -20,7 +20,7 @@ FEW_CLASSES = 20
 @section("class-cosine", title="Cosine between classes", order=40)
 def class_cosine(results: pd.DataFrame) -> SectionContent:
     """One figure a setting: mean cosine between test features of each two classes."""
-    pictures = []
+    figures = []
     for name, rows in settings(results):
         labels = _drawn(rows)
         if not labels:
@@ -63,8 +63,8 @@ def class_cosine(results: pd.DataFrame) -> SectionContent:
             "and the head with the lowest test error, as far as they are there. In the form of "
             "Liu et al., ICML 2016, Fig. 5."
         )
-        pictures.append(Picture(f"class-cosine-{slug(name)}", caption, figure))
-    return SectionContent(pictures=pictures)
+        figures.append(Figure(f"class-cosine-{slug(name)}", caption, figure))
+    return SectionContent(figures=figures)
 
 
 def _drawn(rows: pd.DataFrame) -> list[str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from marginbench import SectionContent, Table, section
 from marginbench.reporting.comparison_table import ComparedRow, compare
-from marginbench.reporting.sections import SectionContent, Table, section
 from marginbench.runs.results import only_verified, settings
 from marginbench.text import percent, slug
 

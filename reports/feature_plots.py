@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from marginbench import Figure, SectionContent, section
 from marginbench.reporting.drawing import class_colours, clear_unused, literal, new_figure
-from marginbench.reporting.sections import Picture, SectionContent, section
 from marginbench.runs.results import evaluation, finished_runs, settings
 from marginbench.text import percent, slug
 
@@ -17,7 +19,7 @@ COLUMNS = 4
 @section("features", title="Features", order=30)
 def features(results: pd.DataFrame) -> SectionContent:
     """For every setting with 2-D features: one panel a head, of the first finished seed."""
-    pictures = []
+    figures = []
     for name, rows in settings(results):
         done = finished_runs(rows)
         done = done[done["feature_dimension"] == 2].drop_duplicates("label")
@@ -44,11 +46,11 @@ def features(results: pd.DataFrame) -> SectionContent:
                 "class, with the directions of the class weights; one seed. In the form of Liu "
                 "et al., ICML 2016, Fig. 2."
             )
-            pictures.append(Picture(f"features-{slug(name)}-{split}", caption, figure))
-    return SectionContent(pictures=pictures)
+            figures.append(Figure(f"features-{slug(name)}-{split}", caption, figure))
+    return SectionContent(figures=figures)
 
 
-def _draw(axis: Axes, row: tuple, split: str) -> None:
+def _draw(axis: Axes, row: Any, split: str) -> None:
     arrays = evaluation(row.folder)
     points, labels = arrays[f"{split}_features"], arrays[f"{split}_labels"]
     palette = class_colours(row.class_names)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Drawing
 
+from marginbench import Figure, SectionContent, Table, section
 from marginbench.errors import UserError
 from marginbench.reporting.drawing import LabelStyle, label_styles, literal
-from marginbench.reporting.sections import Picture, SectionContent, Table, section
 
 if TYPE_CHECKING:
     from marginbench.heads import Head
@@ -52,7 +52,7 @@ def margins(results: pd.DataFrame) -> SectionContent:
     if not found:
         return SectionContent()
     styles = label_styles(margin.label for margin in found)
-    text, tables, pictures = [], [], []
+    text, tables, figures = [], [], []
     if drawn:
         text.append(
             "The smaller ψ(θ), the more a loss asks of a sample at the angle θ to its class. "
@@ -61,14 +61,14 @@ def margins(results: pd.DataFrame) -> SectionContent:
             "Annealing is left out (λ = 0). A margin that follows the norm is drawn for a typical "
             "one: AdaFace's for the mean norm, MagFace's in the middle between its two margins."
         )
-        pictures = [_psi_picture(drawn, styles), _slope_picture(drawn, styles)]
-        pictures.append(_boundary_picture(drawn, styles))
+        figures = [_psi_figure(drawn, styles), _slope_figure(drawn, styles)]
+        figures.append(_boundary_figure(drawn, styles))
         tables.append(_boundary_table(drawn))
     if left_out:
         rows = [{"loss": m.label, "head": m.head, "not drawn because": m.reason} for m in left_out]
-        caption = "Losses of the grid that have no ψ(θ), and so are not in the pictures."
+        caption = "Losses of the grid that have no ψ(θ), and so are not in the figures."
         tables.append(Table("margins-not-drawn", caption, pd.DataFrame(rows)))
-    return SectionContent(text=text, tables=tables, pictures=pictures)
+    return SectionContent(text=text, tables=tables, figures=figures)
 
 
 def _entries(results: pd.DataFrame) -> list[tuple[str, str, dict[str, Any]]]:
@@ -116,7 +116,8 @@ def _margin(label: str, name: str, parameters: dict[str, Any]) -> Margin:
     (slope,) = torch.autograd.grad(value.sum(), theta)
     with torch.no_grad():
         own, other = torch.meshgrid(cosine, cosine, indexing="xy")
-        boundary = head.boundary(own, other) if hasattr(head, "boundary") else psi(own) - other
+        of_pairs = getattr(head, "boundary", None)
+        boundary = psi(own) - other if of_pairs is None else of_pairs(own, other)
     return Margin(label, name, formula, value.detach().numpy(), slope.numpy(), boundary.numpy())
 
 
@@ -126,7 +127,7 @@ def _why_none(head: Head) -> str:
     return "its target's score is no function ψ of the angle to the class"
 
 
-def _psi_picture(margins: list[Margin], styles: dict[str, LabelStyle]) -> Picture:
+def _psi_figure(margins: list[Margin], styles: dict[str, LabelStyle]) -> Figure:
     figure, axes = _figure()
     _draw_curves(axes, margins, styles, lambda margin: margin.psi)
     _angle_axis(axes.xaxis, axes.set_xlim, "angle θ to the own class (degrees)")
@@ -136,10 +137,10 @@ def _psi_picture(margins: list[Margin], styles: dict[str, LabelStyle]) -> Pictur
         "ψ(θ): the target's logit as training sees it, in the form of Fig. 3 of the L-Softmax "
         "paper. Losses with one and the same curve share a line."
     )
-    return Picture("margins-psi", caption, figure)
+    return Figure("margins-psi", caption, figure)
 
 
-def _slope_picture(margins: list[Margin], styles: dict[str, LabelStyle]) -> Picture:
+def _slope_figure(margins: list[Margin], styles: dict[str, LabelStyle]) -> Figure:
     figure, axes = _figure()
     _draw_curves(axes, margins, styles, lambda margin: margin.slope)
     _angle_axis(axes.xaxis, axes.set_xlim, "angle θ to the own class (degrees)")
@@ -150,14 +151,14 @@ def _slope_picture(margins: list[Margin], styles: dict[str, LabelStyle]) -> Pict
         "dψ/dθ as the backward pass gives it: a loss with a detached margin has that of cos θ. "
         "Where it is 0 a sample is not pulled towards its class."
     )
-    return Picture("margins-slope", caption, figure)
+    return Figure("margins-slope", caption, figure)
 
 
-def _boundary_picture(margins: list[Margin], styles: dict[str, LabelStyle]) -> Picture:
+def _boundary_figure(margins: list[Margin], styles: dict[str, LabelStyle]) -> Figure:
     # The axes are a square of about 5 inches; the legend takes what is beside it.
     figure, axes = _figure(width=5.9 + 0.08 * max(len(margin.label) for margin in margins))
     degrees = np.linspace(np.degrees(END), 180 - np.degrees(END), POINTS)
-    for members in _alike(margins, lambda margin: margin.boundary > 0):
+    for members in _alike(margins, lambda margin: margin.boundary > 0):  # type: ignore[operator]
         style = styles[members[0].label]
         axes.contour(
             degrees, degrees, members[0].boundary, levels=[0],
@@ -174,7 +175,7 @@ def _boundary_picture(margins: list[Margin], styles: dict[str, LabelStyle]) -> P
         "classified. The diagonal is softmax; the farther from it, the wider the margin."
     )
     caption += "".join(NOTES[name] for name in NOTES if any(m.head == name for m in margins))
-    return Picture("margins-boundaries", caption, figure)
+    return Figure("margins-boundaries", caption, figure)
 
 
 def _boundary_table(margins: list[Margin]) -> Table:
@@ -189,8 +190,8 @@ def _boundary_table(margins: list[Margin]) -> Table:
     return Table("margins-boundaries", caption, pd.DataFrame(rows))
 
 
-def _figure(width: float = 8.5) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, 5), layout="constrained")
+def _figure(width: float = 8.5) -> tuple[Drawing, Axes]:
+    figure = Drawing(figsize=(width, 5), layout="constrained")
     axes = figure.add_subplot()
     axes.grid(color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
@@ -201,7 +202,7 @@ def _draw_curves(
     axes: Axes,
     margins: list[Margin],
     styles: dict[str, LabelStyle],
-    curve: Callable[[Margin], np.ndarray],
+    curve: Callable[[Margin], Any],
 ) -> None:
     degrees = np.linspace(np.degrees(END), 180 - np.degrees(END), POINTS)
     for members in _alike(margins, curve):
@@ -212,7 +213,7 @@ def _draw_curves(
         )  # fmt: skip
 
 
-def _alike(margins: list[Margin], curve: Callable[[Margin], np.ndarray]) -> list[list[Margin]]:
+def _alike(margins: list[Margin], curve: Callable[[Margin], Any]) -> list[list[Margin]]:
     """The margins in groups of one and the same curve, in order."""
     groups: list[list[Margin]] = []
     for margin in margins:
@@ -235,7 +236,7 @@ def _angle_axis(axis: Any, set_limits: Callable[..., Any], label: str) -> None:
     axis.set_label_text(label)
 
 
-def _legend(figure: Figure, axes: Axes) -> None:
+def _legend(figure: Drawing, axes: Axes) -> None:
     """A legend beside the axes, so that it covers no curve."""
     handles, labels = axes.get_legend_handles_labels()
     lines = sum(label.count("\n") + 1 for label in labels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.axes import Axes
 
+from marginbench import Figure, SectionContent, Table, section
 from marginbench.reporting.drawing import (
     LabelStyle,
     label_styles,
@@ -12,7 +13,6 @@ from marginbench.reporting.drawing import (
     new_figure,
     use_error_scale,
 )
-from marginbench.reporting.sections import Picture, SectionContent, Table, section
 from marginbench.runs.results import finished_runs, history, settings
 from marginbench.text import slug
 
@@ -26,7 +26,7 @@ PANELS = {
 @section("overfitting", title="Overfitting curves", order=20)
 def overfitting(results: pd.DataFrame) -> SectionContent:
     """For every setting a figure, one colour a head, and a table of the gaps at the end."""
-    tables, pictures = [], []
+    tables, figures = [], []
     styles = label_styles(results["label"])
     for name, rows in settings(results):
         done = finished_runs(rows)
@@ -58,10 +58,10 @@ def overfitting(results: pd.DataFrame) -> SectionContent:
             + " errors of 0 are drawn at the lower edge. In the form of "
             "Liu et al., ICML 2016, Fig. 6."
         )
-        pictures.append(Picture(f"overfitting-{slug(name)}", caption, figure))
+        figures.append(Figure(f"overfitting-{slug(name)}", caption, figure))
         if "gap" in panels:
             tables.append(_gaps(name, done))
-    return SectionContent(tables=tables, pictures=pictures)
+    return SectionContent(tables=tables, figures=figures)
 
 
 def _gaps(name: str, done: pd.DataFrame) -> Table:

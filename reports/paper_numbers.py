@@ -1,8 +1,8 @@
 """The paper's numbers, as printed, by the setting of the suite that they belong to.
 
 Source of everything here: Liu, Wen, Yu, Yang, Large-Margin Softmax Loss for Convolutional Neural
-Networks, ICML 2016. A suite claims a table by naming its setting as here; ", small profile" added
-to the name claims it too, with the caveat that a small profile deserves.
+Networks, ICML 2016. A suite claims a table by naming its setting as here; ", small size" added
+to the name claims it too, with the caveat that a small size deserves.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 PAPER = "Liu et al., ICML 2016"
-SMALL_NOTE = ", small profile"
+SMALL_NOTE = ", small size"
 
 
 @dataclass(frozen=True)
@@ -146,5 +146,5 @@ def published_table(setting: str) -> PublishedTable | None:
 
 
 def is_small(setting: str) -> bool:
-    """Whether the setting is a small profile, whose numbers are not the paper's experiment."""
+    """Whether the setting is a small size, whose numbers are not the paper's experiment."""
     return setting.endswith(SMALL_NOTE)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 from scipy import stats
 
-from marginbench.reporting.sections import SectionContent, Table, section
+from marginbench import SectionContent, Table, section
 from marginbench.reporting.significance import shows_spread
 from marginbench.runs.results import finished_runs, settings
 from marginbench.text import count, slug
@@ -148,7 +148,7 @@ def _caption(name: str, table: PublishedTable, small: bool) -> str:
     )
     if small:
         return caption + (
-            " The small profile is another experiment than the paper's: a narrower network, fewer "
+            " The small size is another experiment than the paper's: a narrower network, fewer "
             "images and fewer steps. Its numbers are not comparable with the published ones."
         )
     return caption + (

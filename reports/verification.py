@@ -8,18 +8,18 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
+from marginbench import SectionContent, Table, section
 from marginbench.evaluation.receiver_operating import Characteristic
 from marginbench.reporting.comparison_table import ComparedRow, compare
 from marginbench.reporting.drawing import label_styles
-from marginbench.reporting.sections import SectionContent, Table, section
 from marginbench.reporting.verification_results import VerifiedSetting, verified_settings
 from marginbench.text import percent, slug
 
 from .verification_figures import (
-    accuracy_picture,
-    curve_picture,
-    dimension_picture,
-    histogram_picture,
+    accuracy_figure,
+    curve_figure,
+    dimension_figure,
+    histogram_figure,
 )
 
 NAMED_PAIRS = 10
@@ -28,7 +28,7 @@ NAMED_PAIRS = 10
 @section("verification", title="Verification", order=50)
 def verification(results: pd.DataFrame) -> SectionContent:
     """For every set of pairs: accuracy, ROC, histograms, identification, the hardest pairs."""
-    text, tables, pictures = [], [], []
+    text, tables, figures = [], [], []
     styles = label_styles(results["label"])
     for setting in verified_settings(results):
         done = setting.done()
@@ -43,11 +43,11 @@ def verification(results: pd.DataFrame) -> SectionContent:
         }
         tables += [_rates_table(setting, found), *_identification_table(setting, done)]
         tables += _hardest_table(setting, done)
-        pictures.append(accuracy_picture(setting, compared))
-        pictures.append(curve_picture(setting, styles))
-        pictures.append(histogram_picture(setting))
-        pictures.append(dimension_picture(setting, styles))
-    return SectionContent(text=text, tables=tables, pictures=pictures)
+        figures.append(accuracy_figure(setting, compared))
+        figures.append(curve_figure(setting, styles))
+        figures.append(histogram_figure(setting))
+        figures.append(dimension_figure(setting, styles))
+    return SectionContent(text=text, tables=tables, figures=figures)
 
 
 def _accuracy_table(

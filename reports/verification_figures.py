@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from marginbench import Figure
 from marginbench.evaluation.receiver_operating import rates
 from marginbench.reporting.comparison_table import ComparedRow
 from marginbench.reporting.drawing import LabelStyle, clear_unused, literal, new_figure
-from marginbench.reporting.sections import Picture
 from marginbench.reporting.verification_results import VerifiedSetting
 from marginbench.text import slug
 
@@ -18,7 +18,7 @@ HISTOGRAM_COLUMNS = 4
 HISTOGRAM_BINS = 60
 
 
-def accuracy_picture(setting: VerifiedSetting, compared: list[ComparedRow]) -> Picture:
+def accuracy_figure(setting: VerifiedSetting, compared: list[ComparedRow]) -> Figure:
     """A dot a seed, a bar at the mean."""
     shown = [row for row in compared if row.test_errors]
     figure, (axis,) = new_figure(1, 1, width=6.4, height=0.32 * len(shown) + 1.1)
@@ -34,10 +34,10 @@ def accuracy_picture(setting: VerifiedSetting, compared: list[ComparedRow]) -> P
         f"{setting.name}: verification accuracy, a dot a seed, a bar at the mean; the baseline in "
         "grey."
     )
-    return Picture(f"verification-{slug(setting.name)}", caption, figure)
+    return Figure(f"verification-{slug(setting.name)}", caption, figure)
 
 
-def curve_picture(setting: VerifiedSetting, styles: Mapping[str, LabelStyle]) -> Picture:
+def curve_figure(setting: VerifiedSetting, styles: Mapping[str, LabelStyle]) -> Figure:
     """TAR against FAR on a logarithmic scale, the mean over seeds."""
     figure, (axis,) = new_figure(1, 1, width=7.6, height=4.6)
     groups = list(setting.done().groupby("label", sort=False))
@@ -72,10 +72,10 @@ def curve_picture(setting: VerifiedSetting, styles: Mapping[str, LabelStyle]) ->
         f"{setting.name}: receiver operating characteristic, mean over seeds, down to one false "
         f"acceptance among {different:,} different pairs; its left end rests on few pairs."
     )
-    return Picture(f"verification-roc-{slug(setting.name)}", caption, figure)
+    return Figure(f"verification-roc-{slug(setting.name)}", caption, figure)
 
 
-def histogram_picture(setting: VerifiedSetting) -> Picture:
+def histogram_figure(setting: VerifiedSetting) -> Figure:
     """Scores of same and different pairs, a panel a head, of the first finished seed."""
     rows = list(setting.done().drop_duplicates("label").itertuples())
     columns = min(HISTOGRAM_COLUMNS, len(rows))
@@ -109,10 +109,10 @@ def histogram_picture(setting: VerifiedSetting) -> Picture:
         f"{setting.name}: scores (cosines) of same and of different pairs, each kind scaled to the "
         "same area; the dotted line is the threshold, the mean over folds; one seed."
     )
-    return Picture(f"verification-scores-{slug(setting.name)}", caption, figure)
+    return Figure(f"verification-scores-{slug(setting.name)}", caption, figure)
 
 
-def dimension_picture(setting: VerifiedSetting, styles: Mapping[str, LabelStyle]) -> Picture:
+def dimension_figure(setting: VerifiedSetting, styles: Mapping[str, LabelStyle]) -> Figure:
     """Accuracy against the number of principal components kept, the mean over seeds."""
     figure, (axis,) = new_figure(1, 1, width=7.2, height=4.0)
     for label, group in setting.done().groupby("label", sort=False):
@@ -145,4 +145,4 @@ def dimension_picture(setting: VerifiedSetting, styles: Mapping[str, LabelStyle]
         f"{setting.name}: accuracy against the dimension that PCA leaves, fitted on the folds that "
         "choose the threshold only; mean over seeds."
     )
-    return Picture(f"verification-dimension-{slug(setting.name)}", caption, figure)
+    return Figure(f"verification-dimension-{slug(setting.name)}", caption, figure)

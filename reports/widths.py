@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 import seaborn as sns
 
+from marginbench import Figure, SectionContent, Table, section
 from marginbench.reporting.drawing import literal, new_figure
-from marginbench.reporting.sections import Picture, SectionContent, Table, section
 from marginbench.runs.results import (
     conditions_key,
     conditions_text,
@@ -26,7 +26,7 @@ PANELS = {"train_error": "Training error", "test_error": "Test error"}
 @section("widths", title="Widths", order=25)
 def widths(results: pd.DataFrame) -> SectionContent:
     """For every head that ran in networks which differ in width only: a figure and a table."""
-    tables, pictures = [], []
+    tables, figures = [], []
     known = results.assign(
         width=[_width(p) for p in results["backbone_parameters"]],
         network=[conditions_key(one, *WIDTH_FIELDS) for one in results["conditions"]],
@@ -44,8 +44,8 @@ def widths(results: pd.DataFrame) -> SectionContent:
         tables.append(_table(name, rows))
         done = finished_runs(rows)
         if not done.empty:
-            pictures.append(_picture(name, done))
-    return SectionContent(tables=tables, pictures=pictures)
+            figures.append(_figure(name, done))
+    return SectionContent(tables=tables, figures=figures)
 
 
 def _width(parameters: dict[str, Any]) -> str:
@@ -55,7 +55,7 @@ def _width(parameters: dict[str, Any]) -> str:
     return f"width {parameters['width']:g}" if "width" in parameters else ""
 
 
-def _picture(name: str, rows: pd.DataFrame) -> Picture:
+def _figure(name: str, rows: pd.DataFrame) -> Figure:
     figure, axes = new_figure(1, 2, width=4.8, height=3.9)
     curves = history(rows).merge(rows[["key", "width"]], on="key")
     means = curves.groupby(["width", "iteration"], sort=False).mean(numeric_only=True)
@@ -78,7 +78,7 @@ def _picture(name: str, rows: pd.DataFrame) -> Picture:
         + " finished run(s) each. In the form of Liu et al., ICML 2016, Fig. 7, of whose four "
         "networks the paper names one, 32/32/64/128."
     )
-    return Picture(f"widths-{slug(name)}", caption, figure)
+    return Figure(f"widths-{slug(name)}", caption, figure)
 
 
 def _table(name: str, rows: pd.DataFrame) -> Table:

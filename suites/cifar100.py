@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from marginbench import component, suite
 from marginbench.experiments.cells import Cell
-from marginbench.experiments.grids import component, suite
 from marginbench.plugins.component import Component
 
 from .paper import (
     CIFAR10_ANNEALING,
-    PAPER_SIZE,
+    PAPER_BUDGET,
     SLOW_ANNEALING,
     SMALL,
     SMALL_CIFAR_LEARNING_RATE,
     TWO_SEEDS,
-    Size,
+    Budget,
     cells,
     further_rows,
     margin_rows,
@@ -36,22 +36,22 @@ WIDTHS = ((16, 16, 32, 64), (32, 32, 64, 128), (64, 64, 128, 256), (96, 96, 192,
 project's choice, in the same proportions, the last being its CIFAR-100 network's."""
 
 SMALL_LEFT_OUT = list(range(10, 100))
-"""The small profiles train on the first ten classes."""
+"""The small sizes train on the first ten classes."""
 
-# A margin is to prevent overfitting, so the small profiles must overfit: softmax has to have no
+# A margin is to prevent overfitting, so the small sizes must overfit: softmax has to have no
 # training error left, and L-Softmax none either, or it is the half-trained network that is measured
 # (20 classes and 8,000 images in 600 steps: softmax 49.3 % test error, m = 4 75.6 %). Hence few
 # images and many small steps, and not too few filters: with 8/8/12/16 in CIFAR-10's network m = 4
 # still kept a quarter of its training images wrong. Chosen on held-out training images;
 # reports/published/README.md.
-SMALL_CIFAR100 = Size(
+SMALL_CIFAR100 = Budget(
     iterations=1_000,
     batch_size=32,
     evaluations=4,
     data=(("train_count", 1_000), ("test_count", 1_000), ("left_out", SMALL_LEFT_OUT)),
     backbone=(("width", 0.125), ("features", 64)),
     learning_rate=SMALL_CIFAR_LEARNING_RATE,
-    note=", small profile",
+    note=", small size",
 )
 SMALL_FIGURES = replace(SMALL_CIFAR100, evaluations=8, backbone=(("features", 64),))
 
@@ -61,14 +61,14 @@ SMALL_FIGURES = replace(SMALL_CIFAR100, evaluations=8, backbone=(("features", 64
     description="Table 4: hinge, softmax, L-Softmax m = 2, 3, 4, and the heads beyond the paper",
     needs=NEEDS,
     seeds=5,
-    profiles=TWO_SEEDS,
+    sizes=TWO_SEEDS,
 )
-def cifar100(seeds: list[int], profile: str) -> list[Cell]:
+def cifar100(seeds: list[int], size: str) -> list[Cell]:
     """Table 4's rows with its network and schedule, and every other head beside them."""
-    size = SMALL_CIFAR100 if profile == SMALL else PAPER_SIZE
-    rows = _rows(size, profile)
+    budget = SMALL_CIFAR100 if size == SMALL else PAPER_BUDGET
+    rows = _rows(budget, size)
     return cells(
-        "CIFAR100 (Table 4)", size, data="cifar100", backbone="cifar100", head=rows, seeds=seeds
+        "CIFAR100 (Table 4)", budget, data="cifar100", backbone="cifar100", head=rows, seeds=seeds
     )
 
 
@@ -77,22 +77,22 @@ def cifar100(seeds: list[int], profile: str) -> list[Cell]:
     description="verification on 20 classes of CIFAR-100 that were not trained on",
     needs=NEEDS,
     seeds=5,
-    profiles=TWO_SEEDS,
+    sizes=TWO_SEEDS,
 )
-def cifar100_open(seeds: list[int], profile: str) -> list[Cell]:
+def cifar100_open(seeds: list[int], size: str) -> list[Cell]:
     """Trained on 80 classes with Table 4's network; verified on pairs of the other 20.
 
-    The small profile trains on 10 and is verified on the other 90.
+    The small size trains on 10 and is verified on the other 90.
     """
-    size = SMALL_CIFAR100 if profile == SMALL else PAPER_SIZE
+    budget = SMALL_CIFAR100 if size == SMALL else PAPER_BUDGET
     return cells(
-        f"CIFAR100, {90 if profile == SMALL else 20} classes left out",
-        size,
+        f"CIFAR100, {90 if size == SMALL else 20} classes left out",
+        budget,
         data="cifar100",
         backbone="cifar100",
-        head=_rows(size, profile),
+        head=_rows(budget, size),
         seeds=seeds,
-        data_parameters=None if profile == SMALL else {"left_out": LEFT_OUT},
+        data_parameters=None if size == SMALL else {"left_out": LEFT_OUT},
     )
 
 
@@ -101,20 +101,20 @@ def cifar100_open(seeds: list[int], profile: str) -> list[Cell]:
     description="Fig. 6: errors against iteration on CIFAR-100, CIFAR-10 network, m = 1 to 4",
     needs=NEEDS,
     seeds=5,
-    profiles=TWO_SEEDS,
+    sizes=TWO_SEEDS,
     sections=("overfitting", "comparison", "account"),
 )
-def fig6(seeds: list[int], profile: str) -> list[Cell]:
+def fig6(seeds: list[int], size: str) -> list[Cell]:
     """Training and test error along the way, softmax and L-Softmax m = 2, 3, 4."""
-    size = SMALL_FIGURES if profile == SMALL else PAPER_SIZE
+    budget = SMALL_FIGURES if size == SMALL else PAPER_BUDGET
     return cells(
         "CIFAR100, CIFAR10 network (Fig. 6)",
-        size,
+        budget,
         data="cifar100",
         backbone="cifar10",
-        head=margin_rows(_annealing(size, profile)),
+        head=margin_rows(_annealing(budget, size)),
         seeds=seeds,
-        backbone_parameters={"width": 0.1875} if profile == SMALL else None,
+        backbone_parameters={"width": 0.1875} if size == SMALL else None,
     )
 
 
@@ -123,21 +123,21 @@ def fig6(seeds: list[int], profile: str) -> list[Cell]:
     description="Fig. 7: the same for m = 4 at four widths",
     needs=NEEDS,
     seeds=5,
-    profiles=TWO_SEEDS,
+    sizes=TWO_SEEDS,
     baseline="l-softmax",
     sections=("widths", "account"),
 )
-def fig7(seeds: list[int], profile: str) -> list[Cell]:
+def fig7(seeds: list[int], size: str) -> list[Cell]:
     """L-Softmax m = 4 in networks that differ in the number of filters only."""
-    size = SMALL_FIGURES if profile == SMALL else PAPER_SIZE
-    head = component("l-softmax", m=4, **_annealing(size, profile))
-    widths = [[n // 8 for n in width] if profile == SMALL else list(width) for width in WIDTHS]
+    budget = SMALL_FIGURES if size == SMALL else PAPER_BUDGET
+    head = component("l-softmax", m=4, **_annealing(budget, size))
+    widths = [[n // 8 for n in width] if size == SMALL else list(width) for width in WIDTHS]
     return [
         cell
         for width in widths
         for cell in cells(
             f"CIFAR100, {'/'.join(str(number) for number in width)} filters (Fig. 7)",
-            size,
+            budget,
             data="cifar100",
             backbone="cifar10",
             head=[head],
@@ -147,13 +147,13 @@ def fig7(seeds: list[int], profile: str) -> list[Cell]:
     ]
 
 
-def _annealing(size: Size, profile: str) -> dict[str, float]:
-    course = SLOW_ANNEALING if profile == SMALL else CIFAR10_ANNEALING
-    return course.parameters(size)
+def _annealing(budget: Budget, size: str) -> dict[str, float]:
+    course = SLOW_ANNEALING if size == SMALL else CIFAR10_ANNEALING
+    return course.parameters(budget)
 
 
-def _rows(size: Size, profile: str) -> list[Component]:
+def _rows(budget: Budget, size: str) -> list[Component]:
     """The paper's; beyond them only in full: a small cell takes a minute and more."""
-    annealing = _annealing(size, profile)
-    further = [] if profile == SMALL else further_rows(annealing, MARGIN, SCALE)
+    annealing = _annealing(budget, size)
+    further = [] if size == SMALL else further_rows(annealing, MARGIN, SCALE)
     return [*paper_rows(annealing), *further]

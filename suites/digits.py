@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from marginbench.experiments.cells import Cell, Optimiser, Schedule
-from marginbench.experiments.grids import component, grid, suite
+from marginbench import Optimiser, Schedule, component, grid, suite
+from marginbench.experiments.cells import Cell
 from marginbench.plugins.component import Component
 
 

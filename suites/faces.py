@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from marginbench.experiments.cells import Cell, Optimiser, Schedule, Verification
-from marginbench.experiments.grids import component, grid, suite
+from marginbench import Optimiser, Schedule, component, grid, suite
+from marginbench.experiments.cells import Cell, Verification
 from marginbench.plugins.component import Component
 
-from .paper import SMALL, Annealing, Size
+from .paper import SMALL, Annealing, Budget
 
 NEEDS_LFW = "LFW in the data folder (docs/faces.md)"
 SETS = range(1, 11)
@@ -34,14 +34,14 @@ IMAGES_A_PERSON = 4
 
 CHOSEN_BY_VIEW_1 = Verification(mirror="sum", centre=True)
 
-FULL_LFW = Size(
+FULL_LFW = Budget(
     iterations=4_000,
     batch_size=256,
     evaluations=8,
     data=(("crop", 112), ("size", 112), ("minimum_images", 2)),
     lambda_min=LAMBDA_FLOOR,
 )
-SMALL_LFW = Size(
+SMALL_LFW = Budget(
     iterations=1_000,
     batch_size=64,
     evaluations=5,
@@ -50,14 +50,14 @@ SMALL_LFW = Size(
     backbone=(("width", 0.125), ("features", 128), ("activate_features", True)),
     learning_rate=0.05,
     lambda_min=LAMBDA_FLOOR,
-    note=", small profile",
+    note=", small size",
 )
 
 
-def _heads(size: Size, *, few: bool) -> list[Component]:
+def _heads(budget: Budget, *, few: bool) -> list[Component]:
     """The rows of a face suite; few: those that half an hour on two CPU cores has room for."""
     if few:
-        annealing = SMALL_ANNEALING.parameters(size)
+        annealing = SMALL_ANNEALING.parameters(budget)
         # log(199·0.999/0.001) is 12.2: the least scale that lets a softmax over the cosines of 200
         # people reach 99.9 % (Wang et al., NormFace, 2017, Prop. 2).
         additive = {"m": 0.1, "s": 16.0}
@@ -68,7 +68,7 @@ def _heads(size: Size, *, few: bool) -> list[Component]:
             component("am-softmax", **additive),
             component("arcface", **additive),
         ]
-    annealing = FACE_ANNEALING.parameters(size)
+    annealing = FACE_ANNEALING.parameters(budget)
     return [
         component("softmax"),
         component("contrastive"),
@@ -82,7 +82,7 @@ def _heads(size: Size, *, few: bool) -> list[Component]:
 
 def _cells(
     setting: str,
-    size: Size,
+    budget: Budget,
     *,
     data: str,
     data_parameters: dict[str, Any],
@@ -91,24 +91,24 @@ def _cells(
     schedule: Schedule,
 ) -> list[Cell]:
     return grid(
-        setting=f"{setting}{size.note}",
-        data=component(data, **dict(size.data), **data_parameters),
-        backbone=component("lfw", **dict(size.backbone)),
+        setting=f"{setting}{budget.note}",
+        data=component(data, **dict(budget.data), **data_parameters),
+        backbone=component("lfw", **dict(budget.backbone)),
         head=head,
-        optimiser=Optimiser(learning_rate=size.learning_rate),
+        optimiser=Optimiser(learning_rate=budget.learning_rate),
         schedule=schedule,
         verification=CHOSEN_BY_VIEW_1,
         seed=seeds,
     )
 
 
-def _schedule(size: Size) -> Schedule:
+def _schedule(budget: Budget) -> Schedule:
     """Cut at 2/3 and 5/6: a plateau of the loss would come at another time for every head."""
     return Schedule(
-        iterations=size.iterations,
-        batch_size=size.batch_size,
-        milestones=(size.iterations * 2 // 3, size.iterations * 5 // 6),
-        evaluations=size.evaluations,
+        iterations=budget.iterations,
+        batch_size=budget.batch_size,
+        milestones=(budget.iterations * 2 // 3, budget.iterations * 5 // 6),
+        evaluations=budget.evaluations,
         sampling="pairs",
         samples_per_class=IMAGES_A_PERSON,
         augmentation="crop-flip",
@@ -120,27 +120,27 @@ def _schedule(size: Size) -> Schedule:
     description="LFW without outside data: ten trainings a head and seed, one for each set",
     needs=f"{NEEDS_LFW}; full: a GPU",
     seeds=3,
-    profiles={SMALL: 1},
+    sizes={SMALL: 1},
     sections=SECTIONS,
 )
-def lfw(seeds: list[int], profile: str) -> list[Cell]:
+def lfw(seeds: list[int], size: str) -> list[Cell]:
     """The unrestricted protocol: trained on eight sets, thresholds from the ninth, tested on one.
 
     All ten cells of a head and seed make one result.
     """
-    small = profile == SMALL
-    size = SMALL_LFW if small else FULL_LFW
+    small = size == SMALL
+    budget = SMALL_LFW if small else FULL_LFW
     return [
         cell
         for tested in SETS
         for cell in _cells(
             "LFW, unrestricted, no outside data",
-            size,
+            budget,
             data="lfw",
             data_parameters={"protocol": "unrestricted", "tested_set": tested},
-            head=_heads(size, few=small),
+            head=_heads(budget, few=small),
             seeds=seeds,
-            schedule=_schedule(size),
+            schedule=_schedule(budget),
         )
     ]
 
@@ -150,25 +150,25 @@ def lfw(seeds: list[int], profile: str) -> list[Cell]:
     description="LFW's view 1, for choosing hyper-parameters: one training a head and seed",
     needs=NEEDS_LFW,
     seeds=3,
-    profiles={SMALL: 2},
+    sizes={SMALL: 2},
     sections=SECTIONS,
 )
-def lfw_view1(seeds: list[int], profile: str) -> list[Cell]:
+def lfw_view1(seeds: list[int], size: str) -> list[Cell]:
     """Trained on the people of peopleDevTrain.txt, tested on the pairs of pairsDevTest.txt."""
-    small = profile == SMALL
-    size = SMALL_LFW if small else FULL_LFW
+    small = size == SMALL
+    budget = SMALL_LFW if small else FULL_LFW
     return _cells(
         "LFW, view 1",
-        size,
+        budget,
         data="lfw",
         data_parameters={"protocol": "view1"},
-        head=_heads(size, few=small),
+        head=_heads(budget, few=small),
         seeds=seeds,
-        schedule=_schedule(size),
+        schedule=_schedule(budget),
     )
 
 
-WEBFACE = Size(iterations=57_600, batch_size=256, evaluations=60, lambda_min=LAMBDA_FLOOR)
+WEBFACE = Budget(iterations=57_600, batch_size=256, evaluations=60, lambda_min=LAMBDA_FLOOR)
 """About 30 epochs of 490,000 images."""
 
 

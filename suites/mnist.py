@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from marginbench import suite
 from marginbench.experiments.cells import Cell
-from marginbench.experiments.grids import suite
 
 from .paper import (
     MNIST_ANNEALING,
-    PAPER_SIZE,
+    PAPER_BUDGET,
     SLOW_ANNEALING,
     SMALL,
     SMALL_LEARNING_RATE,
-    SMALL_PROFILE,
+    SMALL_SIZE,
     TWO_SEEDS,
-    Size,
+    Budget,
     cells,
     further_rows,
     margin_rows,
@@ -27,23 +27,23 @@ NEEDS = "MNIST (11 MB, fetched on first use)"
 MARGIN, SCALE = 0.3, 10.0
 
 # Few training images, so that the small network can overfit: that is what a margin is to prevent.
-SMALL_MNIST = Size(
+SMALL_MNIST = Budget(
     iterations=500,
     batch_size=64,
     evaluations=4,
     data=(("train_count", 3_000), ("test_count", 5_000)),
     backbone=(("width", 0.125), ("features", 64)),
     learning_rate=SMALL_LEARNING_RATE,
-    note=", small profile",
+    note=", small size",
 )
-SMALL_PLANE = Size(
+SMALL_PLANE = Budget(
     iterations=1_500,
     batch_size=64,
     evaluations=4,
     data=(("train_count", 20_000),),
     backbone=(("width", 0.25),),
     learning_rate=SMALL_LEARNING_RATE,
-    note=", small profile",
+    note=", small size",
 )
 
 
@@ -52,15 +52,15 @@ SMALL_PLANE = Size(
     description="Table 2: hinge, softmax, L-Softmax m = 2, 3, 4, and the heads beyond the paper",
     needs=NEEDS,
     seeds=5,
-    profiles=SMALL_PROFILE,
+    sizes=SMALL_SIZE,
 )
-def mnist(seeds: list[int], profile: str) -> list[Cell]:
+def mnist(seeds: list[int], size: str) -> list[Cell]:
     """Table 2's rows with its network and schedule, and every other head beside them."""
-    size = SMALL_MNIST if profile == SMALL else PAPER_SIZE
-    annealing = MNIST_ANNEALING.parameters(size)
+    budget = SMALL_MNIST if size == SMALL else PAPER_BUDGET
+    annealing = MNIST_ANNEALING.parameters(budget)
     rows = paper_rows(annealing)
-    rows += further_rows(annealing, MARGIN, SCALE, every_other=profile != SMALL)
-    return cells("MNIST (Table 2)", size, data="mnist", backbone="mnist", head=rows, seeds=seeds)
+    rows += further_rows(annealing, MARGIN, SCALE, every_other=size != SMALL)
+    return cells("MNIST (Table 2)", budget, data="mnist", backbone="mnist", head=rows, seeds=seeds)
 
 
 @suite(
@@ -68,14 +68,14 @@ def mnist(seeds: list[int], profile: str) -> list[Cell]:
     description="Fig. 2: features in the plane on MNIST, m = 1 to 4",
     needs=NEEDS,
     seeds=5,
-    profiles=TWO_SEEDS,
+    sizes=TWO_SEEDS,
     sections=("published", "features", "comparison", "overfitting", "account"),
 )
-def fig2(seeds: list[int], profile: str) -> list[Cell]:
+def fig2(seeds: list[int], size: str) -> list[Cell]:
     """The network of Fig. 2, softmax and L-Softmax m = 2, 3, 4."""
-    size = SMALL_PLANE if profile == SMALL else PAPER_SIZE
+    budget = SMALL_PLANE if size == SMALL else PAPER_BUDGET
     # In two dimensions a margin that comes too soon leaves classes on top of one another.
-    course = SLOW_ANNEALING if profile == SMALL else MNIST_ANNEALING
-    rows = margin_rows(course.parameters(size))
+    course = SLOW_ANNEALING if size == SMALL else MNIST_ANNEALING
+    rows = margin_rows(course.parameters(budget))
     setting = "MNIST, 2-D features (Fig. 2)"
-    return cells(setting, size, data="mnist", backbone="mnist-fig2", head=rows, seeds=seeds)
+    return cells(setting, budget, data="mnist", backbone="mnist-fig2", head=rows, seeds=seeds)

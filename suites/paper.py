@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from marginbench.experiments.cells import Cell, Optimiser, Schedule
-from marginbench.experiments.grids import component, every_other_head, grid
+from marginbench import Optimiser, Schedule, component, grid
+from marginbench.experiments.cells import Cell
+from marginbench.experiments.grids import every_other_head
 from marginbench.plugins.component import Component
 
 FULL_ITERATIONS = 18_000
 SMALL = "small"
-SMALL_PROFILE = {SMALL: 3}
-"""The small profile of a suite, with its seeds."""
+SMALL_SIZE = {SMALL: 3}
+"""The small size of a suite, with its seeds."""
 TWO_SEEDS = {SMALL: 2}
 """The same where ten minutes hold no third seed."""
 
 
 @dataclass(frozen=True)
-class Size:
-    """One profile of an experiment: the paper's, or one for two CPU cores.
+class Budget:
+    """One size of an experiment: the paper's, or one for two CPU cores.
 
     Attributes:
         iterations: of the run; the learning rate falls tenfold after 2/3 and 5/6 of them, the
@@ -43,7 +44,8 @@ class Size:
     note: str = ""
 
 
-PAPER_SIZE = Size()
+PAPER_BUDGET = Budget()
+Augmentation = Literal["none", "crop-flip"]
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,13 @@ class Annealing:
     decay: float
     power: float
 
-    def parameters(self, size: Size) -> dict[str, float]:
-        """As the heads with a multiplicative margin take them, for a run of that size."""
+    def parameters(self, budget: Budget) -> dict[str, float]:
+        """As the heads with a multiplicative margin take them, for a run of that length."""
         return {
             "lambda_base": 1000.0,
-            "lambda_gamma": self.decay / size.iterations,
+            "lambda_gamma": self.decay / budget.iterations,
             "lambda_power": self.power,
-            "lambda_min": size.lambda_min,
+            "lambda_min": budget.lambda_min,
         }
 
 
@@ -79,49 +81,49 @@ SMALL_CIFAR_LEARNING_RATE = 0.0125
 """The same for batches of 32."""
 
 SLOW_ANNEALING = Annealing(0.25, 45.0)
-"""λ's course in the small profiles of CIFAR and Fig. 2: half of the run at λ > 5, as against a
+"""λ's course in the small sizes of CIFAR and Fig. 2: half of the run at λ > 5, as against a
 fifth with the authors' courses, which are made for 30,000 steps. Of a thousand steps a fifth is too
 few to find features that bear the margin: with MNIST's course m = 4 kept half of its training
 images wrong. Chosen on held-out training images; reports/published/README.md has the figures."""
 
 
-def schedule(size: Size, augmentation: str = "none") -> Schedule:
-    """The paper's schedule at that size."""
+def schedule(budget: Budget, augmentation: Augmentation = "none") -> Schedule:
+    """The paper's schedule at that budget."""
     return Schedule(
-        iterations=size.iterations,
-        batch_size=size.batch_size,
-        milestones=(size.iterations * 2 // 3, size.iterations * 5 // 6),
+        iterations=budget.iterations,
+        batch_size=budget.batch_size,
+        milestones=(budget.iterations * 2 // 3, budget.iterations * 5 // 6),
         factor=0.1,
-        evaluations=size.evaluations,
+        evaluations=budget.evaluations,
         augmentation=augmentation,
     )
 
 
-def optimiser(size: Size) -> Optimiser:
+def optimiser(budget: Budget) -> Optimiser:
     """The paper's solver: momentum 0.9, weight decay 0.0005."""
-    return Optimiser(learning_rate=size.learning_rate, momentum=0.9, weight_decay=5e-4)
+    return Optimiser(learning_rate=budget.learning_rate, momentum=0.9, weight_decay=5e-4)
 
 
 def cells(
     setting: str,
-    size: Size,
+    budget: Budget,
     *,
     data: str,
     backbone: str,
     head: list[Component],
     seeds: list[int],
-    augmentation: str = "none",
+    augmentation: Augmentation = "none",
     data_parameters: dict[str, Any] | None = None,
     backbone_parameters: dict[str, Any] | None = None,
 ) -> list[Cell]:
     """One comparison: these heads, for these seeds, with the paper's solver and schedule."""
     return grid(
-        setting=f"{setting}{size.note}",
-        data=component(data, **dict(size.data), **(data_parameters or {})),
-        backbone=component(backbone, **dict(size.backbone), **(backbone_parameters or {})),
+        setting=f"{setting}{budget.note}",
+        data=component(data, **dict(budget.data), **(data_parameters or {})),
+        backbone=component(backbone, **dict(budget.backbone), **(backbone_parameters or {})),
         head=head,
-        optimiser=optimiser(size),
-        schedule=schedule(size, augmentation),
+        optimiser=optimiser(budget),
+        schedule=schedule(budget, augmentation),
         seed=seeds,
     )
 

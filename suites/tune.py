@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from marginbench import component, suite
 from marginbench.experiments.cells import Cell
-from marginbench.experiments.grids import component, suite
 from marginbench.plugins.component import Component
 
 from . import cifar10, cifar100, mnist
@@ -18,11 +18,11 @@ from .paper import (
     CIFAR10_ANNEALING,
     CIFAR10_PLUS_ANNEALING,
     MNIST_ANNEALING,
-    PAPER_SIZE,
+    PAPER_BUDGET,
     SLOW_ANNEALING,
     SMALL,
     Annealing,
-    Size,
+    Budget,
     cells,
 )
 
@@ -41,7 +41,7 @@ SECTIONS = ("tuning", "account")
 def _grid(
     data: str,
     backbone: str,
-    size: Size,
+    budget: Budget,
     courses: tuple[Annealing, ...],
     scales: tuple[float, ...],
     small: bool,
@@ -50,7 +50,7 @@ def _grid(
 
     def heads() -> list[Component]:
         multiplicative = [
-            component("l-softmax", m=m, **course.parameters(replace(size, lambda_min=floor)))
+            component("l-softmax", m=m, **course.parameters(replace(budget, lambda_min=floor)))
             for m in ((4,) if small else (2, 3, 4))
             for course in courses
             for floor in (SMALL_LAMBDA_FLOORS if small else LAMBDA_FLOORS)
@@ -69,7 +69,7 @@ def _grid(
             for rate in (SMALL_LEARNING_RATES if small else LEARNING_RATES)
             for cell in cells(
                 f"{data}, held-out images, learning rate {rate:g}",
-                replace(size, learning_rate=rate),
+                replace(budget, learning_rate=rate),
                 data=data,
                 backbone=backbone,
                 head=heads(),
@@ -81,10 +81,10 @@ def _grid(
     return make
 
 
-def _small(size: Size, held_out: int) -> Size:
+def _small(budget: Budget, held_out: int) -> Budget:
     """Few looks; so many held-out images of a part of the training set."""
-    data = tuple(item for item in size.data if item[0] != "test_count")
-    return replace(size, data=(*data, ("test_count", held_out)), evaluations=2)
+    data = tuple(item for item in budget.data if item[0] != "test_count")
+    return replace(budget, data=(*data, ("test_count", held_out)), evaluations=2)
 
 
 @suite(
@@ -92,15 +92,15 @@ def _small(size: Size, held_out: int) -> Size:
     description="learning rate, margin, scale and λ's course on MNIST, by held-out images",
     needs=mnist.NEEDS,
     seeds=1,
-    profiles={SMALL: 1},
+    sizes={SMALL: 1},
     sections=SECTIONS,
 )
-def tune_mnist(seeds: list[int], profile: str) -> list[Cell]:
+def tune_mnist(seeds: list[int], size: str) -> list[Cell]:
     """For the suite ``mnist``."""
-    small = profile == SMALL
-    size = _small(mnist.SMALL_MNIST, 1_000) if small else PAPER_SIZE
+    small = size == SMALL
+    budget = _small(mnist.SMALL_MNIST, 1_000) if small else PAPER_BUDGET
     scales = (8.0, 16.0) if small else (8.0, 10.0, 16.0, 30.0)
-    return _grid("mnist", "mnist", size, (MNIST_ANNEALING,), scales, small)(seeds)
+    return _grid("mnist", "mnist", budget, (MNIST_ANNEALING,), scales, small)(seeds)
 
 
 @suite(
@@ -108,16 +108,16 @@ def tune_mnist(seeds: list[int], profile: str) -> list[Cell]:
     description="the same on CIFAR-10",
     needs=cifar10.NEEDS,
     seeds=1,
-    profiles={SMALL: 1},
+    sizes={SMALL: 1},
     sections=SECTIONS,
 )
-def tune_cifar10(seeds: list[int], profile: str) -> list[Cell]:
+def tune_cifar10(seeds: list[int], size: str) -> list[Cell]:
     """For the suite ``cifar10``."""
-    small = profile == SMALL
-    size = _small(cifar10.SMALL_CIFAR10, 1_000) if small else PAPER_SIZE
+    small = size == SMALL
+    budget = _small(cifar10.SMALL_CIFAR10, 1_000) if small else PAPER_BUDGET
     scales = (8.0, 16.0) if small else (8.0, 10.0, 16.0, 30.0)
     courses = SMALL_CIFAR_COURSES if small else (CIFAR10_ANNEALING,)
-    return _grid("cifar10", "cifar10", size, courses, scales, small)(seeds)
+    return _grid("cifar10", "cifar10", budget, courses, scales, small)(seeds)
 
 
 @suite(
@@ -125,13 +125,13 @@ def tune_cifar10(seeds: list[int], profile: str) -> list[Cell]:
     description="the same on CIFAR-100",
     needs=cifar100.NEEDS,
     seeds=1,
-    profiles={SMALL: 1},
+    sizes={SMALL: 1},
     sections=SECTIONS,
 )
-def tune_cifar100(seeds: list[int], profile: str) -> list[Cell]:
+def tune_cifar100(seeds: list[int], size: str) -> list[Cell]:
     """For the suites ``cifar100`` and ``fig6``."""
-    small = profile == SMALL
-    size = _small(cifar100.SMALL_CIFAR100, HELD_OUT_OF_TEN_CLASSES) if small else PAPER_SIZE
+    small = size == SMALL
+    budget = _small(cifar100.SMALL_CIFAR100, HELD_OUT_OF_TEN_CLASSES) if small else PAPER_BUDGET
     scales = (16.0, 30.0) if small else (12.0, 16.0, 24.0, 30.0, 64.0)
     courses = SMALL_CIFAR_COURSES if small else CIFAR100_COURSES
-    return _grid("cifar100", "cifar100", size, courses, scales, small)(seeds)
+    return _grid("cifar100", "cifar100", budget, courses, scales, small)(seeds)

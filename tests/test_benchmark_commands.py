@@ -1,4 +1,4 @@
-"""The commands around the benchmarks: table1, --profile, --data, and data checked first."""
+"""The commands around the benchmarks: table1, --size, --data, and data checked first."""
 
 import os
 
@@ -10,13 +10,12 @@ from marginbench.command_line import main
 from marginbench.data.files.content import _key_once
 
 SUITE = """
-from marginbench.experiments.cells import Schedule
-from marginbench.experiments.grids import component, grid, suite
+from marginbench import Schedule, component, grid, suite
 
 
-@suite("own-images", seeds=2, profiles={"small": 1}, sections=["comparison"])
-def own(seeds, profile):
-    iterations = 30 if profile == "full" else 10
+@suite("own-images", seeds=2, sizes={"small": 1}, sections=["comparison"])
+def own(seeds, size):
+    iterations = 30 if size == "full" else 10
     return grid(
         data=component("npz", name="own.npz", size=8),
         backbone=component("small", widths=[4], features=4),
@@ -71,14 +70,14 @@ def test_table1_prints_networks_with_parameters_and_macs(invoke):
     assert "unknown network 'resnet'; Table 1 has: cifar10, cifar100" in refusal.output
 
 
-def test_a_profile_runs_in_a_folder_of_its_own_with_its_own_seeds(invoke, suite_file, tmp_path):
+def test_a_size_runs_in_a_folder_of_its_own_with_its_own_seeds(invoke, suite_file, tmp_path):
     options = ("--data", "data", "--runs", "runs", "--dry-run")
     assert "own-images: 4 cells, 0 finished, 4 to run" in invoke("run", suite_file, *options).output
-    small = invoke("run", suite_file, *options, "--profile", "small")
+    small = invoke("run", suite_file, *options, "--size", "small")
     assert "own-images: 2 cells, 0 finished, 2 to run" in small.output
-    wrong = invoke("run", suite_file, *options, "--profile", "tiny")
+    wrong = invoke("run", suite_file, *options, "--size", "tiny")
     assert wrong.exit_code == 1
-    assert "profile = 'tiny' is not allowed; allowed: full, small" in wrong.output
+    assert "size = 'tiny' is not allowed; allowed: full, small" in wrong.output
 
 
 def test_missing_data_is_told_with_the_folder_that_was_looked_in(invoke, suite_file, tmp_path):
@@ -99,7 +98,7 @@ def test_damaged_data_is_told_before_any_training(invoke, suite_file, tmp_path):
 def test_a_users_own_images_are_trained_on_and_moved_data_keep_their_runs(
     invoke, suite_file, tmp_path
 ):
-    options = (suite_file, "--runs", "runs", "--profile", "small")
+    options = (suite_file, "--runs", "runs", "--size", "small")
     first = invoke("run", *options, "--data", "data", "--workers", "1")
     assert first.exit_code == 0, first.output
     assert (tmp_path / "runs" / "own-images-small" / "report" / "index.html").exists()

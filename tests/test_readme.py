@@ -1,18 +1,47 @@
-"""What the README says, done as it says."""
+"""What README.md and docs/ say, done as they say."""
 
+import contextlib
 import re
-import subprocess
-import sys
+import shlex
 from pathlib import Path
 
+import click
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from tests.command_line.conftest import COMMAND
+from marginbench import component, grid, results
+from marginbench.command_line import main
+from marginbench.data import _registry as data_sources
+from marginbench.dispatch.slurm.settings import make_settings, read_profile
+from marginbench.experiments import grids
+from marginbench.experiments.grids import find_suite
+from marginbench.plugins import loading, registrations
+from marginbench.plugins.parameters import resolve
+from marginbench.reporting import sections
+from tests.command_line import conftest as commands
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
-CODE = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-CALLS = re.findall(r"^    (marginbench .*\.py.*)$", README, flags=re.MULTILINE)
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = {
+    path.relative_to(ROOT).as_posix(): path.read_text()
+    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
+}
+README = DOCUMENTS["README.md"]
+CODE = [
+    code
+    for text in DOCUMENTS.values()
+    for code in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+]
+# A command ends before two blanks, after which the line says what it does.
+LINE = re.compile(r"^    (?:torchrun .*? -m )?(marginbench (?:\S| (?! ))+)", re.MULTILINE)
+INLINE = re.compile(r"`(marginbench [^`]+)`")
+LINES = sorted({line for text in DOCUMENTS.values() for line in LINE.findall(text)})
+COMMANDS = sorted(
+    {*LINES, *(" ".join(c.split()) for text in DOCUMENTS.values() for c in INLINE.findall(text))}
+)
+marginbench = commands.marginbench
+PLACEHOLDERS = ("SUITE", "HEAD", "CELL", "DIR")
 
 
 def block_with(word):
@@ -20,68 +49,142 @@ def block_with(word):
     return block
 
 
-def call(folder, *arguments):
-    done = subprocess.run(
-        [*COMMAND, *arguments], cwd=folder, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 @pytest.fixture
-def folder(tmp_path):
-    (tmp_path / "my_suite.py").write_text(block_with("@suite"))
-    (tmp_path / "my_head.py").write_text(block_with("@register_head"))
+def folder(tmp_path, monkeypatch, scratch_registry):
+    """An empty folder, with the files that the documents say to save; registries to spoil."""
+    for registry in (grids._registry, sections._registry):
+        registry.names()
+        for attribute in ("_entries", "_origins"):
+            monkeypatch.setattr(registry, attribute, dict(getattr(registry, attribute)))
+    monkeypatch.setattr(registrations, "_unloaded_plugin_files", [])
+    monkeypatch.setattr(loading, "_plugin_files", dict(loading._plugin_files))
+    for name, word in FILES.items():
+        (tmp_path / name).write_text(block_with(word))
+    monkeypatch.setenv("MARGINBENCH_DATA", str(tmp_path))
+    monkeypatch.setenv("MARGINBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def test_the_head_is_short():
-    lines = block_with("@register_head").strip().splitlines()
+FILES = {
+    "birds.py": '@suite("birds"',
+    "my_head.py": '@register_head("wide-angle")',
+    "my_suite.py": '@suite("scales"',
+    "smoothed.py": '@register_head("smoothed")',
+    "my_section.py": "@section(",
+}
+
+
+def test_the_code_is_that_tested_here():
+    others = ["build_head(", 'results("digits"', "load_trained(frame", 'component("npz"', '"lfw"']
+    for code in CODE:
+        assert [word for word in [*FILES.values(), *others] if word in code], code
+    lines = block_with(FILES["my_head.py"]).strip().splitlines()
     assert len(lines) < 25
 
 
 def test_the_commands_with_files_are_those_tested_here():
-    assert CALLS == [
-        "marginbench run my_suite.py",
+    assert [line for line in LINES if ".py" in line] == [
         "marginbench check-head my_head.py",
+        "marginbench check-head smoothed.py",
+        "marginbench report digits --plugin my_section.py --section slowest",
+        "marginbench run birds.py --data .",
         "marginbench run digits --plugin my_head.py --head wide-angle:m=0.3",
+        "marginbench run my_suite.py --size small",
     ]
 
 
-def test_the_head_keeps_its_contract(folder):
-    output = call(folder, "check-head", "my_head.py")
-    assert "0 fail" in output
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_command_can_be_typed(line, folder):
+    verb, *words = shlex.split(line)[1:]
+    command = main if verb == "--help" else main.commands[verb]
+    if not words or "--help" in words:
+        return
+    with contextlib.suppress(click.exceptions.MissingParameter):
+        context = command.make_context(verb, words)
+        suite = context.params.get("suite", "SUITE")
+        if not suite.startswith(PLACEHOLDERS) and not suite.endswith(".py"):
+            assert context.params["size"] in ("full", *find_suite(suite).sizes)
 
 
-def test_the_suite_and_the_head_make_rows(folder):
-    suite = folder / "my_suite.py"
-    suite.write_text(
-        suite.read_text()
-        .replace("iterations=250", "iterations=30")
-        .replace("(166, 208)", "(20, 25)")
-    )
+@pytest.mark.parametrize("file", ["my_head.py", "smoothed.py"])
+def test_the_heads_keep_their_contract(file, folder, marginbench):
+    assert "0 fail" in marginbench("check-head", file).stdout
+
+
+def test_the_suite_the_head_and_the_section_make_rows(folder, marginbench):
     head = ["--plugin", "my_head.py", "--head", "wide-angle:m=0.3"]
-    output = call(folder, "run", "my_suite.py", "--seeds", "1", *head)
+    done = marginbench("run", "my_suite.py", "--size", "small", *head)
     for row in ("softmax", "am-softmax m=0.3 s=30", "wide-angle m=0.3"):
-        assert row in output
-    assert "wide-angle" in call(folder, "run", "digits", "--dry-run", *head)
+        assert row in done.stdout
+    assert "wide-angle" in marginbench("run", "digits", "--dry-run", *head).stdout
+    names = {"images": torch.zeros(2, 1, 8, 8, dtype=torch.uint8)}
+    exec(block_with('results("digits"'), names)
+    assert set(names["frame"]["state"]) == {"not started"}
+    names["frame"] = results("my_suite.py", "runs", size="small")
+    exec(block_with("load_trained(frame"), names)
+    assert names["predicted"].shape == (2,)
+    shown = ["--plugin", "my_section.py", "--section", "slowest"]
+    assert marginbench("report", "digits", *shown).returncode == 0
+    marginbench("report", "my_suite.py", "--size", "small", *shown)
+    assert "The five slowest cells" in (folder / "runs/scales-small/report/index.html").read_text()
 
 
-def test_the_python_lines_run(tmp_path):
-    features, labels = torch.randn(4, 64), torch.tensor([0, 1, 2, 3])
-    names = {"features": features, "labels": labels}
-    exec(block_with("build_head"), names)
+def test_own_images_are_trained_on(folder, marginbench):
+    random = np.random.default_rng(0)
+    for number, place in enumerate(f"{part}/{kind}" for part in ("train", "test") for kind in "ab"):
+        (folder / "birds" / place).mkdir(parents=True)
+        for index in range(8):
+            pixels = random.integers(0, 100 + 50 * (number % 2), (20, 20, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / "birds" / place / f"{index}.png")
+    file = folder / "birds.py"
+    file.write_text(file.read_text().replace("iterations=500, batch_size=32", SHORT))
+    done = marginbench("run", "birds.py", "--data", ".", "--seeds", "1")
+    assert "l-softmax m=2" in done.stdout, done.stderr
+    # The scales that README.md asks for.
+    (heads,) = re.findall(r"`head=(\[component.*?\])`", README, flags=re.DOTALL)
+    cells = grid(head=eval(heads, {"component": component}), **OTHERS)
+    assert [cell.head.parameters["s"] for cell in cells] == [4.0, 10.0, 30.0]
+
+
+SHORT = "iterations=20, batch_size=8, evaluations=2"
+OTHERS = {
+    "data": "digits",
+    "backbone": "small",
+    "schedule": {"iterations": 1, "batch_size": 8, "evaluations": 1},
+}
+
+
+def test_a_head_is_built_as_it_says():
+    names = {"features": torch.randn(4, 64), "labels": torch.tensor([0, 1, 2, 3])}
+    exec(block_with("build_head("), names)
     assert names["predicted"].shape == (4,)
-    code = block_with("one row a cell")
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
 
 
-def test_pictures_and_options_of_the_readme_exist():
-    for picture in re.findall(r"!\[.*?\]\((.*?)\)", README):
-        assert (Path(__file__).parents[1] / picture).is_file()
-    others = re.compile(r"^    torchrun .*? -m ", flags=re.MULTILINE)
-    told = set(re.findall(r"`?(--[a-z-]+)", others.sub("", README)))
-    known = set()
-    for command in ("run", "report", "heads", "submit", "status"):
-        known |= set(re.findall(r"--[a-z-]+", call(Path.cwd(), command, "--help")))
-    assert told <= known
+def test_data_sources_have_such_parameters():
+    for line in block_with('component("npz"').strip().splitlines():
+        part = eval(line, {"component": component})
+        resolve(f"data source {part.name!r}", data_sources.get(part.name), part.parameters)
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/cluster.md"])
+def test_profiles_are_ones(name, folder):
+    (profile,) = re.findall(r"```toml\n(.*?)```", DOCUMENTS[name], flags=re.DOTALL)
+    (folder / "marginbench.toml").write_text(profile)
+    assert make_settings(read_profile("gpu")).hours == 4
+
+
+@pytest.mark.parametrize("name", [*DOCUMENTS, "CHANGELOG.md"])
+def test_what_is_linked_is_there(name):
+    for target in re.findall(r"\]\((?!http)(.*?)\)", (ROOT / name).read_text()):
+        assert (ROOT / name).parent.joinpath(target).is_file(), target
+
+
+def test_options_and_files_spoken_of_exist():
+    text = "\n".join(text for name, text in DOCUMENTS.items() if name != "CONTRIBUTING.md")
+    text = re.sub(r"torchrun .*? -m ", "", text)
+    told = set(re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", text))
+    known = {o for c in main.commands.values() for p in c.params for o in p.opts}
+    assert told - known <= {"--help"}
+    for file in re.findall(r"(?:python|`)\s?((?:benchmarks|tests|marginbench)/[\w/.]+\.py)", text):
+        assert (ROOT / file).is_file(), file

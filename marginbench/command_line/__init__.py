@@ -11,12 +11,11 @@ import click
 
 from marginbench import __version__
 from marginbench.command_line.cluster_options import SubmitCommand
-from marginbench.command_line.command_group import Group, ManyHeads, show_error, show_warning
+from marginbench.command_line.command_group import Group, show_error, show_warning
 from marginbench.command_line.suite_options import (
     FiniteNumber,
     plugin_option,
     suite_options,
-    suite_options_of_submit,
 )
 from marginbench.command_line.suite_selection import SuiteSelection
 from marginbench.errors import UserError
@@ -106,9 +105,7 @@ def check_head(target: str, plugins: tuple[str, ...], device: str) -> None:
     sys.exit(0 if all(report.passed for report in reports) else 1)
 
 
-@main.command(
-    cls=ManyHeads, epilog="Example: marginbench run digits --only softmax arcface --workers 2"
-)
+@main.command(epilog="Example: marginbench run digits --only softmax,arcface --workers 2")
 @suite_options
 @click.option(
     "--workers",
@@ -155,7 +152,7 @@ def run(**options: Any) -> None:
     sys.exit(run_suite(SuiteSelection.taken_from(options), **options))
 
 
-@main.command(cls=ManyHeads, epilog="Example: marginbench report digits --section comparison")
+@main.command(epilog="Example: marginbench report digits --section comparison")
 @suite_options
 @click.option(
     "--section",
@@ -176,7 +173,7 @@ def report(**options: Any) -> None:
     cls=SubmitCommand,
     epilog="Example: marginbench submit digits --partition gpu --hours 4 --max-parallel 16",
 )
-@suite_options_of_submit
+@suite_options
 @click.option("--profile", metavar="NAME", help="The cluster's settings: see above.")
 @click.option("--retry-failed", is_flag=True, help="Submit the failed cells again too.")
 @retrain_stale
@@ -206,7 +203,7 @@ def submit(**options: Any) -> None:
     sys.exit(submit_suite(selection, given=options, **rest))
 
 
-@main.command(cls=ManyHeads, epilog="Example: marginbench status digits --only l-softmax --watch")
+@main.command(epilog="Example: marginbench status digits --only l-softmax --watch")
 @suite_options
 @click.option("--watch", is_flag=True, help="Print anew until nothing runs or waits.")
 @click.option(
@@ -227,7 +224,7 @@ def status(watch: bool, every: float, **options: Any) -> None:
     sys.exit(show_status(selection, watch=every if watch else None, **options))
 
 
-@main.command(cls=ManyHeads, epilog="Example: marginbench logs digits 3fa9c1")
+@main.command(epilog="Example: marginbench logs digits 3fa9c1")
 @suite_options
 @click.argument("cell")
 def logs(cell: str, **options: Any) -> None:
@@ -241,7 +238,7 @@ def logs(cell: str, **options: Any) -> None:
     sys.exit(show_logs(SuiteSelection.taken_from(options), cell))
 
 
-@main.command(cls=ManyHeads, epilog="Example: marginbench cancel digits --only hinge")
+@main.command(epilog="Example: marginbench cancel digits --only hinge")
 @suite_options
 @click.argument("cells", nargs=-1, metavar="[CELL]...")
 def cancel(cells: tuple[str, ...], **options: Any) -> None:

@@ -7,10 +7,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import click
 
-from marginbench.command_line.command_group import ManyHeads
 
-
-class SubmitCommand(ManyHeads):
+class SubmitCommand(click.Command):
     """A command with an option for each field of ``ClusterSettings``.
 
     The options are made when this command is asked for: the settings import pydantic, which
@@ -46,7 +44,8 @@ def _options() -> list[click.Option]:
         kind = _type_of_value(hints[name])
         if kind is None:
             continue
-        text, default = field.description, field.default
+        text, default = str(field.description), field.default
+        extra: Any = field.json_schema_extra
         if default not in (None, ()):
             text += f" Default: {default if isinstance(default, str) else f'{default:g}'}."
         options.append(
@@ -54,7 +53,7 @@ def _options() -> list[click.Option]:
                 [f"--{name.replace('_', '-')}"],
                 type=kind,
                 multiple=get_origin(hints[name]) is tuple,
-                metavar=field.json_schema_extra["unit"],
+                metavar=extra["unit"],
                 help=text,
             )
         )

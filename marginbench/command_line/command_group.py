@@ -1,4 +1,4 @@
-"""How the command and its verbs read their arguments, and how they end."""
+"""How the command ends: errors and warnings of one line, without a traceback."""
 
 from __future__ import annotations
 
@@ -9,25 +9,6 @@ import click
 
 from marginbench.errors import UserError
 from marginbench.text import printable
-
-
-class ManyHeads(click.Command):
-    """Lets ``--only`` take several heads: ``--only softmax arcface``."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        spread: list[str] = []
-        for argument in args:
-            previous = spread[-2] if len(spread) > 1 else None
-            if previous == "--only" and not argument.startswith("-") and ctx_has_suite(spread):
-                spread += ["--only", argument]
-            else:
-                spread.append(argument)
-        return super().parse_args(ctx, spread)
-
-
-def ctx_has_suite(arguments: list[str]) -> bool:
-    """Whether SUITE stands among the arguments already, so that what follows is a head."""
-    return bool(arguments) and not arguments[0].startswith("-")
 
 
 class Group(click.Group):
@@ -47,7 +28,7 @@ class Group(click.Group):
             show_error(error)
             sys.exit(1)
         except click.UsageError as error:
-            error.message = printable(error.message)
+            error.message = printable(error.message)  # type: ignore[misc]
             raise
 
 

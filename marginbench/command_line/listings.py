@@ -20,7 +20,7 @@ def print_suites() -> bool:
     """
     failed = False
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("suite", "cells", "heads", "seeds", "profiles", "needs", "what it is"):
+    for column in ("suite", "cells", "heads", "seeds", "sizes", "needs", "what it is"):
         table.add_column(
             column, justify="right" if column in ("cells", "heads", "seeds") else "left"
         )
@@ -35,8 +35,8 @@ def print_suites() -> bool:
         except UserError as error:
             numbers, described = ("–", "–"), Text(str(error), style="red")
             failed = True
-        profiles = ", ".join(suite.profiles)
-        table.add_row(name, *numbers, str(suite.seeds), profiles, Text(suite.needs), described)
+        sizes = ", ".join(suite.sizes)
+        table.add_row(name, *numbers, str(suite.seeds), sizes, Text(suite.needs), described)
     make_console().print(table)
     return not failed
 

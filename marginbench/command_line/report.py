@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -87,8 +89,8 @@ def show_report(
         console.print(f"[red]damaged[/]: {escape(message)}", highlight=False)
     for note in notes:
         console.print(f"[yellow]note[/]: {escape(note)}", highlight=False)
-    for name, error in failed:
-        console.print(f"[red]section {name} could not be made[/]: {escape(error)}", highlight=False)
+    for name, why in failed:
+        console.print(f"[red]section {name} could not be made[/]: {escape(why)}", highlight=False)
     told = "" if kept is None else "; up to date, `marginbench report` makes it anew"
     page = escape(str(folder / "index.html"))
     console.print(f"\nreport: {page}{told}", highlight=False, soft_wrap=True)
@@ -124,7 +126,7 @@ def _print_table(console: Console, content: PrintedTable) -> None:
     shown = [place for place, name in enumerate(content.columns) if name != "train error %"]
     table = Table(box=None, header_style="bold", pad_edge=False)
     for position, place in enumerate(shown):
-        justify = "right" if position else "left"
+        justify: Literal["left", "right"] = "right" if position else "left"
         table.add_column(content.columns[place], justify=justify, no_wrap=True)
     for row in content.rows:
         table.add_row(*(escape(row[place]) for place in shown))

@@ -64,6 +64,26 @@ def _set_data_root(ctx: click.Context, option: click.Parameter, value: str | Non
         os.environ["MARGINBENCH_DATA"] = str(folder.absolute())
 
 
+def _head_names(
+    ctx: click.Context, option: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The names in comma-separated lists: ``--only softmax,arcface --only hinge`` has three.
+
+    Raises:
+        UserError: a name is empty.
+    """
+    names = []
+    for value in values:
+        parts = [part.strip() for part in value.split(",")]
+        if not all(parts):
+            raise UserError(
+                f"{option.opts[0]} {quoted(value)} is not allowed: a name is empty; allowed: "
+                "names of heads with commas between them"
+            )
+        names += parts
+    return tuple(names)
+
+
 def plugin_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Decorator: ``--plugin FILE.py``, as often as need be."""
     return click.option(
@@ -75,63 +95,53 @@ def plugin_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+_SUITE_OPTIONS: list[Callable[..., Any]] = [
+    click.argument("suite"),
+    plugin_option,
+    click.option(
+        "--runs",
+        default=DEFAULT_RUNS,
+        show_default=True,
+        metavar="DIR",
+        envvar="MARGINBENCH_RUNS",
+        callback=_folder,
+        help="Where the run folders are; MARGINBENCH_RUNS sets it too.",
+    ),
+    click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="Seeds 0 to N−1."),
+    click.option(
+        "--size",
+        default="full",
+        show_default=True,
+        metavar="NAME",
+        help="small: the suite's experiment at a size for two CPU cores, where it has one.",
+    ),
+    click.option(
+        "--data",
+        metavar="DIR",
+        expose_value=False,
+        callback=_set_data_root,
+        help="Where data sets are; MARGINBENCH_DATA sets it too. Default: "
+        "~/.cache/marginbench/data.",
+    ),
+    click.option(
+        "--only",
+        multiple=True,
+        metavar="HEAD,...",
+        callback=_head_names,
+        help="Only the cells with these heads: softmax,arcface. May be repeated.",
+    ),
+    click.option(
+        "--head",
+        "more_heads",
+        multiple=True,
+        metavar="NAME[:m=0.3,...]",
+        help="A further head in every comparison of the suite. May be repeated.",
+    ),
+]
+
+
 def suite_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Decorator: SUITE and the options that say which of its cells, and where."""
-    return _which_cells(command, "--profile", "--size")
-
-
-def suite_options_of_submit(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The same; there, --profile names the cluster's settings."""
-    return _which_cells(command, "--size")
-
-
-def _which_cells(command: Callable[..., Any], *size_names: str) -> Callable[..., Any]:
-    for decorate in reversed(
-        [
-            click.argument("suite"),
-            plugin_option,
-            click.option(
-                "--runs",
-                default=DEFAULT_RUNS,
-                show_default=True,
-                metavar="DIR",
-                envvar="MARGINBENCH_RUNS",
-                callback=_folder,
-                help="Where the run folders are; MARGINBENCH_RUNS sets it too.",
-            ),
-            click.option(
-                "--seeds", type=click.IntRange(min=1), metavar="N", help="Seeds 0 to N−1."
-            ),
-            click.option(
-                *size_names,
-                "size",
-                default="full",
-                show_default=True,
-                metavar="NAME",
-                help="small: the suite's experiment at a size for two CPU cores, where it has one.",
-            ),
-            click.option(
-                "--data",
-                metavar="DIR",
-                expose_value=False,
-                callback=_set_data_root,
-                help="Where data sets are; MARGINBENCH_DATA sets it too. Default: "
-                "~/.cache/marginbench/data.",
-            ),
-            click.option(
-                "--only",
-                multiple=True,
-                metavar="HEAD...",
-                help="Only the cells with these heads (after SUITE).",
-            ),
-            click.option(
-                "--head",
-                "more_heads",
-                multiple=True,
-                metavar="NAME[:m=0.3,...]",
-                help="A further head in every comparison of the suite. May be repeated.",
-            ),
-        ]
-    ):
+    for decorate in reversed(_SUITE_OPTIONS):
         command = decorate(command)
     return command

@@ -47,7 +47,7 @@ class SuiteSelection:
             self.suite,
             self.runs,
             seeds=self.seeds,
-            profile=self.size,
+            size=self.size,
             only=self.only,
             more_heads=self.more_heads,
             recorded=recorded,

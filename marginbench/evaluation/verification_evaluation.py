@@ -125,7 +125,7 @@ def _by_dimension(scorer: _Scorer, pairs: VerificationPairs, width: int) -> list
     chosen = [2**i for i in range(limit.bit_length()) if 2**i < limit] + [limit]
     result = []
     for dimensions in chosen:
-        accuracy = _accuracy(pairs, lambda fold, c=dimensions: scorer(fold, True, c))
+        accuracy = _accuracy(pairs, lambda fold, c=dimensions: scorer(fold, True, c))  # type: ignore[misc]
         result.append((dimensions, accuracy.mean))
     return result
 

@@ -21,7 +21,7 @@ from marginbench.plugins.parameters import (
     neutral_values,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 KEY_LENGTH = 12
 
 

@@ -28,10 +28,10 @@ from marginbench.plugins.registry import Registry, check_name
 from marginbench.text import quoted
 
 SuiteFunction = Callable[..., list[Cell]]
-"""Takes the seeds; one with profiles also takes ``profile``, by name."""
+"""Takes the seeds; one with sizes also takes ``size``, by name."""
 
 FULL = "full"
-"""The profile that every suite has."""
+"""The size that every suite has."""
 BASELINE = "softmax"
 """The baseline of a suite that does not name one."""
 MOST_SEEDS = 10_000
@@ -51,8 +51,8 @@ class Suite:
         seeds: how many seeds it has unless ``--seeds`` says otherwise.
         baseline: the head that the others are compared with.
         sections: names of the report's sections; None for all.
-        function: seeds → cells; with profiles, seeds and ``profile`` → cells.
-        profiles: other sizes of the same experiment, each with its number of seeds: "small" is
+        function: seeds → cells; with sizes, seeds and ``size`` → cells.
+        sizes: the smaller sizes of the same experiment, each with its number of seeds: "small" is
             for two CPU cores.
     """
 
@@ -63,33 +63,33 @@ class Suite:
     baseline: str
     sections: tuple[str, ...] | None
     function: SuiteFunction
-    profiles: Mapping[str, int] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
-    def cells(self, seeds: int | None = None, profile: str = FULL) -> list[Cell]:
+    def cells(self, seeds: int | None = None, size: str = FULL) -> list[Cell]:
         """The suite's cells, as declared (not resolved).
 
         Args:
-            seeds: how many; the profile's own number if None.
-            profile: "full", or one of the suite's profiles.
+            seeds: how many; the size's own number if None.
+            size: "full", or one of the suite's sizes.
 
         Raises:
-            UserError: a number of seeds that is not allowed, a profile that the suite does not
+            UserError: a number of seeds that is not allowed, a size that the suite does not
                 have, its function raises, or it yields no cell, or something that is none.
         """
-        own_seeds = {FULL: self.seeds, **self.profiles}
-        if profile not in own_seeds:
+        own_seeds = {FULL: self.seeds, **self.sizes}
+        if size not in own_seeds:
             raise UserError(
-                f"suite {self.name!r}: profile = {quoted(profile)} is not allowed; allowed: "
+                f"suite {self.name!r}: size = {quoted(size)} is not allowed; allowed: "
                 + ", ".join(own_seeds)
             )
-        number = own_seeds[profile] if seeds is None else seeds
+        number = own_seeds[size] if seeds is None else seeds
         if not 1 <= number <= MOST_SEEDS:
             raise UserError(
                 f"suite {self.name!r}: seeds = {quoted(number)} is not allowed; allowed: "
                 f"1 to {MOST_SEEDS:,}"
             )
         # A suite that takes the seeds only has nothing to choose.
-        chosen = {"profile": profile} if self.profiles else {}
+        chosen = {"size": size} if self.sizes else {}
         code = getattr(inspect.unwrap(self.function), "__code__", None)
         file, line = (code.co_filename, code.co_firstlineno) if code else ("an object", None)
         with errors_told(f"suite {self.name!r} in {file}", Path(file), line):
@@ -116,13 +116,13 @@ def suite(
     seeds: Seeds = 3,
     baseline: str = BASELINE,
     sections: Sequence[str] | None = None,
-    profiles: Mapping[str, Seeds] | None = None,
+    sizes: Mapping[str, Seeds] | None = None,
 ) -> Callable[[SuiteFunction], SuiteFunction]:
     """Function decorator: make a suite known. The function takes the seeds and returns cells.
 
     Args:
         name: what the command line calls it; for everything else see :class:`Suite`. A suite
-            with ``profiles`` also takes ``profile``: "full" or one of them.
+            with ``sizes`` also takes ``size``: "full" or one of them.
 
     Raises:
         UserError: the name is taken or malformed, or a value is not allowed.
@@ -133,13 +133,13 @@ def suite(
         "seeds": seeds,
         "baseline": baseline,
         "sections": sections,
-        "profiles": profiles,
+        "sizes": sizes,
     }
     owner = f"suite {quoted(name)}"
     declared = resolve(owner, suite, given)
-    for profile in declared["profiles"] or {}:
-        check_name(f"{owner}: profile", profile)
-    declared["profiles"] = dict(declared["profiles"] or {})
+    for size in declared["sizes"] or {}:
+        check_name(f"{owner}: size", size)
+    declared["sizes"] = dict(declared["sizes"] or {})
     declared["sections"] = None if sections is None else tuple(declared["sections"])
 
     def add(function: SuiteFunction) -> SuiteFunction:

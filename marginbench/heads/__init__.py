@@ -45,7 +45,7 @@ def register_head(name: str) -> Callable[[HeadClass], HeadClass]:
 
     def add(head: HeadClass) -> HeadClass:
         if not (isinstance(head, type) and issubclass(head, Head)):
-            raise UserError(f"head {name!r}: {head!r} is not a subclass of marginbench.heads.Head")
+            raise UserError(f"head {name!r}: {head!r} is not a subclass of marginbench.Head")
         parameter_model(f"head {name!r}", head)
         _registry.add(name, head, _registry.definition(head))
         return head

@@ -26,6 +26,8 @@ def additive_psi(cosine: Tensor, m: float | Tensor, beyond: BeyondPi) -> Tensor:
             jumps up by sin m at θ = π/2.
     """
     # Numbers stay numbers: a tensor made of one would be copied to the device, and waited for.
+    cos_m: float | Tensor
+    sin_m: float | Tensor
     if isinstance(m, Tensor):
         cos_m, sin_m = m.cos(), m.sin()
     else:

@@ -36,14 +36,14 @@ def _sentence(owner: str, model: type[BaseModel], error: Any) -> str:
     field = None
     for part in location:
         field = fields.get(part)
-        inner = getattr(field, "annotation", None)
+        inner: Any = getattr(field, "annotation", None)
         is_model = isinstance(inner, type) and issubclass(inner, BaseModel)
         fields = inner.model_fields if is_model else {}
         if field is None:
             break
     path = ".".join(location) or "value"
     if error["type"] == "extra_forbidden":
-        parent = model
+        parent: Any = model
         for part in location[:-1]:
             parent = parent.model_fields[part].annotation
         return f"{owner} has no field {path!r}; there are: {', '.join(parent.model_fields)}"

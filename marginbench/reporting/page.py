@@ -20,7 +20,7 @@ import marginbench
 from marginbench.errors import UserError
 from marginbench.experiments.grids import Suite
 from marginbench.files import write_atomically, write_text_atomically
-from marginbench.reporting.sections import Picture, Section, SectionContent, Table, chosen_sections
+from marginbench.reporting.sections import Figure, Section, SectionContent, Table, chosen_sections
 from marginbench.text import printable, printable_line
 
 DOTS_PER_INCH = 150
@@ -99,7 +99,7 @@ def _make_section(
         if not isinstance(content, SectionContent):
             raise TypeError(f"it returned {type(content).__name__}, not SectionContent")
         tables = [_write_table(table, folder) for table in content.tables]
-        pictures = [_write_picture(picture, folder) for picture in content.pictures]
+        figures = [_write_figure(figure, folder) for figure in content.figures]
     except OSError:
         raise
     except (Exception, SystemExit) as error:
@@ -109,9 +109,9 @@ def _make_section(
         write_text_atomically(folder / f"{section.name}-error.txt", traceback.format_exc())
         return shown | {"error": message}
     report.tables += content.tables
-    if not (content.text or tables or pictures):
+    if not (content.text or tables or figures):
         return None
-    return shown | {"text": content.text, "tables": tables, "pictures": pictures}
+    return shown | {"text": content.text, "tables": tables, "figures": figures}
 
 
 def _write_table(table: Table, folder: Path) -> dict[str, Any]:
@@ -163,21 +163,21 @@ def latex(table: Table) -> str:
     return text
 
 
-def _write_picture(picture: Picture, folder: Path) -> dict[str, Any]:
+def _write_figure(figure: Figure, folder: Path) -> dict[str, Any]:
     # Laid out once: both files then have the same positions, in half the time.
-    picture.figure.draw_without_rendering()
-    picture.figure.set_layout_engine("none")
+    figure.figure.draw_without_rendering()
+    figure.figure.set_layout_engine("none")
     png, svg = io.BytesIO(), io.BytesIO()
-    picture.figure.savefig(png, format="png", dpi=DOTS_PER_INCH)
-    picture.figure.savefig(svg, format="svg", dpi=DOTS_PER_INCH)
+    figure.figure.savefig(png, format="png", dpi=DOTS_PER_INCH)
+    figure.figure.savefig(svg, format="svg", dpi=DOTS_PER_INCH)
     for buffer, ending in ((png, "png"), (svg, "svg")):
         content = buffer.getvalue()
-        path = folder / f"{picture.name}.{ending}"
-        write_atomically(path, lambda file, c=content: file.write(c), durable=False)
-    width, height = picture.figure.get_size_inches()
+        path = folder / f"{figure.name}.{ending}"
+        write_atomically(path, lambda file, c=content: file.write(c), durable=False)  # type: ignore[misc]
+    width, height = figure.figure.get_size_inches()
     return {
-        "name": picture.name,
-        "caption": picture.caption,
+        "name": figure.name,
+        "caption": figure.caption,
         "png": base64.b64encode(png.getvalue()).decode(),
         "width": round(width * 90),
         "height": round(height * 90),

@@ -16,7 +16,7 @@ from marginbench.plugins.loading import REPORTS_GROUP, load_group
 from marginbench.plugins.registry import Registry
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    import matplotlib.figure
     from pandas import DataFrame
 
 
@@ -36,21 +36,21 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Picture:
+class Figure:
     """A figure of the report, written as PNG and SVG. The attributes are as for a table."""
 
     name: str
     caption: str
-    figure: Figure
+    figure: matplotlib.figure.Figure
 
 
 @dataclass(frozen=True)
 class SectionContent:
-    """What a section shows, in the order: text, tables, pictures. All empty: it is left out."""
+    """What a section shows, in the order: text, tables, figures. All empty: it is left out."""
 
     text: list[str] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
-    pictures: list[Picture] = field(default_factory=list)
+    figures: list[Figure] = field(default_factory=list)
 
 
 SectionFunction = Callable[["DataFrame"], SectionContent]

@@ -11,7 +11,7 @@ LEVEL = 0.05
 """A difference is marked if its corrected p-value is below this."""
 
 
-def shows_spread(values: Sequence[float]) -> bool:
+def shows_spread(values: Sequence[float] | np.ndarray) -> bool:
     """Whether values tell how far the next one may lie: two or more, and not all equal.
 
     A test set counts errors in whole images, so that a few seeds agree by chance. Their deviation

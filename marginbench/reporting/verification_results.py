@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -65,7 +66,7 @@ class VerifiedSetting:
         """The rows that are complete."""
         return self.rows[self.rows["state"] == State.DONE.value]
 
-    def tested_pairs(self, row: tuple) -> TestedPairs:
+    def tested_pairs(self, row: Any) -> TestedPairs:
         """The scores of one of the complete rows (as ``itertuples`` gives them)."""
         parts = []
         for folder in row.folders:
@@ -84,7 +85,7 @@ class VerifiedSetting:
             people = (both[0], both[1])
         return TestedPairs(**joined, people=people)
 
-    def characteristic(self, row: tuple) -> Characteristic:
+    def characteristic(self, row: Any) -> Characteristic:
         """Area, equal error rate and TAR at FARs of one of the complete rows."""
         pairs = self.tested_pairs(row)
         thresholds = {

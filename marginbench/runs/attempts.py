@@ -71,15 +71,17 @@ class _End(_Line):
 def start_attempt(folder: Path, submission: str, job: str, restart: int, changed: list[str]) -> str:
     """Note that an attempt starts; returns its name for :func:`end_attempt`."""
     folder.mkdir(parents=True, exist_ok=True)
-    attempt = Attempt(
-        attempt=f"{job}/{restart}/{time.time_ns()}",
-        submission=submission,
-        job=job,
-        restart=restart,
-        host=os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
-        started=time.time(),
-        checkpoint=_checkpoint(folder),
-        changed=changed,
+    attempt = Attempt.model_validate(
+        {
+            "attempt": f"{job}/{restart}/{time.time_ns()}",
+            "submission": submission,
+            "job": job,
+            "restart": restart,
+            "host": os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
+            "started": time.time(),
+            "checkpoint": _checkpoint(folder),
+            "changed": changed,
+        }
     )
     _append(folder, attempt.model_dump(by_alias=True, exclude={"end"}))
     return attempt.name

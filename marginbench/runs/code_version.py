@@ -80,7 +80,7 @@ def _packages(libraries: tuple[str, ...], groups: tuple[str, ...]) -> dict[str, 
 
 def _files(groups: tuple[str, ...]) -> dict[str, Path]:
     """The source of the engine and of what the groups' entry points name."""
-    found = {}
+    found: dict[str, Path] = {}
     points = [point for group in groups for point in entry_points(group=group)]
     for name in ["marginbench", *(point.module for point in points)]:
         with contextlib.suppress(NotStatic):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ import pandas as pd
 from marginbench.data.formats.archives import damage_named
 from marginbench.data.formats.array_archives import array_names, read_arrays
 from marginbench.experiments.cells import Cell
+from marginbench.experiments.grids import FULL
+from marginbench.plugins.loading import load_plugin_file
 from marginbench.runs.run_files import read_history_file
 from marginbench.runs.run_folder import FINISHED, RunFolder, State
-from marginbench.runs.suite_runs import SuiteRun
+from marginbench.runs.suite_runs import SuiteRun, open_suite
 from marginbench.text import printable_line
 
 COLUMNS = [
@@ -64,7 +67,16 @@ FRACTIONS = (
 )
 
 
-def results(run: SuiteRun) -> pd.DataFrame:
+def results(
+    suite: SuiteRun | str | Path,
+    runs: str | Path = "runs",
+    *,
+    seeds: int | None = None,
+    size: str = FULL,
+    only: Sequence[str] = (),
+    more_heads: Sequence[str] = (),
+    plugins: Sequence[str | Path] = (),
+) -> pd.DataFrame:
     """Every cell of the suite with its state and, where it is finished, its numbers.
 
     Errors and accuracies are fractions in [0, 1]; ``seconds`` is the wall time since training was
@@ -75,10 +87,32 @@ def results(run: SuiteRun) -> pd.DataFrame:
     does not have is missing (NaN, None). Names and messages are printable
     (:func:`marginbench.text.printable_line`).
 
+    Example:
+        >>> frame = results("digits")
+        >>> frame.groupby("label")["test_error"].mean()
+
+    Args:
+        suite: its name, the path of its file, or the suite opened already; the other arguments
+            then count for nothing.
+        runs: RUNS.
+        seeds, size, only, more_heads: see :func:`marginbench.runs.suite_runs.open_suite`.
+        plugins: files with the heads, backbones and data sources that the suite needs.
+
     Returns:
         The columns of :data:`COLUMNS`, the rows in the suite's order. Never fails on a damaged or
         missing run folder: that is a state.
+
+    Raises:
+        UserError: see :func:`marginbench.runs.suite_runs.open_suite`.
     """
+    if isinstance(suite, SuiteRun):
+        run = suite
+    else:
+        for file in plugins:
+            load_plugin_file(file)
+        run = open_suite(
+            str(suite), Path(runs), seeds=seeds, size=size, only=only, more_heads=more_heads
+        )
     rows = []
     for folder, label in zip(run.runs, row_labels([r.cell for r in run.runs]), strict=True):
         rows.append(_row(folder, label, run.suite.baseline))

@@ -204,7 +204,7 @@ def _checked(path: Path, model: type[Model], value: dict[str, Any]) -> Model:
         raise DamagedFile(path, f"{name} = {shown}: {first['msg']}") from None
 
 
-def is_number(value: object) -> bool:
+def is_number(value: Any) -> bool:
     """Whether a JSON value is a finite number that a float can hold."""
     return type(value) in (int, float) and abs(value) <= 1e308
 

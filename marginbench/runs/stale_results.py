@@ -112,7 +112,7 @@ def _sentences(told: Counter[str], what: str) -> list[str]:
 
 
 def _changes_since(folder: RunFolder) -> str:
-    recorded = folder.read_environment().get("code")
+    recorded: Any = folder.read_environment().get("code")
     now = deciding_code(folder.cell).record()
     try:
         found = changes({**now, "files": recorded["files"]}, now)

@@ -30,7 +30,7 @@ class SuiteRun:
 
     Attributes:
         suite: as registered.
-        folder: ``RUNS/SUITE``, or ``RUNS/SUITE-PROFILE`` for a profile other than "full".
+        folder: ``RUNS/SUITE``, or ``RUNS/SUITE-SIZE`` for a size other than "full".
         runs: one run folder per chosen cell, in the suite's order.
         of: how many cells the suite has, chosen or not.
         further: cells of the manifest that are the suite's but for a seed beyond its own.
@@ -71,7 +71,7 @@ def open_suite(
     runs_folder: Path,
     *,
     seeds: int | None = None,
-    profile: str = FULL,
+    size: str = FULL,
     only: Sequence[str] = (),
     more_heads: Sequence[str] = (),
     recorded: bool = False,
@@ -81,8 +81,8 @@ def open_suite(
     Args:
         name: of the suite, or the path of its file.
         runs_folder: RUNS.
-        seeds: how many; the profile's own number if None.
-        profile: see :class:`marginbench.experiments.grids.Suite`.
+        seeds: how many; the size's own number if None.
+        size: see :class:`marginbench.experiments.grids.Suite`.
         only: names of heads; none for all.
         more_heads: heads to put into every comparison beside the suite's own, as
             :func:`marginbench.experiments.grids.parse_component` reads them.
@@ -94,8 +94,8 @@ def open_suite(
             same cell twice, a baseline or a head in ``only`` that the suite does not have.
     """
     suite = find_suite(name)
-    own = suite.cells(seeds, profile)
-    folder = runs_folder / (suite.name if profile == FULL else f"{suite.name}-{profile}")
+    own = suite.cells(seeds, size)
+    folder = runs_folder / (suite.name if size == FULL else f"{suite.name}-{size}")
     resolve = known_resolver(folder)
     try:
         declared = resolve.with_other_heads(own)

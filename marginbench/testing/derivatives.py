@@ -90,8 +90,9 @@ def _same_value_for_every_gradient(
 
 def _detached_slope_is_that_of_no_margin(head: Head, features: Tensor, labels: Tensor) -> None:
     """What ``CosineHead`` promises of grad="detached": the target's logit has the slope s."""
-    standard = isinstance(head, CosineHead) and head.grad == "detached"
-    if not standard or head.gradient_leaves_out != SLOPE_OF_MARGIN:
+    if not isinstance(head, CosineHead) or head.grad != "detached":
+        return
+    if head.gradient_leaves_out != SLOPE_OF_MARGIN:
         return
     with torch.no_grad():
         norms, cosine = head.norms_and_cosines(features)
@@ -127,7 +128,7 @@ class _Constants(TorchFunctionMode):
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         name = getattr(func, "__name__", "")
-        outside = name == "detach" or func is torch.Tensor.data.__get__
+        outside = name == "detach" or func is torch.Tensor.data.__get__  # type: ignore[attr-defined]
         outside = outside or not torch.is_grad_enabled()
         changes_in_place = name.endswith("_") and not name.endswith("__")
         if not outside or changes_in_place or not isinstance(result, Tensor | float):

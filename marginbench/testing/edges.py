@@ -78,8 +78,10 @@ def edges(subject: Subject, dtype: torch.dtype) -> Iterator[Edge]:
     if classifier_of(subject.build()) is not None:
         for name, rows in (("one class weight zero", slice(0, 1)), ("all zero", slice(None))):
             head = subject.build()
+            weight = classifier_of(head)
+            assert weight is not None
             with torch.no_grad():
-                classifier_of(head)[rows] = 0
+                weight[rows] = 0
             yield Edge(f"class weights: {name}", head, features, labels)
     try:
         single = subject.build(num_classes=1)
@@ -99,6 +101,7 @@ def _angles(subject: Subject, norm: float, axes: bool, dtype: torch.dtype) -> Ed
     head = subject.build()
     weight = classifier_of(head)
     if axes:
+        assert weight is not None
         with torch.no_grad():
             unit = torch.eye(subject.num_classes, subject.in_features, device=subject.device)
             weight.copy_(unit.view(len(unit), *[1] * (weight.dim() - 2), -1).expand_as(weight))

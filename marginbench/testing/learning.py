@@ -111,6 +111,7 @@ def learns_separable_classes(subject: Subject) -> str:
 
 def _start_near_the_classes(head: Head) -> None:
     weight = classifier_of(head)
+    assert weight is not None
     with torch.no_grad():
         lengths = weight.norm(dim=-1, keepdim=True)
         towards = torch.eye(head.num_classes, head.in_features).to(weight)

@@ -227,7 +227,8 @@ def _keeps_shapes(subject: Subject, name: str) -> bool:
 
 def _others(subject: Subject, name: str) -> list[Any]:
     """Values beside a parameter's own that the head takes."""
-    own, found = subject.resolved()[name], []
+    own = subject.resolved()[name]
+    found: list[Any] = []
     kind = type(own)
     for value in (kind(own * 2), kind(own / 2), own + 1):
         if len(found) == 2:

@@ -6,6 +6,7 @@ import copy
 
 import torch
 
+from marginbench.heads import Head
 from marginbench.testing.subject import (
     CheckFailure,
     Subject,
@@ -45,7 +46,7 @@ def computes_in_float32(subject: Subject) -> str:
 
 def _outputs(
     subject: Subject,
-    head: torch.nn.Module,
+    head: Head,
     features: torch.Tensor,
     labels: torch.Tensor,
     autocast: torch.dtype | None,

@@ -168,7 +168,7 @@ def _tensor_of_type(*arguments: Any) -> _Tensor:
     dtype = getattr(torch, kind.name, None) if type(kind) is Function else None
     if not isinstance(dtype, torch.dtype):
         raise RefusedPickle("a tensor of no type")
-    return _tensor(*common, *arguments[7:8], item=dtype.itemsize)
+    return _tensor(*common, *arguments[7:8], item=dtype.itemsize)  # type: ignore[misc]
 
 
 _TYPES = [name for name in dir(torch) if isinstance(getattr(torch, name), torch.dtype)]

@@ -73,7 +73,9 @@ class Experiment:
         if self.ranks.size > 1:
             synchronise_normalisation(self.backbone, self.device)
         self._training_backbone: nn.Module = (
-            torch.compile(self.backbone, backend=COMPILER) if compiled else self.backbone
+            torch.compile(self.backbone, backend=COMPILER)  # type: ignore[assignment]
+            if compiled
+            else self.backbone
         )
         self._training_head: nn.Module = self.head
 
@@ -147,9 +149,8 @@ def build_experiment(cell: Cell, device: torch.device, ranks: Ranks | None = Non
     data = load_data(cell.data.name, cell.data.parameters)
     batches = draw_batches(data.train_labels, cell.schedule, cell.seed)
     with seeded(cell.seed, "backbone"):
-        backbone = build_backbone(
-            cell.backbone.name, data.image_shape, cell.backbone.parameters
-        ).to(device, memory_format=torch.channels_last)
+        backbone = build_backbone(cell.backbone.name, data.image_shape, cell.backbone.parameters)
+        backbone.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     with seeded(cell.seed, "head"):
         head = build_head(
             cell.head.name, backbone.out_features, data.num_classes, **cell.head.parameters

@@ -232,7 +232,7 @@ def _finish(
     }
     lease.check()
     folder.write_history(progress.history)
-    write_atomically(folder.evaluation, lambda file: np.savez_compressed(file, **arrays))
+    write_atomically(folder.evaluation, lambda file: np.savez_compressed(file, **arrays))  # type: ignore[arg-type]
     folder.write_environment(
         {
             "marginbench": marginbench.__version__,
@@ -267,7 +267,7 @@ def _make_deterministic(device: torch.device) -> None:
     torch.backends.cudnn.deterministic = True
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Filling fresh memory guards against reading it unset; it costs 230 fills a step here.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def _device_name(device: torch.device, processes: int) -> str:

@@ -47,7 +47,7 @@ def _synchronise_subclass(
     if device.type == "cuda":
         setattr(model, name, convert_sync_batchnorm(child))
     else:
-        child.__class__ = _SynchronisedBatchNormAct
+        child.__class__ = _SynchronisedBatchNormAct  # type: ignore[assignment]
 
 
 class _SynchronisedBatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -65,6 +65,8 @@ class _SynchronisedBatchNorm(nn.modules.batchnorm._BatchNorm):
         mean = _Sum.apply(input.sum(dim=axes)) / count
         centred = input - mean.view(shape)
         variance = _Sum.apply(centred.square().sum(dim=axes)) / count
+        assert self.num_batches_tracked is not None
+        assert self.running_mean is not None and self.running_var is not None  # noqa: PT018
         with torch.no_grad():
             self.num_batches_tracked.add_(1)
             share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
@@ -78,6 +80,9 @@ class _SynchronisedBatchNorm(nn.modules.batchnorm._BatchNorm):
 
 class _SynchronisedBatchNormAct(_SynchronisedBatchNorm):
     """timm's BatchNormAct2d: followed by its dropout and its activation."""
+
+    act: nn.Module
+    drop: nn.Module
 
     def forward(self, input: Tensor) -> Tensor:
         return self.act(self.drop(super().forward(input)))

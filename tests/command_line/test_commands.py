@@ -5,8 +5,11 @@ import shutil
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 
+from marginbench import results
+from marginbench.runs.suite_runs import open_suite
 from tests.command_line.conftest import COMMAND
 
 
@@ -135,7 +138,7 @@ def test_missing_data_are_told_before_anything_is_written(marginbench, tmp_path,
 
     monkeypatch.setattr("marginbench.data.files.downloads._download", offline)
     monkeypatch.setenv("MARGINBENCH_DATA", str(tmp_path / "images" / "here"))
-    done = marginbench("run", "mnist", "--profile", "small", "--runs", tmp_path / "new" / "runs")
+    done = marginbench("run", "mnist", "--size", "small", "--runs", tmp_path / "new" / "runs")
     assert done.returncode == 1
     assert str(tmp_path / "images" / "here" / "MNIST" / "raw") in done.stderr
     assert "train-images-idx3-ubyte" in done.stderr
@@ -143,8 +146,12 @@ def test_missing_data_are_told_before_anything_is_written(marginbench, tmp_path,
 
 
 def test_only_takes_several_heads(marginbench, tiny_suite):
-    for words in (["--only", "softmax", "l-softmax"], ["--only", "softmax", "--only", "l-softmax"]):
-        assert "4 cells, 0 finished" in marginbench("run", tiny_suite, "--dry-run", *words).stdout
+    for lists in (["softmax,l-softmax"], ["softmax, l-softmax"], ["softmax", "l-softmax"]):
+        only = [word for heads in lists for word in ("--only", heads)]
+        done = marginbench("run", tiny_suite, "--dry-run", *only)
+        assert "tiny: 4 cells, 0 finished" in done.stdout
+    done = marginbench("run", "--only", "l-softmax", tiny_suite, "--dry-run")
+    assert "2 cells of 4, 0 finished" in done.stdout
 
 
 def test_status_tells_every_cell(copy_of_finished, marginbench, tiny_suite):
@@ -153,6 +160,14 @@ def test_status_tells_every_cell(copy_of_finished, marginbench, tiny_suite):
     status = marginbench("status", tiny_suite, "--seeds", "3")
     assert "6 cells: 3 done, 1 stopped, 2 not started" in status.stdout
     assert status.returncode == 0
+
+
+def test_results_by_a_suites_file_are_those_of_the_opened_suite(copy_of_finished, tiny_suite):
+    runs = copy_of_finished / "runs"
+    frame = results(tiny_suite, str(runs), only=["softmax"], seeds=3)
+    assert list(frame["state"]) == ["done", "done", "not started"]
+    opened = open_suite(str(tiny_suite), runs, only=["softmax"], seeds=3)
+    pd.testing.assert_frame_equal(frame, results(opened))
 
 
 def test_a_failed_cell_is_told_and_the_rest_is_done(marginbench_process, tmp_path):
@@ -235,6 +250,9 @@ def test_report_of_nothing_at_all(marginbench, tiny_suite, tmp_path):
         (["run", "digitz"], ["unknown suite 'digitz'", "did you mean 'digits'"]),
         (["run", "none.py"], ["none.py", "no such file"]),
         (["run", "digits", "--only", "softmix"], ["unknown head 'softmix'", "softmax"]),
+        (["run", "digits", "--only", "softmax,softmix"], ["unknown head 'softmix'"]),
+        (["status", "digits", "--only", "softmax,"], ["--only 'softmax,'", "a name is empty"]),
+        (["run", "digits", "--only", ""], ["--only ''", "a name is empty"]),
         (["run", "digits", "--head", "arcface:m=9"], ["'arcface'", "m = 9", "allowed"]),
         (["run", "digits", "--head", "arcface:q=9"], ["'arcface'", "'q'", "m, s"]),
         (["run", "digits", "--plugin", "nothing.py"], ["nothing.py", "no such file"]),

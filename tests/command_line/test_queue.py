@@ -138,7 +138,7 @@ def test_cells_that_left_the_suite_are_shown_and_cancelled(call, slurm, named, m
 def test_a_head_that_left_the_suite_can_be_named(call, slurm, monkeypatch):
     call("submit", *CPU, "--seeds", 3)
     monkeypatch.setenv("HEADS", "softmax")
-    output = call("status", "--only", "softmax", "arcface")
+    output = call("status", "--only", "softmax,arcface")
     assert "3 cells: 3 pending note: left the suite" in output
     refused = call("submit", "--only", "arcface", status=1)
     assert "no cell with the head 'arcface'" in refused

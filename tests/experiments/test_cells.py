@@ -226,10 +226,10 @@ LFW_CONTENT = "ab2513e7271f71d5"
 def test_published_keys_stay_what_they_are(table):
     with table.open(encoding="utf-8", newline="") as file:
         published = [(int(row["seed"]), row["key"]) for row in csv.DictReader(file)]
-    name, _, profile = table.parent.name.rpartition("-")
+    name, _, size = table.parent.name.rpartition("-")
     seeds = max(seed for seed, _ in published) + 1
     keys = set()
-    for cell in Resolver().with_other_heads(find_suite(name).cells(seeds, profile)):
+    for cell in Resolver().with_other_heads(find_suite(name).cells(seeds, size)):
         data = cell.data
         if data.name == "lfw":
             parameters = data.parameters | {"content": LFW_CONTENT}

@@ -164,7 +164,7 @@ def write_suite(folder, name, *, declared="seeds=1", seeds="seeds", body=GRID, m
         ),
         ("zero", {"declared": "seeds=0"}, ["line 4", "seeds = 0 ", "from 1 to 10,000"]),
         ("many", {"declared": "seeds=10**20"}, ["line 4", "seeds = 1000", "64 bits"]),
-        ("sizes", {"declared": "profiles={'../x': 1}"}, ["profile name '../x'"]),
+        ("sizes", {"declared": "sizes={'../x': 1}"}, ["size name '../x'"]),
         ("rate", {"rate": "float('inf')"}, ["line 7", "learning_rate = inf", "finite"]),
         ("long", {"m": "10**5000"}, ["'arcface': m = (int that cannot be printed)", "64 bits"]),
         ("based", {"declared": "baseline='arcfase'"}, ["baseline = 'arcfase'", "heads: arcface"]),

@@ -17,8 +17,8 @@ def test_widths_draws_one_curve_a_width(tmp_path):
         for network in [{"filters": filters, "features": 64}]
     ]
     content = widths(frame(with_history(rows, tmp_path)))
-    (picture,), (table,) = content.pictures, content.tables
-    train, test = picture.figure.axes
+    (figure,), (table,) = content.figures, content.tables
+    train, test = figure.figure.axes
     assert [line.get_label() for line in test.lines] == ["8/16", "16/32"]
     assert test.lines[0].get_ydata().tolist() == [80, 40]
     assert train.lines[1].get_ydata().tolist() == [20, 10]
@@ -34,7 +34,7 @@ def test_widths_says_nothing_of_networks_that_differ_otherwise(tmp_path):
         )
         for features in (32, 64)
     ]
-    assert widths(frame(with_history(rows, tmp_path))).pictures == []
+    assert widths(frame(with_history(rows, tmp_path))).figures == []
     assert widths(frame([row(state="failed")])).tables == []
 
 
@@ -54,7 +54,7 @@ def test_widths_keeps_networks_apart_that_differ_in_more_than_width(tmp_path):
         ["8.20", "13.20"],
         ["11.40", "16.40"],
     ]
-    for shown in (content.tables, content.pictures):
+    for shown in (content.tables, content.figures):
         assert "batch_size=32" in shown[0].caption
         assert "batch_size=64" in shown[1].caption
         assert shown[0].name != shown[1].name
@@ -72,7 +72,7 @@ def test_widths_counts_what_diverged(tmp_path):
     content = widths(frame(rows))
     assert content.tables[0].frame["seeds"].tolist() == ["2", "0 of 2, 2 diverged"]
     assert content.tables[0].frame["test error %"].tolist()[1] == "–"
-    assert [line.get_label() for line in content.pictures[0].figure.axes[0].lines] == ["width 0.5"]
+    assert [line.get_label() for line in content.figures[0].figure.axes[0].lines] == ["width 0.5"]
 
 
 def test_gaps_stand_in_a_table_the_smallest_first(tmp_path):
@@ -92,8 +92,8 @@ def test_class_cosine_shows_the_papers_pair_and_the_best(tmp_path):
         place.mkdir()
         np.savez(place / "evaluation.npz", class_cosine=np.eye(3))
         values |= {"folder": place, "class_names": ["a", "b", "c"]}
-    (picture,) = class_cosine(frame(rows)).pictures
-    titles = [axis.get_title().split("\n")[0] for axis in picture.figure.axes]
+    (figure,) = class_cosine(frame(rows)).figures
+    titles = [axis.get_title().split("\n")[0] for axis in figure.figure.axes]
     assert [title for title in titles if title] == ["softmax", "l-softmax m=4", "arcface"]
 
 

@@ -34,8 +34,8 @@ def content(results):
     return section.function(results)
 
 
-def line(picture, label):
-    (axes,) = picture.figure.axes
+def line(figure, label):
+    (axes,) = figure.figure.axes
     (found,) = (line for line in axes.get_lines() if line.get_label() == label)
     return found
 
@@ -50,7 +50,7 @@ PAPER = frame(
 
 
 def test_psi_is_drawn_as_in_figure_3():
-    psi = content(PAPER).pictures[0]
+    psi = content(PAPER).figures[0]
     assert at(line(psi, "softmax"), 90) == pytest.approx(0, abs=1e-3)
     for m in (2, 3, 4):
         for k in range(m + 1):
@@ -59,7 +59,7 @@ def test_psi_is_drawn_as_in_figure_3():
 
 
 def test_the_slope_is_that_of_psi():
-    psi, slope, _ = content(PAPER).pictures
+    psi, slope, _ = content(PAPER).figures
     for label in ("softmax", "l-softmax m=3"):
         values = line(psi, label).get_ydata()
         angles = np.radians(line(psi, label).get_xdata())
@@ -68,7 +68,7 @@ def test_the_slope_is_that_of_psi():
 
 
 def test_a_detached_margin_has_the_slope_of_the_cosine():
-    slope = content(frame(("detached", "arcface", {"grad": "detached"}))).pictures[1]
+    slope = content(frame(("detached", "arcface", {"grad": "detached"}))).figures[1]
     angles = np.radians(line(slope, "detached").get_xdata())
     np.testing.assert_allclose(line(slope, "detached").get_ydata(), -np.sin(angles), atol=1e-9)
 
@@ -85,7 +85,7 @@ def test_a_detached_margin_has_the_slope_of_the_cosine():
     ],
 )
 def test_the_boundary_goes_through_the_points_of_the_formula(head, parameters, own, other):
-    (axes,) = content(frame(("it", head, parameters))).pictures[2].figure.axes
+    (axes,) = content(frame(("it", head, parameters))).figures[2].figure.axes
     (contour,) = axes.collections
     points = np.concatenate([path.vertices for path in contour.get_paths()])
     assert np.hypot(*(points - [own, other]).T).min() < 0.3
@@ -93,9 +93,7 @@ def test_the_boundary_goes_through_the_points_of_the_formula(head, parameters, o
 
 def test_equal_curves_share_a_line_and_a_legend_entry():
     results = frame(("one", "softmax", {}), ("two", "normface", {}), ("three", "am-softmax", {}))
-    labels = [
-        text.get_text() for text in content(results).pictures[0].figure.legends[0].get_texts()
-    ]
+    labels = [text.get_text() for text in content(results).figures[0].figure.legends[0].get_texts()]
     assert labels == ["one,\ntwo", "three"]
 
 
@@ -106,7 +104,7 @@ def test_heads_without_psi_are_named_with_the_reason():
     assert "no function ψ" in reasons["h"]
     assert "between samples" in reasons["c"]
     only = content(frame(("h", "hinge", {})))
-    assert only.pictures == []
+    assert only.figures == []
     assert [table.name for table in only.tables] == ["margins-not-drawn"]
 
 
@@ -127,7 +125,7 @@ def test_a_head_that_is_not_installed_is_named():
 )
 def test_nothing_to_draw_shows_nothing(results):
     shown = content(results)
-    assert (shown.text, shown.tables, shown.pictures) == ([], [], [])
+    assert (shown.text, shown.tables, shown.figures) == ([], [], [])
 
 
 def test_one_label_of_two_meanings_says_the_setting():
@@ -144,7 +142,7 @@ def test_one_label_of_two_meanings_says_the_setting():
 def test_class_weights_for_many_classes_are_drawn():
     weights = tuple([1.0] * 100)
     shown = content(frame(("w", "weighted-softmax", {"class_weights": weights})))
-    assert len(shown.pictures) == 3
+    assert len(shown.figures) == 3
 
 
 def test_every_built_in_head_is_drawn_or_left_out_with_a_formula_or_a_reason():
@@ -155,11 +153,11 @@ def test_every_built_in_head_is_drawn_or_left_out_with_a_formula_or_a_reason():
     assert left_out == {"hinge", "contrastive", "triplet"}
     assert drawn == set(head_names()) - left_out
     assert "not stated" not in set(tables["margins-boundaries"]["decision boundary of class 1"])
-    for picture in shown.pictures:
-        picture.figure.savefig(io.BytesIO(), format="png")  # so that it is laid out
-        (axes,), (legend,) = picture.figure.axes, picture.figure.legends
+    for figure in shown.figures:
+        figure.figure.savefig(io.BytesIO(), format="png")  # so that it is laid out
+        (axes,), (legend,) = figure.figure.axes, figure.figure.legends
         assert not axes.get_window_extent().overlaps(legend.get_window_extent())
-        whole = picture.figure.bbox
+        whole = figure.figure.bbox
         for part in (legend.get_window_extent(), axes.yaxis.label.get_window_extent()):
             assert whole.containsx(part.x0)
             assert whole.containsx(part.x1)

@@ -68,8 +68,8 @@ def test_table_5_counts_verification_accuracy():
     ],
 )
 def test_suites_claim_their_table_and_have_its_rows(suite, setting):
-    for profile, note in (("full", ""), ("small", SMALL_NOTE)):
-        cells = find_suite(suite).cells(1, profile)
+    for size, note in (("full", ""), ("small", SMALL_NOTE)):
+        cells = find_suite(suite).cells(1, size)
         assert {cell.setting for cell in cells} == {setting + note}
         heads = {(cell.head.name, cell.head.parameters.get("m", 1)) for cell in cells}
         assert set(published_table(setting + note).own) <= heads
@@ -111,9 +111,9 @@ def test_ours_stand_beside_the_papers():
     assert "3 rows of the paper's without a finished run" in text
 
 
-def test_a_small_profile_is_not_measured_against_the_paper():
+def test_a_small_size_is_not_measured_against_the_paper():
     errors = {("softmax", 1): [5, 6, 7], ("l-softmax", 2): [4, 5, 6]}
-    content = published(frame(mnist_rows(errors, setting="MNIST (Table 2), small profile")))
+    content = published(frame(mnist_rows(errors, setting="MNIST (Table 2), small size")))
     assert cells_of(content, "softmax")["ours − published"] == ""
     assert "not comparable" in content.tables[0].caption
     assert "seeds" not in content.text[0].split("As in the paper")[0]

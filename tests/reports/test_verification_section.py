@@ -64,7 +64,7 @@ def test_accuracy_and_difference_are_those_of_the_runs(tmp_path):
     assert accuracy.loc["arcface", "difference"].startswith(f"{gain:+.2f}")
     errors = [r["verification_standard_error"] for r in rows if r["head"] == "softmax"]
     assert accuracy.loc["softmax", "standard error of folds"] == f"{100 * np.mean(errors):.2f}"
-    assert [picture.name for picture in content.pictures] == [
+    assert [figure.name for figure in content.figures] == [
         "verification-faces",
         "verification-roc-faces",
         "verification-scores-faces",

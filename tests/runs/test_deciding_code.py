@@ -25,7 +25,8 @@ HEAD = '''
 import torch
 from torch import nn
 
-from marginbench.heads import Head, classifier_weight, register_head
+from marginbench import Head, register_head
+from marginbench.heads import classifier_weight
 
 
 @register_head("edited")

@@ -19,8 +19,8 @@ def heads(cells):
 
 
 def test_lfw_has_ten_cells_a_head_and_seed_under_one_name():
-    for profile, seeds in (("full", 3), ("small", 1)):
-        cells = find_suite("lfw").cells(profile=profile)
+    for size, seeds in (("full", 3), ("small", 1)):
+        cells = find_suite("lfw").cells(size=size)
         assert len({cell.setting for cell in cells}) == 1
         by_run = {}
         for cell in cells:

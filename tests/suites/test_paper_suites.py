@@ -1,4 +1,4 @@
-"""What the paper's suites declare, full and small; profiles; the head "*"."""
+"""What the paper's suites declare, full and small; sizes; the head "*"."""
 
 import subprocess
 import sys
@@ -30,12 +30,12 @@ def test_full_suites_have_the_papers_solver_and_schedule(name):
         assert {cell.seed for cell in find_suite(name).cells()} == set(range(5))
 
 
-@pytest.mark.parametrize("profile", ["full", "small"])
+@pytest.mark.parametrize("size", ["full", "small"])
 @pytest.mark.parametrize("name", PAPERS + TUNING)
-def test_every_cell_resolves_and_none_comes_twice(name, profile, tmp_path):
-    run = open_suite(name, tmp_path, seeds=1, profile=profile)
+def test_every_cell_resolves_and_none_comes_twice(name, size, tmp_path):
+    run = open_suite(name, tmp_path, seeds=1, size=size)
     assert len({folder.key for folder in run.runs}) == len(run.runs) == run.of
-    ending = "-small" if profile == "small" else ""
+    ending = "-small" if size == "small" else ""
     assert run.folder == tmp_path / f"{name}{ending}"
 
 
@@ -52,8 +52,8 @@ def test_full_tables_have_every_registered_head_that_needs_no_parameter(name, tm
 
 
 def test_lambda_falls_over_the_fraction_of_training():
-    for profile in ("full", "small"):
-        for cell in find_suite("mnist").cells(1, profile):
+    for size in ("full", "small"):
+        for cell in find_suite("mnist").cells(1, size):
             if cell.head.name == "l-softmax":
                 gamma = cell.head.parameters["lambda_gamma"]
                 # The authors' run: γ = 2.5e-5 over 30,000 iterations.
@@ -62,8 +62,8 @@ def test_lambda_falls_over_the_fraction_of_training():
 
 @pytest.mark.parametrize("name", TUNING)
 def test_tuning_never_looks_at_the_test_set(name):
-    for profile in ("full", "small"):
-        cells = find_suite(name).cells(profile=profile)
+    for size in ("full", "small"):
+        cells = find_suite(name).cells(size=size)
         assert {cell.data.parameters["validation"] for cell in cells} == {"held-out"}
         assert len({cell.optimiser.learning_rate for cell in cells}) > 1
 
@@ -74,11 +74,11 @@ def test_figure_7_has_four_widths_and_the_one_that_the_paper_names():
     assert (32, 32, 64, 128) in filters
 
 
-def test_an_unknown_profile_is_refused():
-    with pytest.raises(UserError, match="profile = 'tiny' is not allowed; allowed: full, small"):
-        find_suite("mnist").cells(profile="tiny")
-    with pytest.raises(UserError, match="profile = 'small' is not allowed; allowed: full"):
-        find_suite("digits").cells(profile="small")
+def test_an_unknown_size_is_refused():
+    with pytest.raises(UserError, match="size = 'tiny' is not allowed; allowed: full, small"):
+        find_suite("mnist").cells(size="tiny")
+    with pytest.raises(UserError, match="size = 'small' is not allowed; allowed: full"):
+        find_suite("digits").cells(size="small")
 
 
 def test_suites_import_no_torch():
@@ -118,7 +118,7 @@ def test_a_head_that_does_not_allow_the_suggestion_is_left_out():
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "fig2", "fig6", "fig7"])
-def test_small_profiles_give_the_margin_time(name):
+def test_small_sizes_give_the_margin_time(name):
     """λ above 5 for half of the run, and below 0.1 at its end: the margin nearly in full."""
     for cell in find_suite(name).cells(1, "small"):
         if cell.head.name == "l-softmax":
@@ -141,5 +141,5 @@ def test_small_cifar100_trains_on_ten_classes_and_few_images(name):
 
 
 def test_tuning_of_ten_classes_asks_for_no_more_held_out_images_than_there_are():
-    for cell in find_suite("tune-cifar100").cells(profile="small"):
+    for cell in find_suite("tune-cifar100").cells(size="small"):
         assert cell.data.parameters["test_count"] <= 10 * 500 * HELD_OUT_SHARE
