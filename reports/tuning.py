@@ -9,7 +9,7 @@ from marginbench.runs.results import (
     conditions_key,
     conditions_text,
     finished_runs,
-    told_values,
+    values_as_text,
     varying_conditions,
 )
 from marginbench.text import slug
@@ -57,7 +57,7 @@ def _choices(rows: pd.DataFrame) -> pd.DataFrame:
             {
                 "head": first["head"],
                 "learning rate": f"{first['learning_rate']:g}",
-                "parameters": told_values(told),
+                "parameters": values_as_text(told),
                 "conditions": conditions_text(first["conditions"], conditions),
                 "mean": 100 * done.mean() if len(done) else float("nan"),
                 "seeds": f"{len(done)} of {len(group)}",

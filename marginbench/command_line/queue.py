@@ -38,7 +38,7 @@ def cancel(selection: SuiteSelection, names: Sequence[str]) -> int:
     Raises:
         UserError: an unknown suite or cell, or the queue cannot be read.
     """
-    suite_run = selection.open(recorded=True)
+    suite_run = selection.open(gone_heads=True)
     slurm = LocalSlurm()
     overview = inspect_suite(suite_run, slurm)
     if overview.queue_error:
@@ -80,7 +80,7 @@ def show_logs(selection: SuiteSelection, name: str) -> int:
     Raises:
         UserError: an unknown suite or cell.
     """
-    cell = find_cell(inspect_suite(selection.open(recorded=True)), name)
+    cell = find_cell(inspect_suite(selection.open(gone_heads=True)), name)
     files = [cell.folder.log]
     if cell.job is not None:
         files += cell.job.submission.output(cell.job.id)

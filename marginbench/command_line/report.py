@@ -21,6 +21,7 @@ from marginbench.reporting.sections import chosen_sections
 from marginbench.runs.run_folder import State
 from marginbench.runs.stale_results import code_notes, image_notes
 from marginbench.runs.suite_runs import SuiteRun, check_writable
+from marginbench.text import count
 
 PRINTED = ("comparison-", "verification-accuracy-")
 """How the names of the tables begin that the terminal shows too."""
@@ -65,7 +66,7 @@ def show_report(
     folder = suite_run.report_folder
     statuses = [run.status() for run in suite_run.runs]
     cells = list(zip(suite_run.runs, statuses, strict=True))
-    notes = code_notes(cells) + image_notes(cells)
+    notes = code_notes(cells) + image_notes(cells) + _left_notes(suite_run)
     made_from = fingerprint(suite_run, statuses, sections)
     kept = still_good(folder, made_from) if keep else None
     failed: list[tuple[str, str]] = []
@@ -95,6 +96,16 @@ def show_report(
     page = escape(str(folder / "index.html"))
     console.print(f"\nreport: {page}{told}", highlight=False, soft_wrap=True)
     return 1 if failed or damaged else 0
+
+
+def _left_notes(suite_run: SuiteRun) -> list[str]:
+    """A sentence on the cells of the manifest that the report does not show."""
+    if not suite_run.left:
+        return []
+    number = count(len(suite_run.left), "cell")
+    return [
+        f"not shown: {number} of the manifest that left the suite, or came by --head or --plugin"
+    ]
 
 
 def _make_report(

@@ -46,7 +46,7 @@ def show_status(
         UserError: see :func:`marginbench.runs.suite_runs.open_suite`.
     """
     console = make_console()
-    suite_run = selection.open(recorded=True)
+    suite_run = selection.open(gone_heads=True)
     overview = inspect_suite(suite_run)
     if watch is None:
         console.print(status_table(suite_run, overview, every_cell))

@@ -73,8 +73,7 @@ def submit_suite(
             here, or SLURM refuses the first array.
     """
     console = make_console()
-    suite_run = selection.open(recorded=True)
-    _refuse_gone_heads(suite_run, selection.only)
+    suite_run = selection.open()
     for section in suite_run.suite.sections or ():
         # Before any training: the report would be refused.
         check_known("section", section)
@@ -113,16 +112,6 @@ def submit_suite(
                 suite = suite_run.suite.name
                 submitted = submit_arrays(submission, suite, settings, limits, todo, lease)
     return _print_submitted(console, settings, submitted, len(todo))
-
-
-def _refuse_gone_heads(suite_run: SuiteRun, only: tuple[str, ...]) -> None:
-    heads = {run.cell.head.name for run in suite_run.runs}
-    for name in only:
-        if name not in heads:
-            raise UserError(
-                f"suite {suite_run.suite.name!r} has no cell with the head {name!r}: those that "
-                "were submitted before have left it; allowed: a head that it has now"
-            )
 
 
 def _settings(

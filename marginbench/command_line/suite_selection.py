@@ -35,11 +35,11 @@ class SuiteSelection:
         """Out of a command's options, which keep the others."""
         return cls(**{field.name: options.pop(field.name) for field in fields(cls)})
 
-    def open(self, *, recorded: bool = False) -> SuiteRun:
+    def open(self, *, gone_heads: bool = False) -> SuiteRun:
         """The cells; see :func:`marginbench.runs.suite_runs.open_suite`.
 
         Args:
-            recorded: those too that only the suite's manifest has.
+            gone_heads: whether ``only`` may name heads that have left the suite.
         """
         from marginbench.runs.suite_runs import open_suite
 
@@ -50,5 +50,5 @@ class SuiteSelection:
             size=self.size,
             only=self.only,
             more_heads=self.more_heads,
-            recorded=recorded,
+            gone_heads=gone_heads,
         )

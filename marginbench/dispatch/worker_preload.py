@@ -3,16 +3,13 @@
 It starts no thread and touches no GPU: both would make forking unsafe.
 """
 
-import torch._dynamo
-
 from marginbench.backbones import backbone_names
 from marginbench.data import data_source_names
 from marginbench.heads import head_names
 from marginbench.runs.deciding_code import read_sources
 from marginbench.training import loop as training
 
-# torch's optimisers import torch._dynamo at their first step: more than a second for every cell.
-__all__ = ["torch", "training"]
+__all__ = ["training"]
 
 # Asking for the names imports the modules behind them.
 data_source_names()

@@ -40,7 +40,8 @@ class PrintedTable:
 def fingerprint(run: SuiteRun, statuses: list[CellStatus], sections: list[str] | None) -> str:
     """A hash of all that a report is made from.
 
-    That is: the cells in their order, the state and the files of each; the suite's description,
+    That is: the cells in their order, the state and the files of each; those that have left the
+    suite, which a note counts; the suite's description,
     baseline and sections; the source of engine, heads, suites and sections, of plug-in files and
     of the Python files beside them; the versions of Python and of the libraries that draw.
 
@@ -54,6 +55,7 @@ def fingerprint(run: SuiteRun, statuses: list[CellStatus], sections: list[str] |
         "suite": [suite.name, suite.description, suite.needs, suite.baseline, suite.sections],
         "sections": sections,
         "cells": [_cell(f, status) for f, status in zip(run.runs, statuses, strict=True)],
+        "left": [left.key for left in run.left],
         "code": code_version(reports=True),
         "template": {
             file.name: digest(file) for file in sorted(Path(__file__).parent.glob("*.jinja"))

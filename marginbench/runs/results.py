@@ -173,7 +173,7 @@ def row_labels(cells: list[Cell]) -> list[str]:
             for name, value in cell.head.parameters.items()
             if name == "m" or len(varying[name]) > 1
         }
-        labels.append(f"{cell.head.name} {told_values(told)}".strip())
+        labels.append(f"{cell.head.name} {values_as_text(told)}".strip())
     return labels
 
 
@@ -222,10 +222,10 @@ def varying_conditions(frame: pd.DataFrame) -> list[str]:
 
 def conditions_text(conditions: dict[str, Any], fields: list[str]) -> str:
     """Some of the conditions in words: "batch_size=64 weight_decay=0.001"."""
-    return told_values({f.rpartition(".")[2]: conditions.get(f, "–") for f in fields})
+    return values_as_text({f.rpartition(".")[2]: conditions.get(f, "–") for f in fields})
 
 
-def told_values(values: dict[str, Any]) -> str:
+def values_as_text(values: dict[str, Any]) -> str:
     """Named values in one line: "m=4 s=30"."""
     return " ".join(
         f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"

@@ -74,7 +74,7 @@ def open_suite(
     size: str = FULL,
     only: Sequence[str] = (),
     more_heads: Sequence[str] = (),
-    recorded: bool = False,
+    gone_heads: bool = False,
 ) -> SuiteRun:
     """The cells of a suite, checked; nothing is written.
 
@@ -86,8 +86,7 @@ def open_suite(
         only: names of heads; none for all.
         more_heads: heads to put into every comparison beside the suite's own, as
             :func:`marginbench.experiments.grids.parse_component` reads them.
-        recorded: look in the suite's manifest for further cells, of the same heads and seeds; a
-            head in ``only`` may then be one that has left the suite.
+        gone_heads: whether a head in ``only`` may be one that has left the suite.
 
     Raises:
         UserError: an unknown suite, head or parameter, a value that is not allowed, the
@@ -106,9 +105,9 @@ def open_suite(
         raise UserError(f"suite {suite.name!r}: {error}") from error
     runs = [RunFolder(folder, cell) for cell in cells]
     _refuse_twins(suite, runs)
-    further, left, unread = _recorded_besides(folder, runs, seeds) if recorded else ([], [], [])
+    further, left, unread = _recorded_besides(folder, runs, seeds)
     heads = [*only, *(parse_component(text).name for text in more_heads)] if only else []
-    _check_heads(suite, [*runs, *further, *left], heads)
+    _check_heads(suite, runs, [*further, *left], heads, gone_heads)
     chosen, further, left = (
         [run for run in part if not heads or run.cell.head.name in heads]
         for part in (runs, further, left)
@@ -187,10 +186,23 @@ def _key_but_for_seed(cell: Cell) -> str:
     return cell.model_copy(update={"seed": 0}).key
 
 
-def _check_heads(suite: Suite, runs: list[RunFolder], only: list[str]) -> None:
+def _check_heads(
+    suite: Suite,
+    runs: list[RunFolder],
+    others: list[RunFolder],
+    only: list[str],
+    gone_heads: bool,
+) -> None:
+    gone = {run.cell.head.name for run in others}
     there = list(dict.fromkeys(run.cell.head.name for run in runs))
+    there += [name for name in sorted(gone) if gone_heads and name not in there]
     for name in only:
         if name not in there:
+            if name in gone:
+                raise UserError(
+                    f"suite {suite.name!r} has no cell with the head {quoted(name)}: those that "
+                    f"were run or submitted before have left it; its heads: {', '.join(there)}"
+                )
             check_known("head", name)
             raise UserError(
                 f"suite {suite.name!r} has no cell with the head {quoted(name)}; "

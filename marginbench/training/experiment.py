@@ -19,6 +19,7 @@ from marginbench.heads import Head, build_head
 from marginbench.runs.deciding_code import DecidingCode, deciding_code
 from marginbench.training.augmentation import CropFlip, draw_crop_flip
 from marginbench.training.batches import check_pairs, draw_batches
+from marginbench.training.momentum import MomentumSGD
 from marginbench.training.ranks import Ranks
 from marginbench.training.seeds import seeded
 from marginbench.training.synchronised_normalisation import synchronise_normalisation
@@ -66,7 +67,7 @@ class Experiment:
     crop_flip_codes: Tensor | None
     backbone: Backbone
     head: Head
-    optimiser: torch.optim.SGD
+    optimiser: MomentumSGD
 
     def __post_init__(self) -> None:
         compiled = self.cell.execution == "compiled"
@@ -192,13 +193,13 @@ def learning_rate(iteration: int, optimiser: Optimiser, schedule: Schedule, cuts
         iteration: see above.
         optimiser: has the rate at the start.
         schedule: has milestones and factor.
-        cuts: see :func:`plateau_cuts`.
+        cuts: see :func:`count_rate_cuts`.
     """
     passed = sum(iteration > milestone for milestone in schedule.milestones)
     return optimiser.learning_rate * schedule.factor ** (passed + cuts)
 
 
-def plateau_cuts(losses: Sequence[float], schedule: Schedule) -> int:
+def count_rate_cuts(losses: Sequence[float], schedule: Schedule) -> int:
     """How often the learning rate was cut because the training loss got no better.
 
     A function of the losses alone, so that a resumed run has the rate of an undisturbed one.
@@ -226,15 +227,14 @@ def _mean_image(images: Tensor) -> Tensor:
     return (total.double() / (255 * len(images))).float()
 
 
-def _build_optimiser(backbone: nn.Module, head: nn.Module, settings: Optimiser) -> torch.optim.SGD:
+def _build_optimiser(backbone: nn.Module, head: nn.Module, settings: Optimiser) -> MomentumSGD:
     parameters = [p for module in (backbone, head) for p in module.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": settings.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.SGD(
+    return MomentumSGD(
         [group for group in groups if group["params"]],
-        lr=settings.learning_rate,
+        learning_rate=settings.learning_rate,
         momentum=settings.momentum,
-        fused=True,
     )

@@ -26,8 +26,8 @@ from marginbench.training.divergence import divergence
 from marginbench.training.experiment import (
     Experiment,
     build_experiment,
+    count_rate_cuts,
     learning_rate,
-    plateau_cuts,
 )
 from marginbench.training.ranks import Ranks
 from marginbench.training.step import TrainingStep
@@ -177,7 +177,7 @@ def _training_mode(experiment: Experiment) -> None:
 def _record(experiment: Experiment, progress: Progress) -> None:
     """Add a row to the history: the mean loss since the last one, and the errors now."""
     cell = experiment.cell
-    cuts = plateau_cuts([past["loss"] for past in progress.history], cell.schedule)
+    cuts = count_rate_cuts([past["loss"] for past in progress.history], cell.schedule)
     row: dict[str, Any] = {
         "iteration": progress.iteration,
         "learning_rate": learning_rate(progress.iteration, cell.optimiser, cell.schedule, cuts),

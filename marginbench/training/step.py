@@ -8,7 +8,7 @@ import warnings
 import torch
 
 from marginbench.training.checkpoints import Progress
-from marginbench.training.experiment import Experiment, learning_rate, plateau_cuts
+from marginbench.training.experiment import Experiment, count_rate_cuts, learning_rate
 from marginbench.training.seeds import seed_draws
 
 WARM_UP_STEPS = 11
@@ -60,7 +60,7 @@ class TrainingStep:
         """Set the learning rate's cuts by the losses recorded; to be called after each look."""
         schedule = self.experiment.cell.schedule
         losses = [row["loss"] for row in self.progress.history]
-        self._cut.fill_(schedule.factor ** plateau_cuts(losses, schedule))
+        self._cut.fill_(schedule.factor ** count_rate_cuts(losses, schedule))
 
     def __call__(self) -> None:
         """One step."""
@@ -86,7 +86,7 @@ class TrainingStep:
     def _compute(self) -> None:
         """The step as the device sees it; every tensor that outlives it is changed in place."""
         experiment = self.experiment
-        experiment.optimiser.zero_grad(set_to_none=True)
+        experiment.optimiser.zero_grad()
         self._rate.copy_(self._rates.index_select(0, self._position)[0] * self._cut)
         batch = experiment.batches.index_select(0, self._position)[0]
         codes = experiment.crop_flip_codes
@@ -112,7 +112,7 @@ class TrainingStep:
     def _capture(self) -> None:
         """Record the step without running it."""
         device = self.experiment.device
-        self.experiment.optimiser.zero_grad(set_to_none=True)
+        self.experiment.optimiser.zero_grad()
         torch.cuda.synchronize(device)
         graph = torch.cuda.CUDAGraph()
         try:
@@ -122,7 +122,7 @@ class TrainingStep:
             self._may_capture = False
             torch.cuda.synchronize(device)
             _leave_capture_mode(device)
-            self.experiment.optimiser.zero_grad(set_to_none=True)
+            self.experiment.optimiser.zero_grad()
             first_line = str(error).strip().splitlines()[0]
             warnings.warn(
                 f"head {self.experiment.cell.head.name!r} cannot be captured as a CUDA graph "

@@ -238,6 +238,20 @@ def test_report_from_an_unfinished_grid(copy_of_finished, marginbench, tiny_suit
     assert "Overfitting" not in page
 
 
+def test_a_report_counts_the_cells_that_left_the_suite(copy_of_finished, marginbench, tiny_suite):
+    file = copy_of_finished / "runs/tiny/cells.jsonl"
+    assert len(file.read_text().splitlines()) == 4
+    assert "not shown" not in marginbench("report", tiny_suite, "--section", "account").stdout
+    options = ["--head", "arcface", "--only", "arcface", "--no-report", "--device", "cpu"]
+    assert marginbench("run", tiny_suite, *options, "--seeds", 1).returncode == 0
+    done = marginbench("report", tiny_suite, "--section", "account")
+    told = "not shown: 1 cell of the manifest that left the suite, or came by --head or --plugin"
+    assert f"note: {told}" in " ".join(done.stdout.split())
+    assert told in (copy_of_finished / "runs/tiny/report/index.html").read_text()
+    status = " ".join(marginbench("status", tiny_suite).stdout.split())
+    assert "4 cells: 4 done note: left the suite" in status
+
+
 def test_report_of_nothing_at_all(marginbench, tiny_suite, tmp_path):
     done = marginbench("report", tiny_suite)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -7,7 +7,7 @@ import torch
 
 from marginbench.errors import UserError
 from marginbench.experiments.cells import Optimiser, Schedule, make_cell
-from marginbench.training.experiment import learning_rate, plateau_cuts
+from marginbench.training.experiment import count_rate_cuts, learning_rate
 from marginbench.training.loop import Interrupted
 from tests.conftest import tiny_cell, train_cell
 from tests.training.test_training import files_of
@@ -34,7 +34,7 @@ PATIENT = Schedule(iterations=10, batch_size=1, evaluations=10, plateau_patience
     ],
 )
 def test_the_cuts_follow_the_losses(losses, cuts):
-    assert plateau_cuts(losses, PATIENT) == cuts
+    assert count_rate_cuts(losses, PATIENT) == cuts
 
 
 @pytest.mark.parametrize("patience", [1, 2, 3])
@@ -49,7 +49,7 @@ def test_the_first_cut_is_pytorchs(patience):
     for seen in range(1, len(losses) + 1):
         theirs.step(losses[seen - 1])
         ours = learning_rate(
-            seen, Optimiser(learning_rate=1.0), schedule, plateau_cuts(losses[:seen], schedule)
+            seen, Optimiser(learning_rate=1.0), schedule, count_rate_cuts(losses[:seen], schedule)
         )
         assert ours == pytest.approx(optimiser.param_groups[0]["lr"])
 
@@ -68,7 +68,7 @@ def test_the_rate_that_is_recorded_is_the_one_trained_at(tmp_path):
     assert rates[0] == 0.1
     assert rates[-1] == pytest.approx(0.001)
     for number, row in enumerate(rows):
-        cuts = plateau_cuts([past["loss"] for past in rows[:number]], plateau_cell().schedule)
+        cuts = count_rate_cuts([past["loss"] for past in rows[:number]], plateau_cell().schedule)
         assert row["learning_rate"] == pytest.approx(0.1 * 0.1**cuts)
     state = torch.load(folder.checkpoint, weights_only=True)
     assert float(state["optimiser"]["param_groups"][0]["lr"]) == pytest.approx(0.001)

@@ -207,14 +207,14 @@ def bench(cluster, tmp_path, request):
 
 @pytest.fixture(scope="session")
 def undisturbed(made_once):
-    """What a run without SLURM and without disturbance writes: three seeds."""
+    """What a run without SLURM and without disturbance writes: five seeds."""
 
     def run(folder):
-        arguments = ("--seeds", 3, "--workers", 1, "--device", "cpu", "--no-report")
+        arguments = ("--seeds", 5, "--workers", 1, "--device", "cpu", "--no-report")
         Bench(folder, "undisturbed", dict(os.environ))("run", *arguments)
 
     files = Bench(made_once("undisturbed-here", run), "undisturbed", dict(os.environ)).outcome()
-    assert len(files) == 2 * 3
+    assert len(files) == 2 * 5
     return files
 
 

@@ -5,7 +5,8 @@ import json
 from tests.dispatch.slurm.slurm_cluster import ARRAY_SIZE, NODES
 
 
-def test_an_array_runs_on_both_nodes(bench, same):
+def test_an_array_runs_on_both_nodes_and_is_told_of_without_accounting(bench, cluster, same):
+    assert "disabled" in cluster.call("bash", "-c", "sacct 2>&1 || true")
     output = bench.submit()
     assert "2 to submit" in output
     assert "submitted 2 cells in 1 job array" in output
@@ -14,43 +15,29 @@ def test_an_array_runs_on_both_nodes(bench, same):
     bench.finish(2)
     same(bench, 2)
     assert {bench.lines(folder)[0]["host"] for folder in bench.folders()} == set(NODES)
-    assert "2 cells: 2 done" in bench("status")
+    assert "3 cells: 2 done, 1 not submitted" in bench("status", "--seeds", 3)
+    assert "report/index.html" in bench("report")
     assert "0 to submit" in bench.submit()
     logs = bench("logs", bench.folders()[0].name)
     assert "log.txt" in logs
     assert f"{bench.folders()[0].name}: done" in logs
 
 
-def test_more_jobs_than_an_array_holds(bench, same):
-    output = bench.submit("--seeds", 3, "--max-parallel", 2, DAWDLE="0")
-    assert "submitted 3 cells in 2 job arrays" in output
+def test_more_jobs_than_an_array_holds_of_several_cells_each(bench, same):
+    output = bench.submit(
+        "--seeds", 5, "--cells-per-job", 2, "--max-parallel", 2, DAWDLE="0"
+    )  # fmt: skip
+    assert "submitted 5 cells in 2 job arrays" in output
     arrays = [
         json.loads(path.read_text())
         for path in sorted(bench.suite_folder.glob("submissions/*/array-*.json"))
     ]
     assert [len(array["jobs"]) for array in arrays] == [2, 1]
     assert max(len(array["jobs"]) for array in arrays) <= ARRAY_SIZE
-    bench.finish(3)
-    same(bench, 3)
-
-
-def test_a_job_trains_several_cells(bench, same):
-    assert "submitted 3 cells in 1 job array" in bench.submit(
-        "--seeds", 3, "--cells-per-job", 2, DAWDLE="0"
-    )
-    bench.finish(3)
-    same(bench, 3)
+    bench.finish(5)
+    same(bench, 5)
     jobs = [bench.lines(folder)[0]["job"] for folder in bench.folders()]
-    assert sorted(jobs.count(job) for job in set(jobs)) == [1, 2]
-
-
-def test_without_accounting_status_and_report_tell_what_is_there(bench, cluster, same):
-    assert "disabled" in cluster.call("bash", "-c", "sacct 2>&1 || true")
-    bench.submit("--seeds", 1, DAWDLE="0")
-    bench.finish(1)
-    assert "2 cells: 1 done, 1 not submitted" in bench("status")
-    same(bench, 1)
-    assert "report/index.html" in bench("report")
+    assert sorted(jobs.count(job) for job in set(jobs)) == [1, 2, 2]
 
 
 def test_a_request_that_slurm_refuses_is_told_and_leaves_nothing(bench):

@@ -58,7 +58,7 @@ def test_another_clusters_cells_are_left_to_it_until_cancelled(bench, there, sam
 
 
 def test_submitters_on_two_clusters_at_once(bench, there, same):
-    quick = ["--gpus", 0, "--hours", 1]
+    quick = ["--gpus", 0, "--hours", 1, "--cells-per-job", 2]
     both = [one.start("submit", *quick, DAWDLE="0") for one in (bench, there)]
     outputs = [process.communicate(timeout=120)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs
