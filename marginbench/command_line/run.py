@@ -79,7 +79,8 @@ def run_suite(
         stale |= {folder.key for folder, status in known if is_stale(folder, status)}
     todo = _to_run(suite_run, statuses, force, stale)
     damaged = [] if force else _damaged(suite_run, statuses)
-    workers = min(workers or default_workers(device), max(len(todo), 1))
+    # Only where something is to be trained: counting GPUs takes torch.
+    workers = min(workers or default_workers(device), len(todo)) if todo else 1
     ready = sum(status.state in FINISHED for status in statuses)
     console.print(
         f"{suite_run.suite.name}: {count(len(suite_run.runs), 'cell')}"

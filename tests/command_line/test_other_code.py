@@ -95,11 +95,17 @@ def test_submit_sets_their_results_aside(stale, marginbench, tiny_suite, slurm):
     assert (stale[0].path / "result-of-other-code.json").read_bytes() == before
 
 
-def test_status_of_finished_cells_loads_no_torch(stale, tiny_suite, tmp_path, record_suite):
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [(["status"], NOTE), (["run", "--no-report"], "4 cells, 4 finished, 0 to run")],
+)
+def test_finished_cells_are_looked_at_without_torch(
+    stale, tiny_suite, tmp_path, record_suite, arguments, expected
+):
     record_suite(tiny_suite)
     code = (
         "import sys\n"
-        f"sys.argv = ['marginbench', 'status', {str(tiny_suite)!r}]\n"
+        f"sys.argv = ['marginbench', *{arguments!r}, {str(tiny_suite)!r}]\n"
         "from marginbench.command_line import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
@@ -109,4 +115,4 @@ def test_status_of_finished_cells_loads_no_torch(stale, tiny_suite, tmp_path, re
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert NOTE in words(done.stdout)
+    assert expected in words(done.stdout)
