@@ -15,6 +15,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
+LOSSES = "marginbench.losses."
+
 TINY_SUITE = """
 from marginbench import Schedule, component, grid, suite
 
@@ -92,6 +94,13 @@ def scratch_registry(monkeypatch):
         copy = dict(getattr(heads._registry, attribute))
         monkeypatch.setattr(heads._registry, attribute, copy)
     monkeypatch.setattr(loading, "_plugin_files", dict(loading._plugin_files))
+
+
+def built_in_heads() -> list[str]:
+    """The names of the heads in losses/: other tests of the process may have added their own."""
+    from marginbench.heads import head_class, head_names
+
+    return [name for name in head_names() if head_class(name).__module__.startswith(LOSSES)]
 
 
 def tiny_cell(head="softmax", *, iterations=24, seed=0, schedule=None, data=None, **parameters):

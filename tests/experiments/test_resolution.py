@@ -10,8 +10,8 @@ from marginbench.errors import UserError
 from marginbench.experiments.cells import Schedule, make_cell
 from marginbench.experiments.grids import every_other_head
 from marginbench.experiments.resolution import Resolver, resolve_cell
-from marginbench.heads import head_names
 from marginbench.plugins.component import Component
+from tests.conftest import built_in_heads
 
 
 def declared(head="softmax", data=None, **parameters):
@@ -29,7 +29,7 @@ def handed_over(resolver):
 
 def test_keys_are_the_same_from_what_was_kept():
     first = Resolver()
-    cells = [declared(name) for name in head_names() if name.islower()]
+    cells = [declared(name) for name in built_in_heads()]
     resolved = [first(cell) for cell in cells]
     again = handed_over(first)
     assert [again(cell).key for cell in cells] == [cell.key for cell in resolved]

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from marginbench.heads import head_names, resolve_head_parameters
+from marginbench.heads import resolve_head_parameters
 from marginbench.reporting.drawing import label_styles
 from marginbench.reporting.sections import chosen_sections
+from tests.conftest import built_in_heads
 
 DEGREES = np.linspace(0, 180, 721)
 
@@ -146,12 +147,12 @@ def test_class_weights_for_many_classes_are_drawn():
 
 
 def test_every_built_in_head_is_drawn_or_left_out_with_a_formula_or_a_reason():
-    shown = content(frame(*[(name, name, {}) for name in head_names()]))
+    shown = content(frame(*[(name, name, {}) for name in built_in_heads()]))
     tables = {table.name: table.frame for table in shown.tables}
     drawn = set(tables["margins-boundaries"]["loss"])
     left_out = set(tables["margins-not-drawn"]["loss"])
     assert left_out == {"hinge", "contrastive", "triplet"}
-    assert drawn == set(head_names()) - left_out
+    assert drawn == set(built_in_heads()) - left_out
     assert "not stated" not in set(tables["margins-boundaries"]["decision boundary of class 1"])
     for figure in shown.figures:
         figure.figure.savefig(io.BytesIO(), format="png")  # so that it is laid out
