@@ -8,14 +8,14 @@ cells were resolved to: as long as the code is the same, torch need not be impor
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from marginbench.errors import DamagedFile, UserError
-from marginbench.experiments.cells import cell_from_json
+from marginbench.experiments.cells import Cell, cell_from_json
 from marginbench.experiments.resolution import Resolver
 from marginbench.files import write_text_atomically
 from marginbench.plugins.registrations import plugin_files
@@ -26,6 +26,7 @@ from marginbench.text import quoted
 
 CELLS = "cells.jsonl"
 RESOLUTION = "resolution.json"
+BEGIN = '{"key": "'
 
 
 def recorded_cells(suite_folder: Path, known: Container[str]) -> tuple[list[RunFolder], list[str]]:
@@ -40,16 +41,15 @@ def recorded_cells(suite_folder: Path, known: Container[str]) -> tuple[list[RunF
     """
     found: dict[str, RunFolder] = {}
     unread = []
-    for number, (key, cell) in enumerate(_lines(suite_folder), start=1):
+    for number, line in enumerate(_lines(suite_folder), start=1):
+        key = _key(line)
         if key is not None and (key in known or key in found):
             continue
         try:
-            if key is None:
-                raise UserError(f"it is not JSON with a key and a cell: {quoted(cell)}")
-            run = RunFolder(suite_folder, cell_from_json(json.dumps(cell)))
+            run = RunFolder(suite_folder, _cell(line))
             if run.key != key:
                 raise UserError(f"its key is {quoted(key)}, that of its cell {run.key}")
-        except (UserError, ValueError) as error:
+        except UserError as error:
             unread.append(f"{suite_folder / CELLS}, line {number}: {error}")
             continue
         found[run.key] = run
@@ -65,9 +65,9 @@ def record_cells(suite_folder: Path, runs: Iterable[RunFolder]) -> None:
     Raises:
         OSError: the manifest cannot be written.
     """
-    there = {key for key, _ in _lines(suite_folder)}
+    there = {_key(line) for line in _lines(suite_folder)}
     lines = [
-        json.dumps({"key": run.key, "cell": json.loads(run.cell.to_json())}) + "\n"
+        f'{BEGIN}{run.key}", "cell": {json.dumps(json.loads(run.cell.to_json()))}}}\n'
         for run in runs
         if run.key not in there
     ]
@@ -82,20 +82,31 @@ def record_cells(suite_folder: Path, runs: Iterable[RunFolder]) -> None:
             file.write(begin + "".join(lines).encode())
 
 
-def _lines(suite_folder: Path) -> list[tuple[str | None, Any]]:
-    """The key and the cell of each line; of one that does not read, None and its text."""
+def _lines(suite_folder: Path) -> Iterator[str]:
     try:
-        text = (suite_folder / CELLS).read_bytes().decode(errors="replace")
+        with (suite_folder / CELLS).open(encoding="utf-8", errors="replace") as file:
+            yield from file
     except OSError:
-        return []
-    found: list[tuple[str | None, Any]] = []
-    for line in text.splitlines():
-        try:
-            content = json.loads(line)
-            found.append((str(content["key"]), content["cell"]))
-        except (ValueError, TypeError, KeyError, RecursionError):
-            found.append((None, line))
-    return found
+        return
+
+
+def _key(line: str) -> str | None:
+    """The key in a whole line, at little cost, since there may be thousands; else None."""
+    whole = line.startswith(BEGIN) and line.endswith("}}\n")
+    return line[len(BEGIN) :].partition('"')[0] if whole else None
+
+
+def _cell(line: str) -> Cell:
+    """The cell in a line.
+
+    Raises:
+        UserError: the line does not read.
+    """
+    try:
+        cell = json.dumps(json.loads(line)["cell"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise UserError(f"it is not JSON with a key and a cell: {quoted(line.strip())}") from None
+    return cell_from_json(cell)
 
 
 def known_resolver(suite_folder: Path) -> Resolver:
