@@ -97,12 +97,12 @@ def run_suite(
         return 1 if damaged else 0
     with no_empty_folders_on_error(suite_run.folder):
         check_writable(suite_run.folder)
-        suite_run.record()
         if todo:
             from marginbench.data import check_data
 
             # Before any training, and once: missing data are fetched, damaged ones are an error.
             check_data([folder.cell.data for folder in todo])
+        suite_run.record()
     progress = DispatchProgress(total=0)
     if started_by_torchrun():
         # Also with nothing to do: the others wait to hear it.

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from marginbench.command_line import main
+from marginbench.dispatch import local
+from marginbench.dispatch.worker import TrainingTask
+from tests.conftest import tiny_cell
 
 COMMAND = [sys.executable, "-m", "marginbench.command_line"]
 
@@ -28,8 +31,18 @@ class Done:
     stderr: str
 
 
+@pytest.fixture(scope="session")
+def fork_server():
+    """The server that this process's workers are forked from, with what the digits need.
+
+    It is started once, so that what the first test trains on would decide what it has loaded.
+    """
+    task = TrainingTask(cell=tiny_cell(), suite_folder=Path())
+    local._process_context([task])
+
+
 @pytest.fixture
-def marginbench(tmp_path: Path, monkeypatch, capsys):
+def marginbench(tmp_path: Path, monkeypatch, capsys, fork_server):
     """Call the command in an empty folder: ``marginbench("run", "digits")``.
 
     In this process, which has torch loaded already; the cells are trained in workers all the same.

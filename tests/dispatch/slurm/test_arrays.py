@@ -5,7 +5,7 @@ import json
 from tests.dispatch.slurm.slurm_cluster import ARRAY_SIZE, NODES
 
 
-def test_an_array_runs_on_both_nodes_and_is_told_of_without_accounting(bench, cluster, same):
+def test_an_array_runs_on_both_nodes_without_accounting(bench, cluster, same):
     assert "disabled" in cluster.call("bash", "-c", "sacct 2>&1 || true")
     output = bench.submit()
     assert "2 to submit" in output

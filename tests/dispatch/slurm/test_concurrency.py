@@ -68,7 +68,7 @@ def test_a_cell_that_keeps_failing_stops_and_the_rest_go_on(bench, same):
     assert "0 to submit" in bench.submit()
     # The file may change: what runs is the copy made at submission.
     (bench.folder / "head.py").write_text(HEAD)
-    assert "2 to submit" in bench.submit("--retry-failed", "--cells-per-job", 2, DAWDLE="0.01")
+    assert "2 to submit" in bench.submit("--retry-failed", "--cells-per-job", 2)
     (bench.folder / "head.py").write_text("raise RuntimeError('changed after submission')\n")
     time.sleep(1)
     (bench.folder / "head.py").write_text(HEAD + "\n# changed\n")
