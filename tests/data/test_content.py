@@ -4,6 +4,7 @@ import gzip
 import os
 import pickle
 import shutil
+import threading
 
 import numpy as np
 import pytest
@@ -91,9 +92,13 @@ def test_images_that_change_while_they_are_decoded_are_not_kept(
     given = resolve_data_parameters("folder", {"name": "mine"})
     file = place / "train" / "ant" / "0.png"
     before = file.read_bytes()
+    # Several threads decode: none reads the file while it is being written.
+    lock = threading.Lock()
 
     def change_and_read(*arguments, **options):
-        Image.new("RGB", (9, 7)).save(file)
+        with lock:
+            if file.read_bytes() == before:
+                Image.new("RGB", (9, 7)).save(file)
         return decode_image(*arguments, **options)
 
     monkeypatch.setattr("marginbench.data.sources.own_images.decode_image", change_and_read)
