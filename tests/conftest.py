@@ -83,6 +83,19 @@ def made_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str):
     return once
 
 
+@pytest.fixture(scope="session")
+def fork_server():
+    """The server that this process's workers are forked from, with what the digits need.
+
+    It is started once, so that what the first test trains on would decide what it has loaded.
+    """
+    from marginbench.dispatch import local
+    from marginbench.dispatch.worker import TrainingTask
+
+    task = TrainingTask(cell=tiny_cell(), suite_folder=Path())
+    local._process_context([task])
+
+
 @pytest.fixture
 def scratch_registry(monkeypatch):
     """A registry of heads that a test may fill, and that is as before afterwards."""

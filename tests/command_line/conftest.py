@@ -10,9 +10,6 @@ from pathlib import Path
 import pytest
 
 from marginbench.command_line import main
-from marginbench.dispatch import local
-from marginbench.dispatch.worker import TrainingTask
-from tests.conftest import tiny_cell
 
 COMMAND = [sys.executable, "-m", "marginbench.command_line"]
 
@@ -29,16 +26,6 @@ class Done:
     returncode: int
     stdout: str
     stderr: str
-
-
-@pytest.fixture(scope="session")
-def fork_server():
-    """The server that this process's workers are forked from, with what the digits need.
-
-    It is started once, so that what the first test trains on would decide what it has loaded.
-    """
-    task = TrainingTask(cell=tiny_cell(), suite_folder=Path())
-    local._process_context([task])
 
 
 @pytest.fixture
