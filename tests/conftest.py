@@ -118,7 +118,8 @@ def built_in_heads() -> list[str]:
 
 def tiny_cell(head="softmax", *, iterations=24, seed=0, schedule=None, data=None, **parameters):
     """A resolved cell on the digits that trains in less than a second."""
-    from marginbench.experiments.cells import Schedule, make_cell
+    from marginbench.experiments.cell_fields import Schedule
+    from marginbench.experiments.cells import make_cell
     from marginbench.experiments.resolution import resolve_cell
     from marginbench.plugins.component import Component
 

@@ -173,8 +173,7 @@ def test_results_by_a_suites_file_are_those_of_the_opened_suite(copy_of_finished
 def test_a_failed_cell_is_told_and_the_rest_is_done(marginbench_process, tmp_path):
     plugin = tmp_path / "breaking.py"
     plugin.write_text(
-        "from marginbench.experiments.cells import Schedule\n"
-        "from marginbench.experiments.grids import grid, suite\n"
+        "from marginbench import Schedule, grid, suite\n"
         "from marginbench.heads import Head, register_head\n"
         "@register_head('breaking')\n"
         "class Breaking(Head):\n"
@@ -301,7 +300,7 @@ def test_bad_input_gets_one_clear_message(marginbench, arguments, words, tmp_pat
 
 
 BROKEN = """
-from marginbench.experiments.grids import suite
+from marginbench import suite
 @suite("broken", description="d\\x1b[31m")
 def broken(seeds):
     raise ValueError("first\\n\\x1b[31msecond\\ud800")
@@ -347,8 +346,7 @@ def test_a_plugin_that_ends_the_program_is_no_success(marginbench, tmp_path):
 
 
 ODD_SETTING = """
-from marginbench.experiments.cells import Schedule
-from marginbench.experiments.grids import component, grid, suite
+from marginbench import Schedule, component, grid, suite
 @suite("odd-setting", seeds=1)
 def odd(seeds):
     return grid(

@@ -17,7 +17,8 @@ from marginbench.data import load_data, resolve_data_parameters
 from marginbench.data.files.content import _key_once
 from marginbench.data.formats.array_files import read_array_file, read_training_arrays
 from marginbench.errors import UserError
-from marginbench.experiments.cells import Schedule, make_cell
+from marginbench.experiments.cell_fields import Schedule
+from marginbench.experiments.cells import make_cell
 from marginbench.experiments.grids import component
 from marginbench.experiments.resolution import resolve_cell
 

@@ -8,15 +8,16 @@ import sys
 import pytest
 
 from marginbench.errors import UserError
-from marginbench.experiments.cells import Schedule, make_cell
+from marginbench.experiments.cell_fields import Schedule
+from marginbench.experiments.cells import make_cell
 from marginbench.experiments.resolution import resolve_cell
 from marginbench.plugins import source_modules
 from marginbench.plugins.component import Component
 from marginbench.plugins.loading import load_plugin_file
 from marginbench.plugins.source_modules import source_module
 from marginbench.runs import deciding_code as deciding
+from marginbench.runs.cell_status import State
 from marginbench.runs.deciding_code import NOT_DECIDING, deciding_code, libraries_of_parts
-from marginbench.runs.run_folder import State
 from marginbench.runs.stale_results import code_notes, is_stale
 from marginbench.training.loop import Interrupted
 from tests.conftest import tiny_cell, train_cell

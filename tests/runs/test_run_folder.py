@@ -9,8 +9,9 @@ import pytest
 
 from marginbench.errors import DamagedFile
 from marginbench.files import write_atomically
+from marginbench.runs.cell_status import State
 from marginbench.runs.results import evaluation
-from marginbench.runs.run_folder import RunFolder, State
+from marginbench.runs.run_folder import RunFolder
 from tests.conftest import tiny_cell, train_cell
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from marginbench.errors import DamagedFile
-from marginbench.experiments.cells import Optimiser
+from marginbench.experiments.cell_fields import Optimiser
 from marginbench.training.checkpoint_checks import UnfitCheckpoint, check_state
 from marginbench.training.checkpoint_files import read_checkpoint_file
 from marginbench.training.checkpoints import load_checkpoint

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from marginbench.errors import UserError
-from marginbench.experiments.cells import Optimiser, Schedule, make_cell
+from marginbench.experiments.cell_fields import Optimiser, Schedule
+from marginbench.experiments.cells import make_cell
 from marginbench.training.experiment import count_rate_cuts, learning_rate
 from marginbench.training.loop import Interrupted
 from tests.conftest import tiny_cell, train_cell

@@ -18,7 +18,8 @@ from marginbench.dispatch.worker import (
     work,
 )
 from marginbench.errors import UserError
-from marginbench.experiments.cells import Schedule, make_cell
+from marginbench.experiments.cell_fields import Schedule
+from marginbench.experiments.cells import make_cell
 from marginbench.experiments.resolution import resolve_cell
 from marginbench.plugins.component import Component
 from marginbench.plugins.loading import load_plugin_file

@@ -11,11 +11,12 @@ from PIL import Image
 
 from marginbench.errors import DamagedFile, UserError
 from marginbench.evaluation.final import class_cosine
-from marginbench.experiments.cells import Optimiser, Schedule, make_cell
+from marginbench.experiments.cell_fields import Optimiser, Schedule
+from marginbench.experiments.cells import make_cell
 from marginbench.experiments.resolution import resolve_cell
 from marginbench.plugins.component import Component
 from marginbench.plugins.loading import load_plugin_file
-from marginbench.runs.run_folder import State
+from marginbench.runs.cell_status import State
 from marginbench.training import loop as training
 from marginbench.training.experiment import build_experiment, learning_rate
 from marginbench.training.loop import Interrupted
@@ -354,7 +355,7 @@ def test_float32_on_cuda_is_float32_and_cublas_repeats_itself(monkeypatch):
         for switch in switches:
             switch.allow_tf32 = True
         # These are settings only: they need no GPU.
-        training._make_deterministic(torch.device("cuda"))
+        training.make_deterministic(torch.device("cuda"))
         assert [switch.allow_tf32 for switch in switches] == [False, False]
         assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
         assert torch.are_deterministic_algorithms_enabled()
