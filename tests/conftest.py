@@ -147,3 +147,12 @@ def train_cell(cell, suite_folder: Path, **options):
     with Lease.acquire(folder.path) as lease:
         result = train(cell, folder, lease, device=torch.device("cpu"), **options)
     return result, folder
+
+
+def files_of(folder):
+    """What must not depend on how a run went: everything but checkpoints, times and leases."""
+    import numpy as np
+
+    return {
+        name: (folder.path / name).read_bytes() for name in ("history.jsonl", "result.json")
+    } | {"evaluation": {k: v.tobytes() for k, v in np.load(folder.evaluation).items()}}
