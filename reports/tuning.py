@@ -26,7 +26,7 @@ def tuning(results: pd.DataFrame) -> SectionContent:
         choices = _choices(rows)
         about = (
             f"{data}: error on held-out training images, in percent, mean over seeds; the test "
-            "set was not looked at."
+            "set was not used."
         )
         best = choices[choices["complete"]].drop_duplicates("head")
         undecided = sorted(set(choices["head"]) - set(best["head"]))
@@ -52,12 +52,12 @@ def _choices(rows: pd.DataFrame) -> pd.DataFrame:
     ):
         first = group.iloc[0]
         done = finished_runs(group)["test_error"].astype(float)
-        told = {k: v for k, v in first["head_parameters"].items() if k in varying[first["head"]]}
+        shown = {k: v for k, v in first["head_parameters"].items() if k in varying[first["head"]]}
         chosen.append(
             {
                 "head": first["head"],
                 "learning rate": f"{first['learning_rate']:g}",
-                "parameters": values_as_text(told),
+                "parameters": values_as_text(shown),
                 "conditions": conditions_text(first["conditions"], conditions),
                 "mean": 100 * done.mean() if len(done) else float("nan"),
                 "seeds": f"{len(done)} of {len(group)}",

@@ -1,6 +1,6 @@
 """Learning rate, margin, scale and λ's course, chosen on a split of the training set.
 
-The test set is never looked at: the data's ``validation`` is "held-out", the paper's 45k/5k. What
+The test set is never used: the data's ``validation`` is "held-out", the paper's 45k/5k. What
 these suites find best is what a user may put into the others.
 """
 
@@ -82,7 +82,7 @@ def _grid(
 
 
 def _small(budget: Budget, held_out: int) -> Budget:
-    """Few looks; so many held-out images of a part of the training set."""
+    """Few evaluations; so many held-out images of a part of the training set."""
     data = tuple(item for item in budget.data if item[0] != "test_count")
     return replace(budget, data=(*data, ("test_count", held_out)), evaluations=2)
 

@@ -79,9 +79,9 @@ def results(
     """Every cell of the suite with its state and, where it is finished, its numbers.
 
     Errors and accuracies are fractions in [0, 1]; ``seconds`` is the wall time since training was
-    last resumed; ``label`` names head and m, and whatever else tells the suite's rows of one head
-    apart; ``comparison`` is equal for cells that differ in head and seed only, ``setting`` is its
-    name; ``conditions`` is all that cells of one comparison share, value by field
+    last resumed; ``label`` names head and m, and whatever else distinguishes the suite's rows of
+    one head; ``comparison`` is equal for cells that differ in head and seed only, ``setting`` is
+    its name; ``conditions`` is all that cells of one comparison share, value by field
     ("schedule.iterations", "backbone.parameters.width"); ``folder`` is the run folder. What a cell
     does not have is missing (NaN, None). Names and messages are printable
     (:func:`marginbench.text.printable_line`).
@@ -197,7 +197,7 @@ def _row(folder: RunFolder, label: str, baseline: str) -> dict[str, Any]:
         "message": status.message,
         "iteration": status.iteration,
         "iterations": cell.schedule.iterations,
-        "seconds": folder.read_environment().get("seconds_of_last_try"),
+        "seconds": folder.read_environment().get("seconds_of_last_attempt"),
         "data": cell.data.name,
         "data_parameters": cell.data.parameters,
         "backbone": cell.backbone.name,

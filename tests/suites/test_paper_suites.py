@@ -62,7 +62,7 @@ def test_lambda_falls_over_the_fraction_of_training():
 
 
 @pytest.mark.parametrize("name", TUNING)
-def test_tuning_never_looks_at_the_test_set(name):
+def test_tuning_never_uses_the_test_set(name):
     for size in ("full", "small"):
         cells = find_suite(name).cells(size=size)
         assert {cell.data.parameters["validation"] for cell in cells} == {"held-out"}
