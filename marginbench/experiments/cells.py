@@ -26,15 +26,30 @@ KEY_LENGTH = 12
 
 
 class Optimiser(FrozenValue):
-    """Stochastic gradient descent with momentum.
+    """Stochastic gradient descent with momentum, AdamW or RMSprop.
 
     Weight decay applies to weights (tensors of two and more dimensions), the head's included; not
     to biases, to normalisation, to PReLU slopes (He et al., ICCV 2015) and to learnt scales.
+
+    Attributes:
+        learning_rate: the highest of the run.
+        momentum: of "sgd" and "rmsprop"; β₁ of "adamw".
+        weight_decay: added to the gradient; of "adamw", taken off the weights apart from it.
+        kind: "sgd", "adamw" (Loshchilov and Hutter, ICLR 2019) or "rmsprop".
+        head_rate: the head's learning rate as a multiple of the backbone's.
+        clip_norm: the gradients of all weights together are scaled down to this norm; 0: never.
+        squares_decay: of the mean of squared gradients: β₂ of "adamw", α of "rmsprop".
+        epsilon: of "adamw" and "rmsprop".
     """
 
     learning_rate: Positive = 0.1
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: NonNegative = 5e-4
+    kind: Literal["sgd", "adamw", "rmsprop"] = "sgd"
+    head_rate: Positive = 1.0
+    clip_norm: NonNegative = 0.0
+    squares_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    epsilon: Positive = 1e-8
 
 
 class Schedule(FrozenValue):
@@ -56,6 +71,9 @@ class Schedule(FrozenValue):
         plateau_threshold: a loss is better if it is lower by this share of the best one.
         augmentation: "crop-flip" pads each training image by 4 pixels, crops it at a random place
             and mirrors it with probability 1/2; the draws are the same for every head.
+        course: of the learning rate: "steps" goes by milestones or plateau, "cosine" down to 0
+            (Loshchilov and Hutter, ICLR 2017).
+        warm_up: so many iterations raise the learning rate linearly to its full height.
     """
 
     iterations: PositiveInteger
@@ -69,6 +87,8 @@ class Schedule(FrozenValue):
     plateau_cuts: PositiveInteger = 2
     plateau_threshold: Fraction = 0.01
     augmentation: Literal["none", "crop-flip"] = "none"
+    course: Literal["steps", "cosine"] = "steps"
+    warm_up: Annotated[int, Field(ge=0)] = 0
 
     def evaluation_iterations(self) -> set[int]:
         """The iterations after which errors are recorded."""
@@ -99,6 +119,13 @@ ADDED_LATER: Mapping[str, Any] = {
     "schedule.plateau_patience": 0,
     "schedule.plateau_cuts": 2,
     "schedule.plateau_threshold": 0.01,
+    "optimiser.kind": "sgd",
+    "optimiser.head_rate": 1.0,
+    "optimiser.clip_norm": 0.0,
+    "optimiser.squares_decay": 0.999,
+    "optimiser.epsilon": 1e-8,
+    "schedule.course": "steps",
+    "schedule.warm_up": 0,
 }
 """Fields that came after the first keys were published, and what held before there were any. At
 that value a field stays out of the hash, so the keys of old runs stay theirs. Parameters of heads,
@@ -198,6 +225,18 @@ def make_cell(**fields: Any) -> Cell:
         raise UserError(
             f"cell: schedule.plateau_patience = {cell.schedule.plateau_patience} is not allowed "
             "with milestones; allowed: either of them"
+        )
+    if cell.schedule.course == "cosine" and (
+        cell.schedule.milestones or cell.schedule.plateau_patience
+    ):
+        raise UserError(
+            "cell: schedule.course = 'cosine' is not allowed with milestones or "
+            "plateau_patience; allowed: either of them"
+        )
+    if cell.schedule.warm_up >= cell.schedule.iterations:
+        raise UserError(
+            f"cell: schedule.warm_up = {cell.schedule.warm_up} is not allowed; "
+            f"allowed: below schedule.iterations = {cell.schedule.iterations}"
         )
     if cell.schedule.evaluations > cell.schedule.iterations:
         raise UserError(

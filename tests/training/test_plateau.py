@@ -7,8 +7,9 @@ import torch
 
 from marginbench.errors import UserError
 from marginbench.experiments.cells import Optimiser, Schedule, make_cell
-from marginbench.training.experiment import count_rate_cuts, learning_rate
+from marginbench.training.experiment import count_rate_cuts
 from marginbench.training.loop import Interrupted
+from marginbench.training.optimisers import learning_rate
 from tests.conftest import tiny_cell, train_cell
 from tests.training.test_training import files_of
 

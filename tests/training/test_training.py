@@ -17,8 +17,9 @@ from marginbench.plugins.component import Component
 from marginbench.plugins.loading import load_plugin_file
 from marginbench.runs.run_folder import State
 from marginbench.training import loop as training
-from marginbench.training.experiment import build_experiment, learning_rate
+from marginbench.training.experiment import build_experiment
 from marginbench.training.loop import Interrupted
+from marginbench.training.optimisers import learning_rate
 from tests.conftest import tiny_cell, train_cell
 
 CPU = torch.device("cpu")
