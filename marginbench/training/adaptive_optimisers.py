@@ -42,10 +42,10 @@ class AdamW(FunctionalOptimiser):
         settings = {"lr": learning_rate, "betas": (momentum, squares_decay), "eps": epsilon}
         super().__init__(groups, settings, clip_norm)
 
-    def _step(self, group: dict[str, Any], params: list[Tensor]) -> None:
+    def _step(self, group: dict[str, Any], params: list[Tensor], gradients: list[Tensor]) -> None:
         adamw(
             params,
-            [parameter.grad for parameter in params],
+            gradients,
             self._states(params, "exp_avg"),
             self._states(params, "exp_avg_sq"),
             [],
@@ -93,13 +93,13 @@ class RMSprop(FunctionalOptimiser):
         }
         super().__init__(groups, settings, clip_norm)
 
-    def _step(self, group: dict[str, Any], params: list[Tensor]) -> None:
+    def _step(self, group: dict[str, Any], params: list[Tensor], gradients: list[Tensor]) -> None:
         # On CUDA this is the way by which a learning rate that is a tensor stays on the device.
         on_cuda = bool(params) and params[0].is_cuda
         momentum = group["momentum"]
         rmsprop(
             params,
-            [parameter.grad for parameter in params],
+            gradients,
             self._states(params, "square_avg"),
             [],
             self._states(params, "momentum_buffer") if momentum else [],

@@ -148,7 +148,7 @@ def build_experiment(cell: Cell, device: torch.device, ranks: Ranks | None = Non
             f"cell: precision = 'bf16' needs a CUDA device, and this one is {device.type!r}; "
             "allowed here: 'float32'"
         )
-    data = load_data(cell.data.name, cell.data.parameters)
+    data = load_data(cell.data.name, cell.data.parameters, cell.seed)
     batches = draw_batches(data.train_labels, cell.schedule, cell.seed)
     with seeded(cell.seed, "backbone"):
         backbone = build_backbone(cell.backbone.name, data.image_shape, cell.backbone.parameters)

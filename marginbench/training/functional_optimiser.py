@@ -52,10 +52,11 @@ class FunctionalOptimiser(ABC):
                 [p for group in self.param_groups for p in group["params"]], self.clip_norm
             )
         for group in self.param_groups:
-            self._step(group, [p for p in group["params"] if p.grad is not None])
+            reached = [(p, p.grad) for p in group["params"] if p.grad is not None]
+            self._step(group, [p for p, _ in reached], [gradient for _, gradient in reached])
 
     @abstractmethod
-    def _step(self, group: dict[str, Any], params: list[Tensor]) -> None:
+    def _step(self, group: dict[str, Any], params: list[Tensor], gradients: list[Tensor]) -> None:
         """One step of the parameters of a group that have a gradient."""
 
     def _states(self, params: list[Tensor], name: str, *, scalar: bool = False) -> list[Any]:

@@ -33,11 +33,11 @@ class MomentumSGD(FunctionalOptimiser):
     ) -> None:
         super().__init__(groups, {"lr": learning_rate, "momentum": momentum}, clip_norm)
 
-    def _step(self, group: dict[str, Any], params: list[Tensor]) -> None:
+    def _step(self, group: dict[str, Any], params: list[Tensor], gradients: list[Tensor]) -> None:
         buffers = [self.state.get(p, {}).get("momentum_buffer") for p in params]
         sgd(
             params,
-            [parameter.grad for parameter in params],
+            gradients,
             buffers,
             fused=True,
             weight_decay=group["weight_decay"],

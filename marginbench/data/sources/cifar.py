@@ -11,14 +11,14 @@ import numpy as np
 from pydantic import Field
 
 from marginbench.data import ImageData, data_source
-from marginbench.data.choices.splits import ImageSets, Validation, choose_images
+from marginbench.data.choices.splits import Draw, ImageSets, Split, Validation, choose_images
 from marginbench.data.files.content import public_content
 from marginbench.data.files.downloads import DOWNLOADS, fetch
 from marginbench.data.files.paths import data_root
 from marginbench.data.formats.array_files import read_array_file
 from marginbench.data.formats.pickled_arrays import PickledArray, read_pickle_file
 from marginbench.errors import UserError
-from marginbench.plugins.parameters import PositiveInteger
+from marginbench.plugins.parameters import AddedLater, PositiveInteger
 
 ClassNumber = Annotated[int, Field(ge=0)]
 
@@ -72,11 +72,14 @@ CIFAR100 = _Cifar("CIFAR100", ("train",), ("test",), "meta", "fine_", 100)
 
 @data_source("cifar10", content=lambda: _content(CIFAR10))
 def cifar10(
+    split_seed: int | None = None,
     *,
     validation: Validation = "none",
     train_count: PositiveInteger | None = None,
     test_count: PositiveInteger | None = None,
     left_out: tuple[ClassNumber, ...] = (),
+    validation_draw: Annotated[Draw, AddedLater(0)] = 0,
+    split: Annotated[Split, AddedLater("fixed")] = "fixed",
 ) -> ImageData:
     """CIFAR-10: 50,000 + 10,000 colour images of ten classes, 32×32 (Krizhevsky, 2009).
 
@@ -87,16 +90,27 @@ def cifar10(
     Raises:
         UserError: files that are missing or damaged, or parameters that are not allowed.
     """
-    return choose_images(_sets(CIFAR10), validation, train_count, test_count, left_out)
+    return choose_images(
+        _sets(CIFAR10),
+        validation,
+        train_count,
+        test_count,
+        left_out,
+        validation_draw=validation_draw,
+        split_seed=split_seed,
+    )
 
 
 @data_source("cifar100", content=lambda: _content(CIFAR100))
 def cifar100(
+    split_seed: int | None = None,
     *,
     validation: Validation = "none",
     train_count: PositiveInteger | None = None,
     test_count: PositiveInteger | None = None,
     left_out: tuple[ClassNumber, ...] = (),
+    validation_draw: Annotated[Draw, AddedLater(0)] = 0,
+    split: Annotated[Split, AddedLater("fixed")] = "fixed",
 ) -> ImageData:
     """CIFAR-100: 50,000 + 10,000 colour images of a hundred classes, 32×32 (Krizhevsky, 2009).
 
@@ -109,7 +123,15 @@ def cifar100(
     Raises:
         UserError: files that are missing or damaged, or parameters that are not allowed.
     """
-    return choose_images(_sets(CIFAR100), validation, train_count, test_count, left_out)
+    return choose_images(
+        _sets(CIFAR100),
+        validation,
+        train_count,
+        test_count,
+        left_out,
+        validation_draw=validation_draw,
+        split_seed=split_seed,
+    )
 
 
 def _content(published: _Cifar) -> str:

@@ -15,7 +15,14 @@ import numpy as np
 from pydantic import Field
 
 from marginbench.data import ImageData, data_source
-from marginbench.data.choices.splits import ImageSets, Validation, choose_images, stratified
+from marginbench.data.choices.splits import (
+    Draw,
+    ImageSets,
+    Split,
+    Validation,
+    choose_images,
+    stratified,
+)
 from marginbench.data.files.array_cache import decoded_images
 from marginbench.data.files.content import Part, check_content, fill_in_content
 from marginbench.data.files.image_folders import image_files
@@ -23,7 +30,7 @@ from marginbench.data.files.paths import data_path
 from marginbench.data.formats.array_files import read_array_file
 from marginbench.data.formats.images import Colour, Preprocessing, decode_image, preprocess
 from marginbench.errors import UserError
-from marginbench.plugins.parameters import PositiveInteger
+from marginbench.plugins.parameters import AddedLater, PositiveInteger
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 ClassNumber = Annotated[int, Field(ge=0)]
@@ -35,6 +42,7 @@ def _parts(values: Mapping[str, Any]) -> list[Part]:
 
 @data_source("folder", complete=fill_in_content(_parts))
 def folder(
+    split_seed: int | None = None,
     *,
     name: str,
     size: PositiveInteger | None = None,
@@ -45,6 +53,8 @@ def folder(
     test_count: PositiveInteger | None = None,
     left_out: tuple[ClassNumber, ...] = (),
     content: str = "",
+    validation_draw: Annotated[Draw, AddedLater(0)] = 0,
+    split: Annotated[Split, AddedLater("fixed")] = "fixed",
 ) -> ImageData:
     """Image files, a folder a class: NAME/train/CLASS/* and NAME/test/CLASS/*, or NAME/CLASS/*.
 
@@ -57,7 +67,7 @@ def folder(
         colour: "rgb" or "grey".
         test_share: of NAME/CLASS/*, the share of each class's images that is for testing; None
             where there are train and test.
-        validation, train_count, test_count, left_out: see
+        validation, train_count, test_count, left_out, validation_draw, split: see
             :func:`marginbench.data.choices.splits.choose_images`.
         content: hash of the images; filled in, and with it given the cell is tied to it.
 
@@ -68,11 +78,20 @@ def folder(
     place = data_path(name)
     check_content(place, content)
     sets = _read_folder(place, content, Preprocessing(size, colour), test_share)
-    return choose_images(sets, validation, train_count, test_count, left_out)
+    return choose_images(
+        sets,
+        validation,
+        train_count,
+        test_count,
+        left_out,
+        validation_draw=validation_draw,
+        split_seed=split_seed,
+    )
 
 
 @data_source("npz", complete=fill_in_content(_parts))
 def npz(
+    split_seed: int | None = None,
     *,
     name: str,
     size: PositiveInteger | None = None,
@@ -81,6 +100,8 @@ def npz(
     test_count: PositiveInteger | None = None,
     left_out: tuple[ClassNumber, ...] = (),
     content: str = "",
+    validation_draw: Annotated[Draw, AddedLater(0)] = 0,
+    split: Annotated[Split, AddedLater("fixed")] = "fixed",
 ) -> ImageData:
     """An npz file in the layout of Keras or MedMNIST, grey or RGB.
 
@@ -89,7 +110,8 @@ def npz(
     Args:
         name: of the file, relative to the data folder.
         size: every image is resized to size×size; None for the size that they have.
-        validation, train_count, test_count, left_out, content: as for ``folder``.
+        validation, train_count, test_count, left_out, content, validation_draw, split: as for
+            ``folder``.
 
     Raises:
         UserError: a file that is missing, damaged or changed, or parameters that are not allowed.
@@ -101,7 +123,15 @@ def npz(
     check_content(place, content)
     if size is not None:
         sets = _resized_sets(sets, content, size)
-    return choose_images(sets, validation, train_count, test_count, left_out)
+    return choose_images(
+        sets,
+        validation,
+        train_count,
+        test_count,
+        left_out,
+        validation_draw=validation_draw,
+        split_seed=split_seed,
+    )
 
 
 def _resized_sets(sets: ImageSets, content: str, size: int) -> ImageSets:
