@@ -70,7 +70,9 @@ def pairs_of_classes(
     )
 
 
-def _draw(labels: np.ndarray, fewest: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _draw(
+    labels: np.ndarray, fold_count: int, fewest: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Same and different pairs in equal number, in the manner of LFW's view 2.
 
     The images of each class are distributed over the folds, so that every fold has every class and
