@@ -18,7 +18,9 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 # Python compiles the few modules that are used when they are first imported: compiling all takes
-# as long as the rest of the installation.
+# as long as the rest of the installation. Where the environment forbids it to keep what it compiled
+# (as images of containers often do), every process would compile torch anew: three seconds each.
+unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip install --quiet --no-compile
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python

@@ -20,7 +20,7 @@ from marginbench.data.files.content import content_key
 from marginbench.data.formats.images import Preprocessing
 from marginbench.data.sources.lfw_images import find_image_folder, read_lfw_images
 from marginbench.evaluation.verification_evaluation import evaluate_verification
-from marginbench.experiments.cells import Verification
+from marginbench.experiments.cell_fields import Verification
 
 
 def our_accuracies(protocol: Path, images: Path, dimensions: int) -> list[float]:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from marginbench.experiments.grids import FULL
+from marginbench.experiments.suites import FULL
 from marginbench.reporting.page import markdown
 from marginbench.reporting.sections import Figure, Section, SectionContent, chosen_sections
 from marginbench.runs.results import finished_runs, results

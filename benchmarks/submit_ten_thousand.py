@@ -19,8 +19,7 @@ import time
 from pathlib import Path
 
 SUITE = """
-from marginbench.experiments.cells import Schedule
-from marginbench.experiments.grids import component, grid, suite
+from marginbench import Schedule, component, grid, suite
 
 
 @suite("many", description="many cells", seeds=SEEDS)

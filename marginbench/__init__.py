@@ -29,8 +29,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from marginbench.experiments.cells import Optimiser, Schedule
-    from marginbench.experiments.grids import component, grid, suite
+    from marginbench.experiments.cell_fields import Optimiser, Schedule
+    from marginbench.experiments.grids import component, grid
+    from marginbench.experiments.suites import suite
     from marginbench.heads import CosineHead, Head, register_head
     from marginbench.reporting.sections import Figure, SectionContent, Table, section
     from marginbench.runs.results import results
@@ -60,8 +61,8 @@ LAZY_NAMES = {
     "CosineHead": "marginbench.heads",
     "Figure": "marginbench.reporting.sections",
     "Head": "marginbench.heads",
-    "Optimiser": "marginbench.experiments.cells",
-    "Schedule": "marginbench.experiments.cells",
+    "Optimiser": "marginbench.experiments.cell_fields",
+    "Schedule": "marginbench.experiments.cell_fields",
     "SectionContent": "marginbench.reporting.sections",
     "Table": "marginbench.reporting.sections",
     "component": "marginbench.experiments.grids",
@@ -70,7 +71,7 @@ LAZY_NAMES = {
     "register_head": "marginbench.heads",
     "results": "marginbench.runs.results",
     "section": "marginbench.reporting.sections",
-    "suite": "marginbench.experiments.grids",
+    "suite": "marginbench.experiments.suites",
 }
 
 

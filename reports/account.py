@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from marginbench import SectionContent, Table, section
-from marginbench.runs.results import settings
-from marginbench.runs.run_folder import State
+from marginbench.runs.cell_status import State
+from marginbench.runs.conditions import settings
 from marginbench.text import count, duration
 
 

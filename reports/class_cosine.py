@@ -9,7 +9,8 @@ import seaborn as sns
 from marginbench import Figure, SectionContent, section
 from marginbench.reporting.comparison_table import compare
 from marginbench.reporting.drawing import literal, new_figure
-from marginbench.runs.results import evaluation, finished_runs, is_in_evaluation, settings
+from marginbench.runs.conditions import settings
+from marginbench.runs.results import evaluation, finished_runs, is_in_evaluation
 from marginbench.text import slug
 
 PAPERS_HEAD = "l-softmax m=4"

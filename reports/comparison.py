@@ -6,7 +6,8 @@ import pandas as pd
 
 from marginbench import SectionContent, Table, section
 from marginbench.reporting.comparison_table import ComparedRow, compare
-from marginbench.runs.results import only_verified, settings
+from marginbench.runs.conditions import settings
+from marginbench.runs.results import only_verified
 from marginbench.text import percent, slug
 
 

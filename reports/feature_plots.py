@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 
 from marginbench import Figure, SectionContent, section
 from marginbench.reporting.drawing import class_colours, clear_unused, literal, new_figure
-from marginbench.runs.results import evaluation, finished_runs, settings
+from marginbench.runs.conditions import settings
+from marginbench.runs.results import evaluation, finished_runs
 from marginbench.text import percent, slug
 
 COLUMNS = 4

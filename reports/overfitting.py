@@ -13,7 +13,8 @@ from marginbench.reporting.drawing import (
     new_figure,
     use_error_scale,
 )
-from marginbench.runs.results import finished_runs, history, settings
+from marginbench.runs.conditions import settings
+from marginbench.runs.results import finished_runs, history
 from marginbench.text import slug
 
 PANELS = {

@@ -10,7 +10,8 @@ from scipy import stats
 
 from marginbench import SectionContent, Table, section
 from marginbench.reporting.significance import shows_spread
-from marginbench.runs.results import finished_runs, settings
+from marginbench.runs.conditions import settings
+from marginbench.runs.results import finished_runs
 from marginbench.text import count, slug
 
 from .paper_numbers import PAPER, PublishedTable, is_small, published_table
@@ -21,7 +22,7 @@ class OurRow:
     """Our result for one head.
 
     Attributes:
-        label: see :func:`marginbench.runs.results.row_labels`.
+        label: see :func:`marginbench.runs.conditions.row_labels`.
         key: (head, m), m 1 for a head without one.
         values: of the finished seeds, in percent, as the table counts.
         of: seeds that the suite asks for.

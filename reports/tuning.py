@@ -5,13 +5,13 @@ from __future__ import annotations
 import pandas as pd
 
 from marginbench import SectionContent, Table, section
-from marginbench.runs.results import (
+from marginbench.runs.conditions import (
     conditions_key,
     conditions_text,
-    finished_runs,
     values_as_text,
     varying_conditions,
 )
+from marginbench.runs.results import finished_runs
 from marginbench.text import slug
 
 LEARNING_RATE = "optimiser.learning_rate"

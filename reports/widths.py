@@ -9,14 +9,9 @@ import seaborn as sns
 
 from marginbench import Figure, SectionContent, Table, section
 from marginbench.reporting.drawing import literal, new_figure
-from marginbench.runs.results import (
-    conditions_key,
-    conditions_text,
-    finished_runs,
-    history,
-    varying_conditions,
-)
-from marginbench.runs.run_folder import State
+from marginbench.runs.cell_status import State
+from marginbench.runs.conditions import conditions_key, conditions_text, varying_conditions
+from marginbench.runs.results import finished_runs, history
 from marginbench.text import slug
 
 WIDTH_FIELDS = [f"backbone.parameters.{name}" for name in ("filters", "width", "widths")]

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from marginbench import Optimiser, Schedule, component, grid, suite
-from marginbench.experiments.cells import Cell, Verification
+from marginbench.experiments.cell_fields import Verification
+from marginbench.experiments.cells import Cell
 from marginbench.plugins.component import Component
 
 from .paper import SMALL, Annealing, Budget

@@ -118,7 +118,8 @@ def built_in_heads() -> list[str]:
 
 def tiny_cell(head="softmax", *, iterations=24, seed=0, schedule=None, data=None, **parameters):
     """A resolved cell on the digits that trains in less than a second."""
-    from marginbench.experiments.cells import Schedule, make_cell
+    from marginbench.experiments.cell_fields import Schedule
+    from marginbench.experiments.cells import make_cell
     from marginbench.experiments.resolution import resolve_cell
     from marginbench.plugins.component import Component
 
@@ -146,3 +147,12 @@ def train_cell(cell, suite_folder: Path, **options):
     with Lease.acquire(folder.path) as lease:
         result = train(cell, folder, lease, device=torch.device("cpu"), **options)
     return result, folder
+
+
+def files_of(folder):
+    """What must not depend on how a run went: everything but checkpoints, times and leases."""
+    import numpy as np
+
+    return {
+        name: (folder.path / name).read_bytes() for name in ("history.jsonl", "result.json")
+    } | {"evaluation": {k: v.tobytes() for k, v in np.load(folder.evaluation).items()}}

@@ -16,7 +16,7 @@ from marginbench.command_line import main
 from marginbench.data import _registry as data_sources
 from marginbench.dispatch.slurm.settings import make_settings, read_profile
 from marginbench.experiments import grids
-from marginbench.experiments.grids import find_suite
+from marginbench.experiments.suites import find_suite
 from marginbench.plugins import loading, registrations
 from marginbench.plugins.parameters import resolve
 from marginbench.reporting import sections

@@ -7,8 +7,8 @@ from rich.text import Text
 
 from marginbench.command_line.live_display import make_console
 from marginbench.errors import UserError
-from marginbench.experiments.grids import find_suite, suite_names
 from marginbench.experiments.resolution import Resolver
+from marginbench.experiments.suites import find_suite, suite_names
 from marginbench.text import quoted
 
 

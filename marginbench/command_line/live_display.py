@@ -18,7 +18,8 @@ from rich.progress import (
 
 from marginbench.command_line.terminal import Terminal
 from marginbench.dispatch.local import DispatchProgress
-from marginbench.runs.run_folder import CellStatus, RunFolder, State
+from marginbench.runs.cell_status import CellStatus, State
+from marginbench.runs.run_folder import RunFolder
 from marginbench.text import percent
 
 STYLES = {

@@ -18,7 +18,7 @@ from marginbench.reporting.report_state import (
     still_good,
 )
 from marginbench.reporting.sections import chosen_sections
-from marginbench.runs.run_folder import State
+from marginbench.runs.cell_status import State
 from marginbench.runs.stale_results import code_notes, image_notes
 from marginbench.runs.suite_runs import SuiteRun, check_writable
 from marginbench.text import count

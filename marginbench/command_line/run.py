@@ -21,7 +21,8 @@ from marginbench.dispatch.worker import TrainingTask
 from marginbench.errors import UserError
 from marginbench.files import no_empty_folders_on_error
 from marginbench.plugins.registrations import check_known, plugin_files
-from marginbench.runs.run_folder import FINISHED, CellStatus, RunFolder, State
+from marginbench.runs.cell_status import FINISHED, CellStatus, State
+from marginbench.runs.run_folder import RunFolder
 from marginbench.runs.stale_results import is_stale
 from marginbench.runs.suite_runs import SuiteRun, check_writable
 from marginbench.text import count

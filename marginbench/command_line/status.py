@@ -22,8 +22,8 @@ from marginbench.dispatch.slurm.cell_states import (
 )
 from marginbench.dispatch.slurm.inspection import inspect_suite
 from marginbench.runs import attempts
+from marginbench.runs.cell_status import CellStatus
 from marginbench.runs.code_version import changes, code_version
-from marginbench.runs.run_folder import CellStatus
 from marginbench.runs.stale_results import code_notes
 from marginbench.runs.suite_runs import SuiteRun
 from marginbench.text import count, duration

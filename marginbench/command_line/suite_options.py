@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from marginbench.command_line.plugin_files import plugin_option
 from marginbench.errors import UserError
 from marginbench.text import quoted
 
@@ -84,15 +85,11 @@ def _head_names(
     return tuple(names)
 
 
-def plugin_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorator: ``--plugin FILE.py``, as often as need be."""
-    return click.option(
-        "--plugin",
-        "plugins",
-        multiple=True,
-        metavar="FILE.py",
-        help="A file with your own heads, suites or sections. May be repeated.",
-    )(command)
+retrain_stale_option = click.option(
+    "--retrain-stale",
+    is_flag=True,
+    help="Train finished cells anew whose results are of other code or other images.",
+)
 
 
 _SUITE_OPTIONS: list[Callable[..., Any]] = [

@@ -25,9 +25,10 @@ from marginbench.dispatch.worker import (
 )
 from marginbench.dispatch.worker_process import status_after
 from marginbench.errors import UserError, one_line
+from marginbench.runs.cell_status import CellStatus, State
 from marginbench.runs.lease import Lease
-from marginbench.runs.run_folder import CellStatus, RunFolder, State
-from marginbench.training.loop import choose_device
+from marginbench.runs.run_folder import RunFolder
+from marginbench.training.devices import choose_device
 from marginbench.training.ranks import NotConnected, Ranks, joined, local_device
 
 SHOW_SECONDS = 0.5

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 from marginbench.errors import DamagedFile, UserError, one_line
 from marginbench.experiments.cells import Cell
 from marginbench.plugins.loading import load_plugin_file
+from marginbench.runs.cell_status import FINISHED, State
 from marginbench.runs.environment import own_environment
 from marginbench.runs.lease import Lease
-from marginbench.runs.run_folder import FINISHED, RunFolder, State
+from marginbench.runs.run_folder import RunFolder
 
 if TYPE_CHECKING:
     import torch
@@ -102,7 +103,7 @@ def work(
         _print_to(folder.log)
 
     def train_it() -> None:
-        from marginbench.training.loop import choose_device
+        from marginbench.training.devices import choose_device
         from marginbench.training.ranks import Ranks, joined, local_device
 
         if task.force and lease is not None:

@@ -14,7 +14,7 @@ from marginbench.evaluation.feature_transform import FeatureTransform, fit_trans
 from marginbench.evaluation.identification import identification
 from marginbench.evaluation.receiver_operating import characteristic
 from marginbench.evaluation.verification import VerificationAccuracy, verification_accuracy
-from marginbench.experiments.cells import Verification
+from marginbench.experiments.cell_fields import Verification
 
 HARDEST = 10
 """So many pairs of either kind are named."""

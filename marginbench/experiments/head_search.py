@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from marginbench.experiments.cells import Cell, Optimiser, Schedule
+from marginbench.experiments.cell_fields import Optimiser, Schedule
+from marginbench.experiments.cells import Cell
 from marginbench.experiments.search import Measure
 from marginbench.plugins.component import Component, FrozenValue
 from marginbench.plugins.search_ranges import Range, range_from_json

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from marginbench.errors import UserError
-from marginbench.experiments.cells import Optimiser, Schedule
+from marginbench.experiments.cell_fields import Optimiser, Schedule
 from marginbench.plugins.search_ranges import LogUniform, Range
 from marginbench.text import quoted
 

@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from marginbench.errors import UserError
-from marginbench.experiments.cells import Cell, Optimiser
+from marginbench.experiments.cell_fields import Optimiser
+from marginbench.experiments.cells import Cell
 from marginbench.experiments.head_search import HeadSearch, Trial
 from marginbench.experiments.resolution import Resolver
 from marginbench.experiments.search import Measure, Search, sobol_places

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.machinery
 import importlib.util
 import sys
 import traceback
@@ -16,7 +17,7 @@ from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 
 from pydantic import ValidationError
 
@@ -54,6 +55,17 @@ def load_group(group: str) -> None:
 _plugin_files: dict[Path, ModuleType] = {}
 
 
+class _SourceLoader(importlib.machinery.SourceFileLoader):
+    """Runs the file's text as it stands now; no bytecode is kept beside it.
+
+    Python takes kept bytecode for the file's if second of change and size are the same: m = 2 made
+    m = 3 twice in a second, or copied with an old time, would go on as m = 2.
+    """
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
 def load_plugin_file(path: str | Path, what: str = "plug-in file") -> ModuleType:
     """Import a user's own Python file; what it registers is there afterwards.
 
@@ -70,7 +82,8 @@ def load_plugin_file(path: str | Path, what: str = "plug-in file") -> ModuleType
         return _plugin_files[file]
     digest = hashlib.sha256(str(file).encode(errors="surrogateescape")).hexdigest()[:8]
     name = f"marginbench_plugin_{file.stem}_{digest}"
-    spec = importlib.util.spec_from_file_location(name, file)
+    loader = _SourceLoader(name, str(file))
+    spec = importlib.util.spec_from_file_location(name, file, loader=loader)
     if spec is None or spec.loader is None:
         raise UserError(f"{what} {quoted(str(path))}: Python cannot import it")
     module = importlib.util.module_from_spec(spec)

@@ -22,7 +22,7 @@ class ComparedRow:
     """One head of a setting.
 
     Attributes:
-        label: see :func:`marginbench.runs.results.row_labels`.
+        label: see :func:`marginbench.runs.conditions.row_labels`.
         is_baseline: whether the others are compared with it.
         test_errors, train_errors: of the finished runs, fractions, in the seeds' order.
         seed_count: finished runs, and of how many if not all: "3", "2 of 3", "2 of 3, 1 diverged".
@@ -64,7 +64,7 @@ def compare(rows: pd.DataFrame, column: str = "test_error") -> list[ComparedRow]
     """Each head of one setting against the first baseline head.
 
     Args:
-        rows: of one comparison (:func:`marginbench.runs.results.settings`).
+        rows: of one comparison (:func:`marginbench.runs.conditions.settings`).
         column: the fraction that is compared; ``test_errors`` of the result holds it.
 
     Returns:

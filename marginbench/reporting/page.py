@@ -18,7 +18,7 @@ import pandas as pd
 
 import marginbench
 from marginbench.errors import UserError
-from marginbench.experiments.grids import Suite
+from marginbench.experiments.suites import Suite
 from marginbench.files import write_atomically, write_text_atomically
 from marginbench.reporting.sections import Figure, Section, SectionContent, Table, chosen_sections
 from marginbench.text import printable, printable_line

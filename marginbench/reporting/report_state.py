@@ -12,9 +12,10 @@ from typing import Any
 from marginbench.errors import DamagedFile
 from marginbench.files import remove_temporaries, write_text_atomically
 from marginbench.plugins.loading import loaded_plugin_files
+from marginbench.runs.cell_status import CellStatus, State
 from marginbench.runs.code_version import code_version, digest
 from marginbench.runs.run_files import FILES, as_json, read_json
-from marginbench.runs.run_folder import CellStatus, RunFolder, State
+from marginbench.runs.run_folder import RunFolder
 from marginbench.runs.suite_runs import SuiteRun
 
 STATE_FILE = "made-from.json"

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from marginbench.evaluation.receiver_operating import Characteristic, characteristic
-from marginbench.runs.results import conditions_key, evaluation, finished_runs, settings
-from marginbench.runs.run_folder import State
+from marginbench.runs.cell_status import State
+from marginbench.runs.conditions import conditions_key, settings
+from marginbench.runs.results import evaluation, finished_runs
 
 TESTED_SET = "data.parameters.tested_set"
 

@@ -8,7 +8,6 @@ output; ``result.json``, written last: a cell is done if and only if it is there
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 from dataclasses import replace
@@ -17,8 +16,9 @@ from typing import Any
 
 from marginbench.data.formats.archives import check_checksums, damage_named, open_archive
 from marginbench.errors import DamagedFile, UserError
-from marginbench.experiments.cells import Cell, cell_from_json
+from marginbench.experiments.cells import cell_from_json
 from marginbench.files import write_text_atomically
+from marginbench.runs.cell_files import CellFiles
 from marginbench.runs.cell_status import (
     FINISHED,
     CellStatus,
@@ -29,43 +29,17 @@ from marginbench.runs.cell_status import (
 )
 from marginbench.runs.lease_state import read_lease
 from marginbench.runs.run_files import (
-    ASIDE,
     FILES,
-    as_json,
-    is_number,
     odd_file,
-    read_failure_file,
-    read_history_file,
-    read_json,
-    read_result_file,
     read_text,
 )
 
 
-class RunFolder:
-    """The files of one cell.
+class RunFolder(CellFiles):
+    """The files of one cell, checked and summed up in a state.
 
-    Args:
-        suite_folder: ``RUNS/SUITE``.
-        cell: resolved.
+    Args: see :class:`marginbench.runs.cell_files.CellFiles`.
     """
-
-    def __init__(self, suite_folder: Path, cell: Cell) -> None:
-        self.cell = cell
-        self.key = cell.key
-        self.path = suite_folder / f"{cell.slug}-{self.key}"
-
-    @property
-    def checkpoint(self) -> Path:
-        return self.path / "checkpoint.pt"
-
-    @property
-    def evaluation(self) -> Path:
-        return self.path / "evaluation.npz"
-
-    @property
-    def log(self) -> Path:
-        return self.path / "log.txt"
 
     def create(self) -> None:
         """Make the folder and its cell.json, if they are not there.
@@ -93,10 +67,6 @@ class RunFolder:
         self.check_files()
         for name in FILES:
             (self.path / name).unlink(missing_ok=True)
-
-    def forget_failure(self) -> None:
-        """A new attempt begins: the last one's error is no longer the state."""
-        (self.path / "failure.json").unlink(missing_ok=True)
 
     def check_cell(self) -> None:
         """Make sure that cell.json is this cell's.
@@ -182,43 +152,6 @@ class RunFolder:
         reason = error.strerror or error
         return CellStatus(State.DAMAGED, f"{self.path} cannot be read: {reason}")
 
-    def read_result(self) -> dict[str, Any] | None:
-        """result.json, or None.
-
-        Raises:
-            DamagedFile: it does not read well, or is another cell's.
-        """
-        path = self.path / "result.json"
-        return read_result_file(path, self.key) if path.exists() else None
-
-    def write_result(self, result: dict[str, Any]) -> None:
-        """result.json, last of all files, and the end of any earlier failure."""
-        write_text_atomically(self.path / "result.json", as_json(result, indent=2))
-        self.forget_failure()
-
-    def set_result_aside(self) -> None:
-        """Let the cell count as not finished; its checkpoint stays.
-
-        Raises:
-            UserError: the folder cannot be written.
-        """
-        try:
-            (self.path / "result.json").replace(self.path / ASIDE)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise UserError(f"{self.path} cannot be written: {error.strerror}") from error
-
-    def put_result_back(self) -> None:
-        """Undo :meth:`set_result_aside`, unless there is a new result."""
-        if not (self.path / "result.json").exists():
-            with contextlib.suppress(OSError):
-                (self.path / ASIDE).replace(self.path / "result.json")
-
-    def read_history(self) -> list[dict[str, Any]]:
-        """:func:`read_history_file` of this folder."""
-        return read_history_file(self.path / "history.jsonl")
-
     def check_history(self, result: dict[str, Any]) -> None:
         """Make sure that the history reads and ends where the result does.
 
@@ -232,31 +165,3 @@ class RunFolder:
                 self.path / "history.jsonl",
                 f"it ends at iteration {last}, the result at {result['iteration']}",
             )
-
-    def write_history(self, rows: list[dict[str, Any]]) -> None:
-        """All rows anew: the file is short, and thus never holds a line twice or in part."""
-        text = "".join(as_json(row) for row in rows)
-        write_text_atomically(self.path / "history.jsonl", text, durable=False)
-
-    def write_environment(self, environment: dict[str, Any]) -> None:
-        """environment.json: what may differ between two runs of the same cell."""
-        text = as_json(environment, indent=2)
-        write_text_atomically(self.path / "environment.json", text, durable=False)
-
-    def read_environment(self) -> dict[str, Any]:
-        """environment.json, or an empty mapping where it is missing or damaged."""
-        try:
-            content = read_json(self.path / "environment.json")
-        except DamagedFile:
-            return {}
-        return content if is_number(content.get("seconds_of_last_try", 0)) else {}
-
-    def write_failure(self, error: str, traceback: str, *, final: bool = False) -> None:
-        """failure.json: why the last attempt ended; ``final`` if another one would end likewise."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        failure = {"error": error, "traceback": traceback, "final": final}
-        write_text_atomically(self.path / "failure.json", as_json(failure, indent=2))
-
-    def read_failure(self) -> dict[str, Any] | None:
-        """failure.json, or None; a damaged one is a failure that is not final."""
-        return read_failure_file(self.path / "failure.json")

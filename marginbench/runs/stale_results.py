@@ -10,9 +10,10 @@ from typing import Any
 
 from marginbench.errors import UserError
 from marginbench.plugins.component import Component
+from marginbench.runs.cell_status import FINISHED, CellStatus
 from marginbench.runs.code_version import changes
 from marginbench.runs.deciding_code import DecidingCode, deciding_code
-from marginbench.runs.run_folder import FINISHED, CellStatus, RunFolder
+from marginbench.runs.run_folder import RunFolder
 from marginbench.text import count
 
 _TOLD_CHANGES = 3

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from marginbench.errors import UserError
 from marginbench.experiments.cells import Cell
-from marginbench.experiments.grids import BASELINE, FULL, Suite, find_suite, parse_component
+from marginbench.experiments.grids import parse_component
 from marginbench.experiments.resolution import Resolver
+from marginbench.experiments.suites import BASELINE, FULL, Suite, find_suite
 from marginbench.plugins.component import Component
 from marginbench.plugins.registrations import check_known
 from marginbench.runs.manifest import (
@@ -82,7 +83,7 @@ def open_suite(
         name: of the suite, or the path of its file.
         runs_folder: RUNS.
         seeds: how many; the size's own number if None.
-        size: see :class:`marginbench.experiments.grids.Suite`.
+        size: see :class:`marginbench.experiments.suites.Suite`.
         only: names of heads; none for all.
         more_heads: heads to put into every comparison beside the suite's own, as
             :func:`marginbench.experiments.grids.parse_component` reads them.

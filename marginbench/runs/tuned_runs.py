@@ -16,15 +16,10 @@ from pydantic import ValidationError
 
 from marginbench.errors import DamagedFile, UserError
 from marginbench.experiments.cells import Cell
-from marginbench.experiments.grids import (
-    EVERY_OTHER_HEAD,
-    FULL,
-    TUNED,
-    Suite,
-    find_suite,
-)
+from marginbench.experiments.grids import EVERY_OTHER_HEAD
 from marginbench.experiments.head_search import HeadSearch
 from marginbench.experiments.search_plan import plan_searches
+from marginbench.experiments.suites import FULL, TUNED, Suite, find_suite
 from marginbench.files import write_text_atomically
 from marginbench.plugins.registrations import check_known
 from marginbench.runs.manifest import recorded_cells

@@ -9,17 +9,16 @@ import torch
 from torch import Tensor
 
 from marginbench.heads import Head
-from marginbench.testing.subject import (
-    CheckFailure,
-    Subject,
+from marginbench.testing.observation import (
+    EXACT,
     gradients,
     loss_of,
     random_in_training,
     relative_difference,
     same_randomness,
 )
+from marginbench.testing.subject import CheckFailure, Subject
 
-EXACT = 1e-9
 COUNTS = 1e-12
 """The least relative change of the loss by which a sample can be said to count."""
 

@@ -27,7 +27,6 @@ from marginbench.testing.learning import (
 from marginbench.testing.margins import (
     margin_is_off_in_test_logits,
     margin_is_to_no_samples_advantage,
-    without_margin_equals_the_declared_head,
 )
 from marginbench.testing.precision import computes_in_float32
 from marginbench.testing.state import (
@@ -35,6 +34,7 @@ from marginbench.testing.state import (
     state_survives_a_checkpoint,
 )
 from marginbench.testing.subject import CheckFailure, CheckResult, NotApplicable, Subject
+from marginbench.testing.without_margin import without_margin_equals_the_declared_head
 
 INPUTS, GRADIENTS = "inputs", "gradients"
 CHECKS: dict[str, Callable[[Subject], str]] = {

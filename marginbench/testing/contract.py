@@ -9,15 +9,9 @@ import torch
 
 from marginbench.errors import UserError
 from marginbench.heads import build_head, head_class
-from marginbench.testing.subject import (
-    CheckFailure,
-    Subject,
-    gradients,
-    held_tensors,
-    relative_difference,
-)
+from marginbench.testing.observation import EXACT, gradients, held_tensors, relative_difference
+from marginbench.testing.subject import CheckFailure, Subject
 
-EXACT = 1e-9
 ROUNDING = 1e-5
 
 

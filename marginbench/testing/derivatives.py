@@ -12,15 +12,14 @@ from torch.overrides import TorchFunctionMode
 
 from marginbench.heads import Head
 from marginbench.heads.cosine import SLOPE_OF_MARGIN, CosineHead
-from marginbench.testing.subject import (
-    CheckFailure,
-    Subject,
+from marginbench.testing.observation import (
     classifier_of,
     gradients,
     loss_of,
     relative_difference,
     same_randomness,
 )
+from marginbench.testing.subject import CheckFailure, Subject
 
 STEP = 1e-6
 TOLERANCE = 1e-5

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from marginbench.errors import UserError
 from marginbench.heads import Head
-from marginbench.testing.subject import CheckFailure, Subject, classifier_of, gradients
+from marginbench.testing.observation import classifier_of, gradients
+from marginbench.testing.subject import CheckFailure, Subject
 
 LARGEST_M = 8
 NORMS = {

@@ -6,9 +6,7 @@ import torch
 from torch import Tensor
 
 from marginbench.heads import Head
-from marginbench.testing.subject import (
-    CheckFailure,
-    Subject,
+from marginbench.testing.observation import (
     classifier_of,
     directions,
     gradients,
@@ -17,6 +15,7 @@ from marginbench.testing.subject import (
     relative_difference,
     same_randomness,
 )
+from marginbench.testing.subject import CheckFailure, Subject
 
 STEPS = 50
 LEARNING_RATE = 0.05

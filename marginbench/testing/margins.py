@@ -11,19 +11,17 @@ from torch import Tensor
 from marginbench.errors import UserError
 from marginbench.heads import Head, WithoutMargin, head_class
 from marginbench.heads.cosine import CosineHead
-from marginbench.testing.subject import (
-    CheckFailure,
-    NotApplicable,
-    Subject,
+from marginbench.testing.observation import (
+    EXACT,
     classifier_of,
     directions,
-    gradients,
     logits_of,
     loss_of,
     relative_difference,
 )
+from marginbench.testing.subject import CheckFailure, NotApplicable, Subject
+from marginbench.testing.without_margin import values_in_words
 
-EXACT = 1e-9
 MARGIN_NAMES = re.compile(r"(.*_)?(m\d*|margin)(_.*)?")
 """The names by which a parameter is known to be a margin where ``without_margin`` tells nothing."""
 ANGLES = torch.linspace(0.05, 3.05, 13).tolist()
@@ -122,7 +120,7 @@ def margin_is_to_no_samples_advantage(subject: Subject) -> str:
             if not margined >= without - EXACT * max(1.0, abs(without)):
                 where = f" at the angle {angle:.3g} to the own class" if angle else ""
                 raise CheckFailure(
-                    f"the margin lowers the loss: {margined:.6g} with {_words(values)}, "
+                    f"the margin lowers the loss: {margined:.6g} with {values_in_words(values)}, "
                     f"{without:.6g} without{where}"
                 )
     return f"{count} losses with {', '.join(margins)}, none below that without"
@@ -140,50 +138,6 @@ def _psi_lies_below_the_cosine(head: Head) -> str:
             "mean; where that is meant, declare without_margin"
         )
     return f"up to π/2 ψ lies below cos θ, by {-above:.3g} in the mean"
-
-
-def without_margin_equals_the_declared_head(subject: Subject) -> str:
-    """Where the head declares ``without_margin``: it is the other head, test logits included."""
-    declared = head_class(subject.name).without_margin
-    if declared is None:
-        raise NotApplicable("the head declares no without_margin")
-    head = subject.build(dtype=torch.float64, **declared.parameters)
-    plain = Subject(
-        declared.head,
-        declared.head_parameters,
-        subject.in_features,
-        subject.num_classes,
-        subject.device,
-    ).build(dtype=torch.float64)
-    own = dict(head.named_parameters())
-    with torch.no_grad():
-        for name, parameter in plain.named_parameters():
-            if name not in own or own[name].numel() != parameter.numel():
-                raise CheckFailure(f"{declared.head!r} has a parameter {name!r}, this head has not")
-            parameter.copy_(own[name].view_as(parameter))
-    features, labels = subject.batch(dtype=torch.float64)
-    worst = 0.0
-    for training in (True, False):
-        head.train(training), plain.train(training)
-        loss, found = gradients(head, features, labels)
-        plain_loss, plain_found = gradients(plain, features, labels)
-        difference = max(
-            relative_difference(loss, plain_loss),
-            relative_difference(found["features"], plain_found["features"]),
-        )
-        if not difference <= EXACT:
-            raise CheckFailure(
-                f"with {_words(declared.parameters)} the loss is {float(loss):.9g}, that of "
-                f"{declared.head!r} {float(plain_loss):.9g}; difference {difference:.2g}"
-            )
-        worst = max(worst, difference)
-    difference = relative_difference(logits_of(head, features), logits_of(plain, features))
-    if not difference <= EXACT:
-        raise CheckFailure(
-            f"with {_words(declared.parameters)} the test logits are off by {difference:.2g} of "
-            f"the size of those of {declared.head!r}"
-        )
-    return f"equals {declared.head} within {max(worst, difference):.1e}"
 
 
 def _margins(subject: Subject) -> list[str]:
@@ -256,7 +210,3 @@ def _end_of_fall(head: Head) -> float:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _words(values: Any) -> str:
-    return ", ".join(f"{name} = {value!r}" for name, value in values.items())

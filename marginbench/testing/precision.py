@@ -7,12 +7,8 @@ import copy
 import torch
 
 from marginbench.heads import Head
-from marginbench.testing.subject import (
-    CheckFailure,
-    Subject,
-    relative_difference,
-    same_randomness,
-)
+from marginbench.testing.observation import relative_difference, same_randomness
+from marginbench.testing.subject import CheckFailure, Subject
 
 TOLERANCE = 1e-6
 

@@ -7,13 +7,8 @@ import io
 import torch
 from torch import Tensor
 
-from marginbench.testing.subject import (
-    CheckFailure,
-    Subject,
-    gradients,
-    same_randomness,
-    unregistered_tensors,
-)
+from marginbench.testing.observation import gradients, same_randomness, unregistered_tensors
+from marginbench.testing.subject import CheckFailure, Subject
 
 STEPS_BEFORE = 5
 STEPS_AFTER = 3

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from marginbench.experiments.cells import Schedule
+from marginbench.experiments.cell_fields import Schedule
 from marginbench.training.seeds import generator
 
 PADDING = 4

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from marginbench.errors import UserError
-from marginbench.experiments.cells import Schedule
+from marginbench.experiments.cell_fields import Schedule
 from marginbench.training.seeds import generator
 
 

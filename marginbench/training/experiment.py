@@ -14,7 +14,8 @@ from marginbench.backbones import Backbone, build_backbone
 from marginbench.data import ImageData, data_content, load_data
 from marginbench.errors import UserError
 from marginbench.evaluation.verification_evaluation import check_verification
-from marginbench.experiments.cells import Cell, Schedule
+from marginbench.experiments.cell_fields import Schedule
+from marginbench.experiments.cells import Cell
 from marginbench.heads import Head, build_head
 from marginbench.runs.deciding_code import DecidingCode, deciding_code
 from marginbench.training.augmentation import CropFlip, draw_crop_flip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import socket
 import time
@@ -22,6 +21,7 @@ from marginbench.runs.lease import Lease
 from marginbench.runs.run_folder import RunFolder
 from marginbench.text import printable_line
 from marginbench.training.checkpoints import Progress, load_checkpoint, save_checkpoint
+from marginbench.training.devices import device_name, make_deterministic
 from marginbench.training.divergence import divergence
 from marginbench.training.experiment import Experiment, build_experiment, count_rate_cuts
 from marginbench.training.optimisers import learning_rate
@@ -35,23 +35,6 @@ NAMED_CLASSES = 1_000
 
 class Interrupted(Exception):
     """The run was asked to stop; its checkpoint is written."""
-
-
-def choose_device(name: str = "auto") -> torch.device:
-    """The device of that name; "auto" is CUDA where there is one, else the CPU.
-
-    Raises:
-        UserError: a CUDA device is asked for, and this machine has none that torch can use.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
-        raise UserError(
-            f"{socket.gethostname()} has no CUDA device that torch {torch.__version__} can use "
-            f"(CUDA_VISIBLE_DEVICES is {visible!r}), and {name!r} was asked for"
-        )
-    return torch.device(name)
 
 
 def train(
@@ -86,7 +69,7 @@ def train(
         Interrupted: ``should_stop`` answered yes.
     """
     read_sources()
-    _make_deterministic(device)
+    make_deterministic(device)
     started, processor_started = time.time(), time.process_time()
     ranks = ranks or Ranks()
     experiment, progress = _start(cell, folder, device, ranks)
@@ -221,7 +204,7 @@ def _finish(
         "train_images": len(experiment.train_labels),
         "test_images": len(experiment.test_labels),
         "remarks": list(experiment.data.remarks),
-        "device": _device_name(experiment.device, experiment.ranks.size),
+        "device": device_name(experiment.device, experiment.ranks.size),
         "code": experiment.code.digest,
         "content": experiment.content,
         "libraries": dict(experiment.code.libraries),
@@ -245,27 +228,3 @@ def _finish(
     )
     folder.write_result(result)
     return result
-
-
-def _make_deterministic(device: torch.device) -> None:
-    """Same cell, same result: to the bit on the CPU; on CUDA as far as cuDNN goes.
-
-    Float32 is float32: by default, newer GPUs would convolve in TF32, with a mantissa of 10 bits.
-    One CPU thread does everything in order anyway, and the switch takes a second to load.
-    """
-    if device.type == "cpu" and torch.get_num_threads() == 1:
-        return
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
-    # Without a workspace of its own for each stream, cuBLAS does not repeat itself.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.deterministic = True
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    # Filling fresh memory guards against reading it unset; it costs 230 fills a step here.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-
-
-def _device_name(device: torch.device, processes: int) -> str:
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return name if processes == 1 else f"{processes} × {name}"

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from marginbench.experiments.cells import Optimiser, Schedule
+from marginbench.experiments.cell_fields import Optimiser, Schedule
 from marginbench.training.adaptive_optimisers import AdamW, RMSprop
 from marginbench.training.functional_optimiser import FunctionalOptimiser
 from marginbench.training.momentum import MomentumSGD

@@ -6,7 +6,8 @@ from torch import nn
 
 from marginbench.backbones import build_backbone, resolve_backbone_parameters
 from marginbench.errors import UserError
-from marginbench.experiments.cells import Schedule, make_cell
+from marginbench.experiments.cell_fields import Schedule
+from marginbench.experiments.cells import make_cell
 from marginbench.experiments.grids import component
 from marginbench.experiments.resolution import resolve_cell
 

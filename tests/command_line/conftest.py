@@ -85,8 +85,7 @@ def record_suite(tmp_path: Path):
 QUEUED_SUITE = """
 import os
 
-from marginbench.experiments.cells import Optimiser, Schedule
-from marginbench.experiments.grids import component, grid, suite
+from marginbench import Optimiser, Schedule, component, grid, suite
 
 
 @suite("queued", description="a suite for tests", seeds=2)

@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-import sys
 
 import pandas as pd
 import pytest
@@ -11,46 +10,6 @@ import pytest
 from marginbench import results
 from marginbench.runs.suite_runs import open_suite
 from tests.command_line.conftest import COMMAND
-
-
-def test_every_command_has_an_example(marginbench):
-    assert "Example:" in marginbench("--help").stdout
-    for command in ("suites", "heads", "run", "report", "status", "submit", "logs", "cancel"):
-        assert "Example: marginbench" in marginbench(command, "--help").stdout
-
-
-def test_help_loads_nothing_heavy():
-    code = (
-        "import sys; sys.argv = ['marginbench', '--help']\n"
-        "from marginbench.command_line import main\n"
-        "try: main()\n"
-        "except SystemExit: pass\n"
-        "heavy = {'torch', 'pandas', 'matplotlib', 'pydantic', 'sklearn', 'numpy', 'rich'}\n"
-        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
-def test_suites_lists_digits(marginbench, tiny_suite):
-    listing = marginbench("suites", "--plugin", tiny_suite).stdout
-    assert "digits" in listing
-    assert "tiny" in listing
-    assert "a suite for tests" in listing
-
-
-def test_heads_tells_formula_parameters_and_paper(marginbench):
-    listing = marginbench("heads").stdout
-    for word in (
-        "arcface",
-        "s·cos(θ_y + m)",
-        "m = 0.5",
-        "CVPR 2019",
-        "l-softmax",
-        "integer from 1 to",
-    ):
-        assert word in listing
-    assert "arcface" not in marginbench("heads", "softmax").stdout
 
 
 @pytest.fixture(scope="session")
@@ -173,8 +132,7 @@ def test_results_by_a_suites_file_are_those_of_the_opened_suite(copy_of_finished
 def test_a_failed_cell_is_told_and_the_rest_is_done(marginbench_process, tmp_path):
     plugin = tmp_path / "breaking.py"
     plugin.write_text(
-        "from marginbench.experiments.cells import Schedule\n"
-        "from marginbench.experiments.grids import grid, suite\n"
+        "from marginbench import Schedule, grid, suite\n"
         "from marginbench.heads import Head, register_head\n"
         "@register_head('breaking')\n"
         "class Breaking(Head):\n"
@@ -256,131 +214,6 @@ def test_report_of_nothing_at_all(marginbench, tiny_suite, tmp_path):
     done = marginbench("report", tiny_suite)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0 of 4 cells done" in (tmp_path / "runs/tiny/report/index.html").read_text()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["run", "digitz"], ["unknown suite 'digitz'", "did you mean 'digits'"]),
-        (["run", "none.py"], ["none.py", "no such file"]),
-        (["run", "digits", "--only", "softmix"], ["unknown head 'softmix'", "softmax"]),
-        (["run", "digits", "--only", "softmax,softmix"], ["unknown head 'softmix'"]),
-        (["status", "digits", "--only", "softmax,"], ["--only 'softmax,'", "a name is empty"]),
-        (["run", "digits", "--only", ""], ["--only ''", "a name is empty"]),
-        (["run", "digits", "--head", "arcface:m=9"], ["'arcface'", "m = 9", "allowed"]),
-        (["run", "digits", "--head", "arcface:q=9"], ["'arcface'", "'q'", "m, s"]),
-        (["run", "digits", "--plugin", "nothing.py"], ["nothing.py", "no such file"]),
-        (["run", "digits", "--runs", "/proc/nowhere"], ["/proc/nowhere", "cannot be written"]),
-        (["run", "digits", "--runs", ""], ["--runs ''", "is empty", "allowed: a folder"]),
-        (["status", "digits", "--runs", "x" * 300], ["--runs 'xxx", "File name too long"]),
-        (["status", "digits", "--runs", "x/" * 1900], ["--runs 'x/x", "File name too long"]),
-        (["cancel", "digits", "--runs", "/dev/null"], ["--runs '/dev/null'", "it is a file"]),
-        (["logs", "digits", "x", "--runs", "/dev/null/x"], ["'/dev/null/x'", "Not a directory"]),
-        (["run", "digits", "--data", ""], ["--data ''", "is empty"]),
-        (["run", "digits", "--seeds", "9" * 20], ["seeds = 9999", "1 to 10,000"]),
-        (["run", "digits", "--checkpoint-seconds", "nan"], ["--checkpoint-seconds", "finite"]),
-        (["status", "digits", "--every", "inf"], ["--every", "finite"]),
-        (["run", "digits", "--plugin", "x" * 300 + ".py"], ["plug-in file 'xxx", "too long"]),
-        (["run", "digits", "--head", "l-softmax:m=" + "9" * 400], ["m = 999", "64 bits"]),
-        (["run", "digits", "--head", "x" * 20_000], ["unknown head 'xxx", "(20,002 characters)"]),
-        (["heads", "a\x1b[31m"], ["unknown head 'a\\x1b[31m'"]),
-        (["run", "digits", "--seeds", "0"], ["--seeds"]),
-        (["run", "digits", "--device", "tpu"], ["--device", "cpu"]),
-        (["report", "digits", "--section", "nosection"], ["unknown section", "comparison"]),
-        (["heads", "nohead"], ["unknown head 'nohead'"]),
-        (["rum", "digits"], ["No such command 'rum'"]),
-    ],
-)
-def test_bad_input_gets_one_clear_message(marginbench, arguments, words, tmp_path):
-    done = marginbench(*arguments)
-    assert done.returncode != 0
-    assert "Traceback" not in done.stdout + done.stderr
-    for word in words:
-        assert word in done.stderr
-    assert list(tmp_path.iterdir()) == []
-
-
-BROKEN = """
-from marginbench.experiments.grids import suite
-@suite("broken", description="d\\x1b[31m")
-def broken(seeds):
-    raise ValueError("first\\n\\x1b[31msecond\\ud800")
-"""
-
-
-def test_a_broken_suite_or_file_costs_the_list_only_itself(marginbench, tiny_suite, tmp_path):
-    (tmp_path / "broken.py").write_text(BROKEN)
-    (tmp_path / "exits.py").write_text("import sys\nsys.exit(0)\n")
-    files = ["exits.py", "broken.py", tiny_suite]
-    done = marginbench("suites", *(word for file in files for word in ("--plugin", file)))
-    assert done.returncode == 1
-    assert done.stderr == (
-        "marginbench: plug-in file 'exits.py', line 2: it ends the program (SystemExit: 0); "
-        "a plug-in must not\n"
-    )
-    listing = " ".join(done.stdout.split())
-    assert "a suite for tests" in listing
-    assert "digits-open" in listing
-    assert "ValueError:" in listing
-    assert "\x1b" not in listing
-
-
-@pytest.mark.parametrize("verb", ["run", "status", "report", "submit", "cancel", "logs"])
-def test_a_suites_own_error_is_one_line_of_text_for_every_verb(marginbench, tmp_path, verb):
-    # A name of its own: a suite's name belongs to one file.
-    file = tmp_path / f"{verb}.py"
-    file.write_text(BROKEN.replace('"broken"', f'"broken-{verb}"'))
-    done = marginbench(verb, file, *(["any"] if verb == "logs" else []))
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert done.stderr == (
-        f"marginbench: suite 'broken-{verb}' in {file}, line 5: ValueError: first ␛[31msecond�\n"
-    )
-
-
-def test_a_plugin_that_ends_the_program_is_no_success(marginbench, tmp_path):
-    (tmp_path / "exits.py").write_text("raise SystemExit\n")
-    for words in (["run", "exits.py"], ["heads", "--plugin", "exits.py"], ["status", "exits.py"]):
-        done = marginbench(*words)
-        assert done.returncode == 1
-        assert "'exits.py', line 1: it ends the program" in done.stderr
-
-
-ODD_SETTING = """
-from marginbench.experiments.cells import Schedule
-from marginbench.experiments.grids import component, grid, suite
-@suite("odd-setting", seeds=1)
-def odd(seeds):
-    return grid(
-        setting="x\\x1b[31m" * 40,
-        data="digits",
-        backbone=component("small", widths=[4], features=2),
-        head="softmax",
-        schedule=Schedule(iterations=4, batch_size=32, evaluations=1),
-        seed=seeds,
-    )
-"""
-
-
-def test_a_long_setting_has_its_report_and_escapes_stay_out_of_the_terminal(marginbench, tmp_path):
-    (tmp_path / "odd.py").write_text(ODD_SETTING)
-    done = marginbench("report", "odd.py", "--section", "comparison", "--runs", "[/bold]")
-    assert done.returncode == 0, done.stderr
-    assert len(list(tmp_path.glob("[[]/bold]/odd-setting/report/comparison-*.csv"))) == 1
-    assert "[/bold]/odd-setting/report/index.html" in done.stdout
-    status = marginbench("status", "odd.py")
-    assert "1 cell: 1 not started" in status.stdout
-    assert "\x1b" not in done.stdout + status.stdout
-
-
-def test_a_plugin_that_does_not_import_is_named(marginbench_process, tmp_path):
-    plugin = tmp_path / "broken.py"
-    plugin.write_text("import torch\n\nraise RuntimeError('half written')\n")
-    done = marginbench_process("heads", "--plugin", plugin)
-    assert done.returncode == 1
-    assert "broken.py" in done.stderr
-    assert "line 3: RuntimeError: half written" in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 def test_results_carry_what_they_were_run_with(finished):

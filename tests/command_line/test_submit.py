@@ -238,8 +238,7 @@ def test_the_script_has_nothing_to_tell_of_this_python():
 
 
 FOLDER_SUITE = """
-from marginbench.experiments.cells import Schedule
-from marginbench.experiments.grids import component, grid, suite
+from marginbench import Schedule, component, grid, suite
 
 
 @suite("own", description="own images", seeds=1)

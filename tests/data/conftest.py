@@ -8,6 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from marginbench.data.files.content import _key_once
+from tests.data.face_files import write_bin
+from tests.data.lfw_files import write_lfw
+
 
 @pytest.fixture(autouse=True)
 def root(tmp_path, monkeypatch):
@@ -21,6 +25,23 @@ def root(tmp_path, monkeypatch):
     monkeypatch.setattr("marginbench.data.files.downloads._download", offline)
     (tmp_path / "data").mkdir()
     return tmp_path / "data"
+
+
+@pytest.fixture(autouse=True)
+def _fresh_process():
+    _key_once.cache_clear()
+
+
+@pytest.fixture
+def lfw(root):
+    """The folder of a made-up LFW."""
+    return write_lfw(root / "lfw")
+
+
+@pytest.fixture
+def with_bin(root):
+    """A set of ten pairs to verify on, lfw.bin."""
+    write_bin(root / "lfw.bin")
 
 
 def idx(array):

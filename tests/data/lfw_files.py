@@ -51,3 +51,8 @@ def pairs_of(people):
     names = list(people)
     same = "".join(f"{name}\t1\t2\n" for name in several[:2])
     return same + f"{names[0]}\t1\t{names[1]}\t1\n{names[2]}\t1\t{names[3]}\t1\n"
+
+
+SMALL = {"crop": 32, "size": 16}
+UNRESTRICTED = {"protocol": "unrestricted", "tested_set": 1, **SMALL}
+VIEW1 = {"protocol": "view1", "threshold_share": 0.3, **SMALL}

@@ -1,6 +1,10 @@
-"""Pickles as Python 2 wrote them, and some that claim or ask for more than they have."""
+"""Pickles as Python 3 and Python 2 wrote them, and some that claim more than they have."""
 
+import io
 import struct
+
+import numpy as np
+from PIL import Image
 
 
 def python_2_text(content):
@@ -78,3 +82,19 @@ BOMBS = {
     "unknown memo": b"\x80\x02h\x05.",
     "too much left": b"\x80\x02]].",
 }
+
+
+def encoded(count=24, kind="PNG"):
+    images = []
+    for number in range(count):
+        stream = io.BytesIO()
+        Image.new("RGB", (8, 8), (number, 255 - number, 7)).save(stream, kind)
+        images.append(stream.getvalue())
+    return images
+
+
+SAME = [True, False] * 6
+
+
+def python_2_row(content):
+    return python_2_array(np.frombuffer(content, dtype=np.uint8))

@@ -19,11 +19,6 @@ from marginbench.errors import UserError
 from marginbench.plugins.component import Component
 
 
-@pytest.fixture(autouse=True)
-def _fresh_process():
-    _key_once.cache_clear()
-
-
 def test_another_pillow_decodes_anew(write_folder, monkeypatch):
     write_folder()
     before = load_data("folder", {"name": "mine"}).train_images

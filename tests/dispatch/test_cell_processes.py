@@ -13,9 +13,10 @@ from marginbench.dispatch.slurm import cell_runner
 from marginbench.dispatch.slurm.settings import make_settings
 from marginbench.dispatch.slurm.submission import Submission
 from marginbench.runs import attempts
+from marginbench.runs.cell_status import State
 from marginbench.runs.code_version import code_version
 from marginbench.runs.lease import Lease
-from marginbench.runs.run_folder import RunFolder, State
+from marginbench.runs.run_folder import RunFolder
 from tests.conftest import tiny_cell
 from tests.dispatch.slurm.slurm_cluster import wait_until
 

@@ -13,7 +13,7 @@ from marginbench.errors import UserError
 from marginbench.evaluation.feature_transform import fit_transform, unit_rows
 from marginbench.evaluation.identification import identification
 from marginbench.evaluation.verification_evaluation import check_verification, evaluate_verification
-from marginbench.experiments.cells import Verification
+from marginbench.experiments.cell_fields import Verification
 
 FOLDS, EACH = 5, 24
 

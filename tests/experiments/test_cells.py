@@ -8,15 +8,10 @@ import pytest
 from pydantic import Field
 
 from marginbench.errors import UserError
-from marginbench.experiments.cells import (
-    ADDED_LATER,
-    Schedule,
-    cell_from_json,
-    make_cell,
-    resolved_component,
-)
-from marginbench.experiments.grids import find_suite
+from marginbench.experiments.cell_fields import Schedule
+from marginbench.experiments.cells import ADDED_LATER, cell_from_json, make_cell, resolved_component
 from marginbench.experiments.resolution import Resolver, resolve_cell
+from marginbench.experiments.suites import find_suite
 from marginbench.plugins.component import Component
 from marginbench.plugins.loading import load_plugin_file
 from marginbench.plugins.parameters import (

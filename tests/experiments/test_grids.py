@@ -3,15 +3,9 @@
 import pytest
 
 from marginbench.errors import UserError
-from marginbench.experiments.cells import Schedule
-from marginbench.experiments.grids import (
-    component,
-    find_suite,
-    grid,
-    parse_component,
-    suite,
-    suite_names,
-)
+from marginbench.experiments.cell_fields import Schedule
+from marginbench.experiments.grids import component, grid, parse_component
+from marginbench.experiments.suites import find_suite, suite, suite_names
 from marginbench.runs.suite_runs import open_suite
 
 SCHEDULE = Schedule(iterations=10, batch_size=8, evaluations=2)
@@ -85,8 +79,7 @@ def test_a_head_typed_wrongly_is_refused(text):
 def test_the_same_cell_twice_is_refused(tmp_path):
     file = tmp_path / "twins.py"
     file.write_text(
-        "from marginbench.experiments.cells import Schedule\n"
-        "from marginbench.experiments.grids import component, grid, suite\n"
+        "from marginbench import Schedule, component, grid, suite\n"
         "@suite('twins')\n"
         "def twins(seeds):\n"
         "    return grid(data='digits', backbone='small',\n"
@@ -106,17 +99,15 @@ def test_the_same_cell_twice_is_refused(tmp_path):
         ("def f(:\n", ["line 1", "SyntaxError"]),
         ("x = 1\n", ["exactly one @suite", "none"]),
         (
-            "from marginbench.experiments.grids import suite\n"
-            "@suite('empty')\ndef f(seeds):\n    return []\n",
+            "from marginbench import suite\n@suite('empty')\ndef f(seeds):\n    return []\n",
             ["'empty' has no cells"],
         ),
         (
-            "from marginbench.experiments.grids import suite\n"
-            "@suite('odd')\ndef f(seeds):\n    return [3]\n",
+            "from marginbench import suite\n@suite('odd')\ndef f(seeds):\n    return [3]\n",
             ["'odd' yields 3"],
         ),
         (
-            "from marginbench.experiments.grids import suite\n@suite('Bad Name')\ndef f(s): ...\n",
+            "from marginbench import suite\n@suite('Bad Name')\ndef f(s): ...\n",
             ["Bad Name"],
         ),
     ],
@@ -131,8 +122,7 @@ def test_a_suite_file_that_is_wrong_says_where(tmp_path, content, words):
 
 
 DECLARATION = """
-from marginbench.experiments.cells import Optimiser, Schedule
-from marginbench.experiments.grids import component, grid, suite
+from marginbench import Optimiser, Schedule, component, grid, suite
 @suite("NAME", DECLARED)
 def declare(SEEDS):
     BODY
@@ -152,20 +142,20 @@ def write_suite(folder, name, *, declared="seeds=1", seeds="seeds", body=GRID, m
 @pytest.mark.parametrize(
     ("name", "wrong", "words"),
     [
-        ("raises", {"body": "raise ValueError('one\\ntwo')"}, ["line 6: ValueError: one two"]),
-        ("silent", {"body": "return None"}, ["line 4: it returns None", "a list of cells"]),
-        ("number", {"body": "return 7"}, ["line 4: it returns 7"]),
-        ("deaf", {"seeds": ""}, ["line 4: TypeError", "takes 0 positional arguments"]),
-        ("exits", {"body": "raise SystemExit(0)"}, ["line 6: it ends the program"]),
+        ("raises", {"body": "raise ValueError('one\\ntwo')"}, ["line 5: ValueError: one two"]),
+        ("silent", {"body": "return None"}, ["line 3: it returns None", "a list of cells"]),
+        ("number", {"body": "return 7"}, ["line 3: it returns 7"]),
+        ("deaf", {"seeds": ""}, ["line 3: TypeError", "takes 0 positional arguments"]),
+        ("exits", {"body": "raise SystemExit(0)"}, ["line 5: it ends the program"]),
         (
             "text",
             {"declared": "seeds='three'"},
-            ["line 4", "seeds = 'three'", "integer from 1 to 10,000"],
+            ["line 3", "seeds = 'three'", "integer from 1 to 10,000"],
         ),
-        ("zero", {"declared": "seeds=0"}, ["line 4", "seeds = 0 ", "from 1 to 10,000"]),
-        ("many", {"declared": "seeds=10**20"}, ["line 4", "seeds = 1000", "64 bits"]),
+        ("zero", {"declared": "seeds=0"}, ["line 3", "seeds = 0 ", "from 1 to 10,000"]),
+        ("many", {"declared": "seeds=10**20"}, ["line 3", "seeds = 1000", "64 bits"]),
         ("sizes", {"declared": "sizes={'../x': 1}"}, ["size name '../x'"]),
-        ("rate", {"rate": "float('inf')"}, ["line 7", "learning_rate = inf", "finite"]),
+        ("rate", {"rate": "float('inf')"}, ["line 6", "learning_rate = inf", "finite"]),
         ("long", {"m": "10**5000"}, ["'arcface': m = (int that cannot be printed)", "64 bits"]),
         ("based", {"declared": "baseline='arcfase'"}, ["baseline = 'arcfase'", "heads: arcface"]),
         (
@@ -235,7 +225,7 @@ def test_declaring_cells_needs_no_torch():
     import sys
 
     code = (
-        "import sys; from marginbench.experiments.grids import find_suite; "
+        "import sys; from marginbench.experiments.suites import find_suite; "
         "find_suite('digits').cells(); "
         "sys.exit('torch' in sys.modules)"
     )

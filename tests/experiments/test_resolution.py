@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from marginbench.errors import UserError
-from marginbench.experiments.cells import Schedule, make_cell
+from marginbench.experiments.cell_fields import Schedule
+from marginbench.experiments.cells import make_cell
 from marginbench.experiments.grids import every_other_head
 from marginbench.experiments.resolution import Resolver, resolve_cell
 from marginbench.plugins.component import Component

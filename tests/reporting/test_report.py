@@ -9,13 +9,15 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
-from marginbench.experiments.cells import Optimiser
-from marginbench.experiments.grids import Suite, component, grid
+from marginbench.experiments.cell_fields import Optimiser
+from marginbench.experiments.grids import component, grid
+from marginbench.experiments.suites import Suite
 from marginbench.reporting import sections
 from marginbench.reporting.comparison_table import compare
 from marginbench.reporting.page import write_report
 from marginbench.reporting.sections import SectionContent, Table, chosen_sections, section
-from marginbench.runs.results import history, results, row_labels
+from marginbench.runs.conditions import row_labels
+from marginbench.runs.results import history, results
 from marginbench.runs.run_folder import RunFolder
 from marginbench.runs.suite_runs import SuiteRun
 from tests.conftest import tiny_cell, train_cell

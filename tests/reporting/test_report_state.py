@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from marginbench.experiments.grids import Suite
+from marginbench.experiments.suites import Suite
 from marginbench.reporting import report_state
 from marginbench.reporting.report_state import (
     STATE_FILE,
@@ -14,8 +14,9 @@ from marginbench.reporting.report_state import (
     remember,
     still_good,
 )
+from marginbench.runs.cell_status import CellStatus, State
 from marginbench.runs.code_version import code_version
-from marginbench.runs.run_folder import CellStatus, RunFolder, State
+from marginbench.runs.run_folder import RunFolder
 from marginbench.runs.suite_runs import SuiteRun
 from tests.conftest import tiny_cell
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from matplotlib.text import Text
 
-from marginbench.experiments.grids import Suite
+from marginbench.experiments.suites import Suite
 from marginbench.reporting.drawing import literal, new_figure
 from marginbench.reporting.page import latex, markdown, write_report
 from marginbench.reporting.sections import Table, chosen_sections

@@ -4,7 +4,7 @@ import pytest
 from marginbench.reports.paper_numbers import SMALL_NOTE, TABLES, published_table
 from marginbench.reports.paper_tables import apart, published
 
-from marginbench.experiments.grids import find_suite
+from marginbench.experiments.suites import find_suite
 from tests.reports.frames import frame, row
 
 # Typed again from the paper, hinge, softmax, L-Softmax m = 2, 3, 4.

@@ -6,7 +6,7 @@ from marginbench.reports.verification import verification
 
 from marginbench.evaluation.receiver_operating import characteristic
 from marginbench.evaluation.verification_evaluation import evaluate_verification
-from marginbench.experiments.cells import Verification
+from marginbench.experiments.cell_fields import Verification
 from marginbench.reporting.verification_results import verified_settings
 from marginbench.runs.results import evaluation
 from tests.evaluation.test_verification_evaluation import EACH, FOLDS, made_up

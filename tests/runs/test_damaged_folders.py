@@ -12,7 +12,7 @@ from rich.console import Console
 from marginbench.command_line.status import status_table
 from marginbench.dispatch.slurm import inspection
 from marginbench.dispatch.slurm.inspection import inspect_suite
-from marginbench.experiments.grids import Suite
+from marginbench.experiments.suites import Suite
 from marginbench.reporting.report_state import fingerprint
 from marginbench.runs.cell_status import State
 from marginbench.runs.process_identity import process_identity

@@ -7,16 +7,16 @@ import sys
 
 import pytest
 
-from marginbench.errors import UserError
-from marginbench.experiments.cells import Schedule, make_cell
+from marginbench.experiments.cell_fields import Schedule
+from marginbench.experiments.cells import make_cell
 from marginbench.experiments.resolution import resolve_cell
 from marginbench.plugins import source_modules
 from marginbench.plugins.component import Component
 from marginbench.plugins.loading import load_plugin_file
 from marginbench.plugins.source_modules import source_module
 from marginbench.runs import deciding_code as deciding
+from marginbench.runs.cell_status import State
 from marginbench.runs.deciding_code import NOT_DECIDING, deciding_code, libraries_of_parts
-from marginbench.runs.run_folder import State
 from marginbench.runs.stale_results import code_notes, is_stale
 from marginbench.training.loop import Interrupted
 from tests.conftest import tiny_cell, train_cell
@@ -263,27 +263,6 @@ def test_a_cell_goes_on_from_its_own_codes_checkpoint_only(tmp_path, edited, edi
     assert "was made by other code; training starts anew" in capsys.readouterr().out
     assert folder.status().state == State.DONE
     assert not is_stale(folder, folder.status())
-
-
-def test_a_result_set_aside_comes_back_unless_there_is_a_new_one(tmp_path):
-    _, folder = train_cell(tiny_cell(), tmp_path)
-    result = folder.read_result()
-    folder.set_result_aside()
-    assert folder.status().state == State.STOPPED
-    folder.put_result_back()
-    assert folder.read_result() == result
-    folder.set_result_aside()
-    folder.write_result(result | {"remarks": ["new"]})
-    folder.put_result_back()
-    assert folder.read_result()["remarks"] == ["new"]
-
-
-def test_a_result_that_cannot_be_set_aside_is_told_in_one_line(tmp_path):
-    _, folder = train_cell(tiny_cell(), tmp_path)
-    (folder.path / "result-of-other-code.json").mkdir()
-    with pytest.raises(UserError, match="cannot be written"):
-        folder.set_result_aside()
-    assert folder.read_result() is not None
 
 
 def test_a_part_without_a_file_costs_nothing(monkeypatch):

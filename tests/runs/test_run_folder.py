@@ -7,10 +7,11 @@ import zipfile
 import numpy as np
 import pytest
 
-from marginbench.errors import DamagedFile
+from marginbench.errors import DamagedFile, UserError
 from marginbench.files import write_atomically
+from marginbench.runs.cell_status import State
 from marginbench.runs.results import evaluation
-from marginbench.runs.run_folder import RunFolder, State
+from marginbench.runs.run_folder import RunFolder
 from tests.conftest import tiny_cell, train_cell
 
 
@@ -143,3 +144,24 @@ def test_what_is_not_finite_becomes_null_however_deep_it_lies(done):
         {"accuracy": None, "by_dimension": [[1, 0.5], [2, None]], "pairs": 3}
     ]
     assert result["verification_accuracy"] is None
+
+
+def test_a_result_set_aside_comes_back_unless_there_is_a_new_one(tmp_path):
+    _, folder = train_cell(tiny_cell(), tmp_path)
+    result = folder.read_result()
+    folder.set_result_aside()
+    assert folder.status().state == State.STOPPED
+    folder.put_result_back()
+    assert folder.read_result() == result
+    folder.set_result_aside()
+    folder.write_result(result | {"remarks": ["new"]})
+    folder.put_result_back()
+    assert folder.read_result()["remarks"] == ["new"]
+
+
+def test_a_result_that_cannot_be_set_aside_is_told_in_one_line(tmp_path):
+    _, folder = train_cell(tiny_cell(), tmp_path)
+    (folder.path / "result-of-other-code.json").mkdir()
+    with pytest.raises(UserError, match="cannot be written"):
+        folder.set_result_aside()
+    assert folder.read_result() is not None

@@ -4,9 +4,10 @@ import pytest
 from marginbench.reports.paper_numbers import published_table
 from marginbench.reports.verification import verification
 
-from marginbench.experiments.cells import Schedule, Verification
-from marginbench.experiments.grids import component, find_suite, grid
+from marginbench.experiments.cell_fields import Schedule, Verification
+from marginbench.experiments.grids import component, grid
 from marginbench.experiments.resolution import resolve_cell
+from marginbench.experiments.suites import find_suite
 from marginbench.reporting.verification_results import verified_settings
 from marginbench.runs.results import results
 from marginbench.runs.suite_runs import SuiteRun

@@ -7,9 +7,10 @@ import pytest
 
 from marginbench.data.choices.splits import HELD_OUT_SHARE
 from marginbench.errors import UserError
-from marginbench.experiments.cells import Schedule
-from marginbench.experiments.grids import component, every_other_head, find_suite, grid, suite_names
+from marginbench.experiments.cell_fields import Schedule
+from marginbench.experiments.grids import component, every_other_head, grid
 from marginbench.experiments.resolution import Resolver, resolve_cell
+from marginbench.experiments.suites import find_suite, suite_names
 from marginbench.heads import head_names
 from marginbench.heads.annealing import MarginAnnealing
 from marginbench.runs.suite_runs import open_suite

@@ -5,96 +5,18 @@ from typing import Literal
 
 import pytest
 import torch
-from torch import nn
 from torch.nn import functional as F
 
-from marginbench.heads import CosineHead, WithoutMargin, register_head, replace_target
-from marginbench.heads.geometry import direction, norm_and_direction
-from marginbench.plugins.parameters import MarginGradient, NonNegative, Positive
-from marginbench.testing import check_head, head_checks
+from marginbench.heads import register_head, replace_target
+from marginbench.heads.geometry import direction
+from marginbench.plugins.parameters import MarginGradient, NonNegative
+from marginbench.testing import check_head
+from tests.testing.wrong_heads import Right, WithKinds, WrongSlope, assert_fails, collected
 
 pytestmark = pytest.mark.usefixtures("scratch_registry")
 
 
-class Right(CosineHead):
-    """The additive margin on the cosine, that each wrong head departs from in one thing."""
-
-    without_margin = WithoutMargin({"m": 0.0}, "normface", {"s": 8.0})
-
-    def __init__(
-        self,
-        in_features,
-        num_classes,
-        *,
-        m: NonNegative = 0.3,
-        s: Positive = 8.0,
-        grad: MarginGradient = "exact",
-    ):
-        super().__init__(in_features, num_classes, s=s, grad=grad)
-        self.m = m
-
-    def psi(self, cosine):
-        return cosine - self.m
-
-
-class WithKinds(Right):
-    """The same in two kinds, the second of which a wrong head may get wrong."""
-
-    def __init__(self, in_features, num_classes, *, kind: Literal["a", "b"] = "a", **rest):
-        super().__init__(in_features, num_classes)
-        self.kind = kind
-
-
-class WrongSlope(torch.autograd.Function):
-    @staticmethod
-    def forward(context, value):
-        return value.clone()
-
-    @staticmethod
-    def backward(context, gradient):
-        return 1.5 * gradient
-
-
-WRONG = []
-
-
-def wrong(check, words):
-    """Class decorator: a wrong head, the check that must fail, and what its message must say."""
-
-    def add(head):
-        WRONG.append(pytest.param(head, check, words, id=head.__name__))
-        return head
-
-    return add
-
-
-@wrong("margin off", "the margin is on in the test logits")
-class MarginLeftOn(Right):
-    def scores(self, features):
-        return self.s * self.psi(self.norms_and_cosines(features)[1])
-
-
-@wrong("trained weights", "normalised in one and not in the other")
-class PlainWeightsInTesting(Right):
-    def scores(self, features):
-        return F.linear(direction(features), self.weight)
-
-
-@wrong("trained weights", "normalised in one and not in the other")
-class PlainWeightsInTraining(Right):
-    def norms_and_cosines(self, features):
-        norms, directions = norm_and_direction(features)
-        weight = self.weight if self.training else direction(self.weight)
-        return norms, F.linear(directions, weight)
-
-
-@wrong("trained weights", "normalised in training and not in testing")
-class PlainFeaturesInTesting(Right):
-    def loss(self, features, labels):
-        return F.cross_entropy(self.scores(direction(features)), labels)
-
-    def scores(self, features):
-        return F.linear(features, self.weight) + 3 * torch.arange(self.num_classes)
+WRONG, wrong = collected()
 
 
 @wrong("gradients", "in training mode is off by")
@@ -279,98 +201,6 @@ class WeightsNormalisedInPlace(Right):
         return super().loss(features, labels)
 
 
-@wrong("margin sign", "the margin lowers the loss")
-class MarginOfTheWrongSign(Right):
-    def psi(self, cosine):
-        return cosine + self.m
-
-
-@wrong("margin sign", "the margin lowers the loss")
-class AngleOfTheWrongSign(Right):
-    def psi(self, cosine):
-        return (cosine.clamp(-0.9999, 0.9999).acos() - self.m).cos()
-
-
-class Undeclared(CosineHead):
-    """A margin by another name, of a head that does not say what it is without."""
-
-    def __init__(self, in_features, num_classes, *, strength: NonNegative = 0.3):
-        super().__init__(in_features, num_classes, s=8.0)
-        self.strength = strength
-
-    def psi(self, cosine):
-        return cosine - self.strength
-
-
-@wrong("margin off", "they are ψ of every class's cosine")
-class UndeclaredMarginLeftOn(Undeclared):
-    def scores(self, features):
-        return self.s * self.psi(self.norms_and_cosines(features)[1])
-
-
-@wrong("margin sign", "up to π/2 ψ lies above cos θ")
-class UndeclaredMarginOfTheWrongSign(Undeclared):
-    def psi(self, cosine):
-        return cosine + self.strength
-
-
-@wrong("margin off", "the margin m has no effect on the loss")
-class MarginIgnored(Right):
-    def psi(self, cosine):
-        return cosine - 0.3
-
-
-@wrong("margin off", "with kind='b': the margin is on in the test logits")
-class MarginLeftOnInAnotherKind(WithKinds):
-    def __init__(
-        self, in_features, num_classes, *, m: NonNegative = 0.3, kind: Literal["a", "b"] = "a"
-    ):
-        super().__init__(in_features, num_classes, kind=kind)
-        self.m = m
-
-    def scores(self, features):
-        margin = self.m if self.kind == "b" else 0
-        return super().scores(features) - self.s * margin
-
-
-@wrong("without margin", "the test logits are off by")
-class OtherLogitsWithoutMargin(Right):
-    def scores(self, features):
-        return 2 * super().scores(features)
-
-
-@wrong("trained weights", "the test logits depend on 'other', which the loss does not use")
-class OtherWeightsTested(Right):
-    def __init__(self, in_features, num_classes, *, m: NonNegative = 0.3):
-        super().__init__(in_features, num_classes, m=m)
-        self.other = nn.Parameter(self.weight.detach().clone())
-
-    def scores(self, features):
-        return self.s * F.linear(direction(features), direction(self.other))
-
-
-@wrong("trained weights", "the test logits depend on no parameter")
-class FirstWeightsTested(Right):
-    def __init__(self, in_features, num_classes, *, m: NonNegative = 0.3):
-        super().__init__(in_features, num_classes, m=m)
-        self.register_buffer("first", self.weight.detach().clone())
-
-    def scores(self, features):
-        return self.s * F.linear(direction(features), direction(self.first))
-
-
-@wrong("learning", "the test logits choose the wrong class for")
-class DistancesAsLogits(Right):
-    def scores(self, features):
-        return -super().scores(features)
-
-
-@wrong("learning", "the test logits choose the wrong class for")
-class TrainsTheNextClass(Right):
-    def loss(self, features, labels):
-        return super().loss(features, (labels + 1) % self.num_classes)
-
-
 @wrong("edges", "with kind='b': the gradient for")
 class NanAtZeroInAnotherKind(WithKinds):
     def __init__(self, in_features, num_classes, *, kind: Literal["a", "b"] = "a"):
@@ -406,11 +236,7 @@ class EndsTheProgram(Right):
 
 @pytest.mark.parametrize(("head", "check", "words"), WRONG)
 def test_a_wrong_head_fails_by_the_property_that_it_breaks(head, check, words):
-    register_head("wrong")(head)
-    (found,) = (one for one in head_checks("wrong") if one.name == check)
-    result = found.run()
-    assert not result.passed
-    assert words in result.detail
+    assert_fails(head, check, words)
 
 
 def test_the_right_head_that_they_depart_from_passes():

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from marginbench.experiments.cells import Optimiser, Schedule, make_cell
+from marginbench.experiments.cell_fields import Optimiser, Schedule
+from marginbench.experiments.cells import make_cell
 from marginbench.experiments.grids import component
 from marginbench.experiments.resolution import resolve_cell
 from marginbench.heads import head_names

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from marginbench.errors import UserError
-from marginbench.experiments.cells import Schedule
+from marginbench.experiments.cell_fields import Schedule
 from marginbench.training.batches import check_pairs, draw_batches
 
 LABELS = torch.arange(10).repeat_interleave(7)

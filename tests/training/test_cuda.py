@@ -5,7 +5,8 @@ import warnings
 import pytest
 import torch
 
-from marginbench.experiments.cells import Optimiser, Schedule, make_cell
+from marginbench.experiments.cell_fields import Optimiser, Schedule
+from marginbench.experiments.cells import make_cell
 from marginbench.experiments.grids import component
 from marginbench.experiments.resolution import resolve_cell
 from marginbench.plugins.loading import load_plugin_file

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from marginbench.experiments.cells import Schedule
+from marginbench.experiments.cell_fields import Schedule
 from marginbench.training import loop as training
 from marginbench.training.batches import draw_batches
 from marginbench.training.checkpoints import Progress

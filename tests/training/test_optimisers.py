@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from marginbench.errors import UserError
-from marginbench.experiments.cells import Optimiser, Schedule, make_cell
+from marginbench.experiments.cell_fields import Optimiser, Schedule
+from marginbench.experiments.cells import make_cell
 from marginbench.training.adaptive_optimisers import AdamW, RMSprop
 from marginbench.training.checkpoints import Progress
 from marginbench.training.experiment import build_experiment
@@ -14,9 +15,8 @@ from marginbench.training.loop import Interrupted
 from marginbench.training.momentum import MomentumSGD
 from marginbench.training.optimisers import learning_rate
 from marginbench.training.step import TrainingStep
-from tests.conftest import tiny_cell, train_cell
+from tests.conftest import files_of, tiny_cell, train_cell
 from tests.training.test_momentum import groups_of, parameters, set_gradients
-from tests.training.test_training import files_of
 
 ADAPTIVE = {"squares_decay": 0.98, "epsilon": 1e-7}
 

@@ -1,11 +1,5 @@
 """Two processes on one cell, over gloo: the run of one process, up to the order of sums."""
 
-import multiprocessing
-import socket
-import traceback
-from functools import partial
-
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -18,7 +12,8 @@ from marginbench.dispatch.worker import (
     work,
 )
 from marginbench.errors import UserError
-from marginbench.experiments.cells import Schedule, make_cell
+from marginbench.experiments.cell_fields import Schedule
+from marginbench.experiments.cells import make_cell
 from marginbench.experiments.resolution import resolve_cell
 from marginbench.plugins.component import Component
 from marginbench.plugins.loading import load_plugin_file
@@ -27,58 +22,8 @@ from marginbench.training.checkpoints import Progress
 from marginbench.training.experiment import build_experiment
 from marginbench.training.ranks import Ranks, joined, local_device
 from marginbench.training.step import TrainingStep
-from marginbench.training.synchronised_normalisation import synchronise_normalisation
 from tests.conftest import tiny_cell, train_cell
-
-SIZE = 2
-DEADLINE = 300
-
-
-def free_address():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return f"tcp://127.0.0.1:{listener.getsockname()[1]}"
-
-
-def on_ranks(function, *arguments):
-    """What the function returns on each of two processes; it gets its Ranks first."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["marginbench.dispatch.worker_preload"])
-    address = free_address()
-    results = context.Queue()
-    processes = [
-        context.Process(target=_one_rank, args=(function, rank, address, results, arguments))
-        for rank in range(SIZE)
-    ]
-    for process in processes:
-        process.start()
-    try:
-        found = dict(results.get(timeout=DEADLINE) for _ in processes)
-        for process in processes:
-            process.join(DEADLINE)
-    finally:
-        for process in processes:
-            process.kill()
-    for value in found.values():
-        if isinstance(value, str) and value.startswith("Traceback"):
-            pytest.fail(value)
-    return [found[rank] for rank in range(SIZE)]
-
-
-def torchrun_environment(ranks, address):
-    """What torchrun tells its processes, all on one machine."""
-    host, port = address.removeprefix("tcp://").split(":")
-    own = {"RANK": ranks.rank, "WORLD_SIZE": ranks.size, "MASTER_ADDR": host, "MASTER_PORT": port}
-    own |= {"LOCAL_RANK": ranks.rank, "LOCAL_WORLD_SIZE": ranks.size}
-    return {name: str(value) for name, value in own.items()}
-
-
-def _one_rank(function, rank, address, results, arguments):
-    torch.set_num_threads(1)
-    try:
-        results.put((rank, function(Ranks(rank, SIZE), address, *arguments)))
-    except BaseException:
-        results.put((rank, traceback.format_exc()))
+from tests.training.two_processes import on_ranks
 
 
 def _work(ranks, address, cell, suite_folder):
@@ -248,76 +193,6 @@ def test_what_cannot_be_is_refused_on_all_ranks(tmp_path):
     assert on_ranks(_work, cell, tmp_path) == [FAILED_STATUS] * 2
     failure = RunFolder(tmp_path, cell).read_failure()
     assert "schedule.batch_size = 15 is not allowed with 2 processes" in failure["error"]
-
-
-def _normalise(ranks, address, make, inputs, target):
-    with joined(ranks, torch.device("cpu"), address):
-        layer = make()
-        holder = nn.Sequential(layer)
-        synchronise_normalisation(holder, torch.device("cpu"))
-        own, own_target = (
-            torch.from_numpy(array).chunk(SIZE)[ranks.rank] for array in (inputs, target)
-        )
-        own = own.clone().requires_grad_()
-        output = holder(own)
-        (output * own_target).sum().backward()
-        state = {name: tensor.numpy().copy() for name, tensor in holder[0].state_dict().items()}
-        holder.eval()
-        tensors = (output, own.grad, layer.weight.grad, holder(own))
-        return [tensor.detach().numpy() for tensor in tensors], state
-
-
-def batch_norm(kind, **options):
-    torch.manual_seed(3)
-    layer = kind(4, **options).double()
-    nn.init.normal_(layer.weight)
-    nn.init.normal_(layer.bias)
-    return layer
-
-
-def timm_norm(**options):
-    from timm.layers import BatchNormAct2d
-
-    return batch_norm(BatchNormAct2d, **options)
-
-
-@pytest.mark.parametrize(
-    ("make", "shape"),
-    [
-        (partial(batch_norm, nn.BatchNorm2d), (6, 4, 3, 3)),
-        (partial(batch_norm, nn.BatchNorm2d, momentum=None), (6, 4, 2, 5)),
-        (partial(batch_norm, nn.BatchNorm1d), (6, 4)),
-        (timm_norm, (6, 4, 3, 3)),
-    ],
-)
-def test_statistics_are_those_of_the_whole_batch(make, shape):
-    inputs = torch.randn(shape, dtype=torch.float64) * 3 + 100
-    target = torch.randn(shape, dtype=torch.float64)
-    parts = on_ranks(_normalise, make, inputs.numpy(), target.numpy())
-    layer = make()
-    whole = inputs.clone().requires_grad_()
-    output = layer(whole)
-    (output * target).sum().backward()
-    state = {name: tensor.numpy().copy() for name, tensor in layer.state_dict().items()}
-    layer.eval()
-    outputs, gradients, weights, tested = zip(*(tensors for tensors, _ in parts), strict=True)
-    close = partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-10)
-    close(np.concatenate(outputs), output.detach())
-    close(np.concatenate(gradients), whole.grad)
-    close(sum(weights), layer.weight.grad)
-    close(np.concatenate(tested), layer(inputs).detach())
-    for _, own_state in parts:
-        assert own_state.keys() == state.keys()
-        for name, array in state.items():
-            close(own_state[name], array)
-
-
-def test_a_normalisation_of_another_kind_is_refused():
-    class Other(nn.BatchNorm2d):
-        pass
-
-    with pytest.raises(UserError, match="'0' is a Other"):
-        synchronise_normalisation(nn.Sequential(Other(3)), torch.device("cpu"))
 
 
 def test_one_process_needs_no_connection():

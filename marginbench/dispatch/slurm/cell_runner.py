@@ -24,10 +24,11 @@ from marginbench.dispatch.worker_process import status_after
 from marginbench.errors import UserError
 from marginbench.experiments.cells import Cell
 from marginbench.runs import attempts
+from marginbench.runs.cell_status import FINISHED, State
 from marginbench.runs.code_version import changes, code_version
 from marginbench.runs.lease import Lease
 from marginbench.runs.lease_state import EXPIRY_SECONDS
-from marginbench.runs.run_folder import FINISHED, RunFolder, State
+from marginbench.runs.run_folder import RunFolder
 
 POLL_SECONDS = 0.2
 CANCEL_POLL_SECONDS = 2.0

@@ -9,7 +9,8 @@ from enum import StrEnum
 
 from marginbench.dispatch.slurm.jobs import Job
 from marginbench.dispatch.slurm.submission import Submission
-from marginbench.runs.run_folder import CellStatus, RunFolder
+from marginbench.runs.cell_status import CellStatus
+from marginbench.runs.run_folder import RunFolder
 from marginbench.text import count
 
 

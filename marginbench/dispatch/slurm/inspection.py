@@ -22,8 +22,9 @@ from marginbench.dispatch.slurm.jobs import STALE_DAYS, Job, all_jobs
 from marginbench.dispatch.slurm.submissions import submissions
 from marginbench.errors import UserError
 from marginbench.runs import attempts
+from marginbench.runs.cell_status import FINISHED, CellStatus, State
 from marginbench.runs.quick_status import quick_status
-from marginbench.runs.run_folder import FINISHED, CellStatus, RunFolder, State
+from marginbench.runs.run_folder import RunFolder
 from marginbench.runs.suite_runs import SuiteRun
 
 # Up to so many cells, the files of finished ones are read whole, to find damage.

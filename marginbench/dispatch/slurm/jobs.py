@@ -17,9 +17,10 @@ from marginbench.dispatch.slurm.commands import LocalSlurm, QueuedJob
 from marginbench.dispatch.slurm.node_checks import NODE_ERROR
 from marginbench.dispatch.slurm.submission import Array, Submission
 from marginbench.errors import DamagedFile
+from marginbench.runs.cell_status import FINISHED
 from marginbench.runs.process_identity import process_lives, this_host, this_machine
 from marginbench.runs.quick_status import quick_status
-from marginbench.runs.run_folder import FINISHED, RunFolder
+from marginbench.runs.run_folder import RunFolder
 
 # As long as a job may wait in a busy queue before it starts; a cell that is trained is found
 # running by its lease, whatever is known of its job.

@@ -41,8 +41,7 @@ class Dawdling(LSoftmax):
 """
 
 SUITE = """
-from marginbench.experiments.cells import Schedule
-from marginbench.experiments.grids import component, grid, suite
+from marginbench import Schedule, component, grid, suite
 
 
 @suite("NAME", description="a suite for tests", seeds=2)

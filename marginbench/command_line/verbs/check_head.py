@@ -1,0 +1,35 @@
+"""The verb ``check-head``: its options and its help. Heavy imports wait until it runs."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from marginbench.command_line.plugin_files import load_plugins, plugin_option
+
+
+@click.command(
+    "check-head",
+    epilog="Example: marginbench check-head my_head.py",
+)
+@click.argument("target", metavar="NAME[:m=0.3,...]|FILE.py")
+@plugin_option
+@click.option("--device", default="cpu", show_default=True, type=click.Choice(["cpu", "cuda"]))
+def check_head(target: str, plugins: tuple[str, ...], device: str) -> None:
+    """Prove that a head keeps its contract: gradients, edges, precision, state, and more.
+
+    Of a file, every head that it registers is checked. The exit status is 1 if a check fails.
+    """
+    from marginbench.command_line.live_display import make_console
+    from marginbench.experiments.grids import parse_component
+    from marginbench.testing import print_checks, report_head
+
+    load_plugins(plugins)
+    if target.endswith(".py"):
+        reports = report_head(target, device=device)
+    else:
+        head = parse_component(target)
+        reports = report_head(head.name, head.parameters, device=device)
+    print_checks(reports, make_console())
+    sys.exit(0 if all(report.passed for report in reports) else 1)

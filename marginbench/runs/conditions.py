@@ -1,0 +1,88 @@
+"""What tells the rows of a results frame apart: labels, settings, conditions."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from typing import Any
+
+import pandas as pd
+
+from marginbench.experiments.cells import Cell
+
+
+def row_labels(cells: list[Cell]) -> list[str]:
+    """Head and m, and the parameters that differ between the cells of one head and setting."""
+    seen: dict[tuple[str, str], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for cell in cells:
+        for name, value in cell.head.parameters.items():
+            seen[cell.comparison, cell.head.name][name].add(repr(value))
+    labels = []
+    for cell in cells:
+        varying = seen[cell.comparison, cell.head.name]
+        told = {
+            name: value
+            for name, value in cell.head.parameters.items()
+            if name == "m" or len(varying[name]) > 1
+        }
+        labels.append(f"{cell.head.name} {values_as_text(told)}".strip())
+    return labels
+
+
+def settings(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """(name, rows) of each comparison, in the suite's order. The names are unique."""
+    groups = []
+    names: dict[str, int] = defaultdict(int)
+    for _, rows in frame.groupby("comparison", sort=False):
+        first = rows.iloc[0]
+        name = first["setting"] or f"{first['data']}, {first['backbone']}"
+        names[name] += 1
+        groups.append((name if names[name] == 1 else f"{name} ({names[name]})", rows))
+    return groups
+
+
+def conditions_key(conditions: dict[str, Any], *without: str) -> str:
+    """Equal for runs whose conditions differ in nothing else than the named fields."""
+    kept = {field: value for field, value in conditions.items() if field not in without}
+    return json.dumps(kept, sort_keys=True, default=str)
+
+
+def varying_conditions(frame: pd.DataFrame) -> list[str]:
+    """The fields of the conditions that differ between rows of a frame, in a cell's order."""
+    seen: dict[str, set[str]] = {}
+    for conditions in frame["conditions"]:
+        for field, value in conditions.items():
+            seen.setdefault(field, set()).add(repr(value))
+    everywhere = [conditions.keys() for conditions in frame["conditions"]]
+    return [
+        field
+        for field, values in seen.items()
+        if len(values) > 1 or any(field not in fields for fields in everywhere)
+    ]
+
+
+def conditions_text(conditions: dict[str, Any], fields: list[str]) -> str:
+    """Some of the conditions in words: "batch_size=64 weight_decay=0.001"."""
+    return values_as_text({f.rpartition(".")[2]: conditions.get(f, "–") for f in fields})
+
+
+def values_as_text(values: dict[str, Any]) -> str:
+    """Named values in one line: "m=4 s=30"."""
+    return " ".join(
+        f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in values.items()
+    )
+
+
+def conditions_of(cell: Cell) -> dict[str, Any]:
+    """Everything of a cell but head, seed and name, flat: "optimiser.learning_rate": 0.1."""
+    flat: dict[str, Any] = {}
+    parts = [("", cell.model_dump(mode="json", exclude={"head", "seed", "setting"}))]
+    while parts:
+        path, values = parts.pop(0)
+        for field, value in values.items():
+            if isinstance(value, dict) and value:
+                parts.append((f"{path}{field}.", value))
+            else:
+                flat[f"{path}{field}"] = value
+    return flat

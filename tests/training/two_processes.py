@@ -1,0 +1,60 @@
+"""A function on two processes, each with its rank."""
+
+import multiprocessing
+import socket
+import traceback
+
+import pytest
+import torch
+
+from marginbench.training.ranks import Ranks
+
+SIZE = 2
+DEADLINE = 300
+
+
+def free_address():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def on_ranks(function, *arguments):
+    """What the function returns on each of two processes; it gets its Ranks first."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["marginbench.dispatch.worker_preload"])
+    address = free_address()
+    results = context.Queue()
+    processes = [
+        context.Process(target=_one_rank, args=(function, rank, address, results, arguments))
+        for rank in range(SIZE)
+    ]
+    for process in processes:
+        process.start()
+    try:
+        found = dict(results.get(timeout=DEADLINE) for _ in processes)
+        for process in processes:
+            process.join(DEADLINE)
+    finally:
+        for process in processes:
+            process.kill()
+    for value in found.values():
+        if isinstance(value, str) and value.startswith("Traceback"):
+            pytest.fail(value)
+    return [found[rank] for rank in range(SIZE)]
+
+
+def torchrun_environment(ranks, address):
+    """What torchrun tells its processes, all on one machine."""
+    host, port = address.removeprefix("tcp://").split(":")
+    own = {"RANK": ranks.rank, "WORLD_SIZE": ranks.size, "MASTER_ADDR": host, "MASTER_PORT": port}
+    own |= {"LOCAL_RANK": ranks.rank, "LOCAL_WORLD_SIZE": ranks.size}
+    return {name: str(value) for name, value in own.items()}
+
+
+def _one_rank(function, rank, address, results, arguments):
+    torch.set_num_threads(1)
+    try:
+        results.put((rank, function(Ranks(rank, SIZE), address, *arguments)))
+    except BaseException:
+        results.put((rank, traceback.format_exc()))
