@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from marginbench.errors import DamagedFile
-from marginbench.experiments.cells import Cell
 from marginbench.experiments.head_search import HeadSearch
 from marginbench.runs.run_folder import RunFolder
 
@@ -20,10 +19,13 @@ class SearchResult:
         search: see :class:`HeadSearch`.
         errors: by trial and seed, in [0, 1]; infinite where the run diverged, None where there is
             no result yet.
+        untuned: what the search goes by, of the suite's own runs on the test set: (seed, error) of
+            those that finished.
     """
 
     search: HeadSearch
     errors: tuple[tuple[float | None, ...], ...]
+    untuned: tuple[tuple[int, float], ...] = ()
 
     @property
     def means(self) -> list[float | None]:
@@ -61,26 +63,30 @@ class SearchResult:
         return min(range(len(self.errors)), key=lambda number: self.means[number] or 0.0)
 
 
-def search_result(search: HeadSearch, folder: Path) -> SearchResult:
+def search_result(search: HeadSearch, folder: Path, own_folder: Path) -> SearchResult:
     """A search's trials as they are on disk.
 
     Args:
         search: whose trials.
         folder: with their run folders.
+        own_folder: with those of the suite's own cells.
     """
+    own = [
+        (cell.seed, _error(RunFolder(place, cell), search))
+        for cell in search.default_cells()
+        for place in (own_folder, folder)
+    ]
     return SearchResult(
         search,
-        tuple(
+        errors=tuple(
             tuple(_error(RunFolder(folder, cell), search) for cell in search.trial_cells(number))
             for number in range(len(search.trials))
         ),
+        # A cell that both folders have is the same run.
+        untuned=tuple(
+            {seed: error for seed, error in own if error is not None and error < math.inf}.items()
+        ),
     )
-
-
-def test_errors(cells: list[Cell], folder: Path, search: HeadSearch) -> list[float]:
-    """What the search goes by, of those of some cells that finished."""
-    errors = [_error(RunFolder(folder, cell), search) for cell in cells]
-    return [error for error in errors if error is not None and math.isfinite(error)]
 
 
 def _error(run: RunFolder, search: HeadSearch) -> float | None:

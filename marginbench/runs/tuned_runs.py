@@ -7,7 +7,7 @@ needs neither torch nor the data.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from marginbench.errors import DamagedFile, UserError
 from marginbench.experiments.cells import Cell
 from marginbench.experiments.grids import EVERY_OTHER_HEAD
 from marginbench.experiments.head_search import HeadSearch
+from marginbench.experiments.search import TRIALS
 from marginbench.experiments.search_plan import plan_searches
 from marginbench.experiments.suites import FULL, TUNED, Suite, find_suite
 from marginbench.files import write_text_atomically
@@ -30,6 +31,8 @@ from marginbench.runs.suite_runs import SuiteRun, open_suite
 from marginbench.text import quoted
 
 SEARCH_FILE = "search.json"
+SECTION = "tuning"
+"""The section of the report that every tuned suite has."""
 
 
 @dataclass(frozen=True)
@@ -40,17 +43,20 @@ class TunedRun(SuiteRun):
         searches: all of the suite, chosen by ``--only`` or not.
         own_folder: where the suite's own runs are, as ``run`` makes them.
         heads: those chosen; none for all.
+        trials, repeats: as asked for; see :func:`open_tuned`.
     """
 
     searches: tuple[HeadSearch, ...] = ()
     own_folder: Path = field(default_factory=Path)
     heads: tuple[str, ...] = ()
+    trials: int = TRIALS
+    repeats: int | None = None
 
     @cached_property
     def results(self) -> list[SearchResult]:
         """Of the chosen heads' searches, as they were when first asked for."""
         return [
-            search_result(search, self.folder)
+            search_result(search, self.folder, self.own_folder)
             for search in self.searches
             if not self.heads or search.head in self.heads
         ]
@@ -63,7 +69,11 @@ class TunedRun(SuiteRun):
     def record(self) -> None:
         """As of a suite, and write what the searches are."""
         super().record()
-        content = {"searches": [search.model_dump(mode="json") for search in self.searches]}
+        content = {
+            "trials": self.trials,
+            "repeats": self.repeats,
+            "searches": [search.model_dump(mode="json") for search in self.searches],
+        }
         try:
             write_text_atomically(self.folder / SEARCH_FILE, as_json(content))
         except OSError as error:
@@ -87,14 +97,17 @@ def open_tuned(
     Args:
         name: of the suite, or the path of its file.
         runs_folder: RUNS.
-        trials: for every head; None for the suite's number.
-        repeats: see :func:`marginbench.experiments.search_plan.plan_searches`.
+        trials: for every head; None for as many as were last asked for here, or the suite's number.
+        repeats: see :func:`marginbench.experiments.search_plan.plan_searches`; None likewise.
         seeds: of the final runs; None for as many as repeats, or for the size's own number.
         size, only, more_heads: see :func:`marginbench.runs.suite_runs.open_suite`.
 
     Raises:
         UserError: see there, and :func:`plan_searches`.
     """
+    last = _last_asked_for(runs_folder, name, size)
+    trials = last.get("trials") if trials is None else trials
+    repeats = last.get("repeats") if repeats is None else repeats
     if seeds is None and repeats is not None and repeats > 1:
         seeds = repeats
     # The heads of ``only`` are checked there; the plan is of all of them.
@@ -117,7 +130,13 @@ def open_tuned(
         )
     except UserError as error:
         raise UserError(f"suite {suite.name!r}: {error}") from error
-    return _tuned_run(whole, searches, heads if only else set())
+    return _tuned_run(
+        whole,
+        searches,
+        heads if only else set(),
+        trials=suite.search.trials if trials is None else trials,
+        repeats=repeats,
+    )
 
 
 def reopen_tuned(
@@ -129,9 +148,7 @@ def reopen_tuned(
         UserError: an unknown suite or size, no search, or none of a head in ``only``.
         DamagedFile: what is written of it does not read well.
     """
-    suite = find_suite(name)
-    suite.cells(1, size)
-    own = runs_folder / (suite.name if size == FULL else f"{suite.name}-{size}")
+    suite, own = _own_folder(runs_folder, name, size)
     path = _tuned_folder(own) / SEARCH_FILE
     if not path.exists():
         raise UserError(
@@ -139,7 +156,8 @@ def reopen_tuned(
             f"`marginbench tune {name}` or `marginbench submit {name} --tuned`"
         )
     try:
-        searches = [HeadSearch.model_validate(entry) for entry in read_json(path)["searches"]]
+        content = read_json(path)
+        searches = [HeadSearch.model_validate(entry) for entry in content["searches"]]
     except (ValidationError, KeyError, TypeError):
         raise DamagedFile(path, "it holds no searches") from None
     there = list(dict.fromkeys(search.head for search in searches))
@@ -149,22 +167,44 @@ def reopen_tuned(
                 f"suite {suite.name!r} has no search of the head {quoted(head)}; its heads: "
                 + ", ".join(there)
             )
-    return _tuned_run(SuiteRun(suite, own, [], 0), searches, set(only))
+    asked = {"trials": content.get("trials", TRIALS), "repeats": content.get("repeats")}
+    return _tuned_run(SuiteRun(suite, own, [], 0), searches, set(only), **asked)
+
+
+def _own_folder(runs_folder: Path, name: str, size: str) -> tuple[Suite, Path]:
+    suite = find_suite(name)
+    suite.cells(1, size)
+    return suite, runs_folder / (suite.name if size == FULL else f"{suite.name}-{size}")
+
+
+def _last_asked_for(runs_folder: Path, name: str, size: str) -> dict[str, Any]:
+    path = _tuned_folder(_own_folder(runs_folder, name, size)[1]) / SEARCH_FILE
+    try:
+        return read_json(path) if path.exists() else {}
+    except DamagedFile:
+        # It is written anew.
+        return {}
 
 
 def _tuned_folder(own: Path) -> Path:
     return own.with_name(f"{own.name}-{TUNED}")
 
 
-def _tuned_run(whole: SuiteRun, searches: list[HeadSearch], heads: set[str]) -> TunedRun:
+def _tuned_run(
+    whole: SuiteRun, searches: list[HeadSearch], heads: set[str], **asked: int | None
+) -> TunedRun:
     folder = _tuned_folder(whole.folder)
+    suite = whole.suite
+    if suite.sections is not None and SECTION not in suite.sections:
+        suite = replace(suite, sections=(SECTION, *suite.sections))
     values: dict[str, Any] = {
-        "suite": whole.suite,
+        "suite": suite,
         "folder": folder,
         "resolver": whole.resolver,
         "searches": tuple(searches),
         "own_folder": whole.folder,
         "heads": tuple(sorted(heads)),
+        **asked,
     }
     results = TunedRun(runs=[], of=0, **{**values, "heads": ()}).results
     every: dict[str, RunFolder] = {}
