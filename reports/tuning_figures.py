@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from marginbench import Figure
 from marginbench.plugins.search_ranges import Choice, LogUniform
@@ -49,10 +50,12 @@ def budget_figure(parts: list[tuple[str, list[SearchResult]]]) -> Figure:
             number = np.arange(1, len(mean) + 1)
             style = styles[head]
             axis.plot(number, mean, color=style.colour, linestyle=style.dash, label=literal(head))
-            axis.fill_between(number, mean - band, mean + band, color=style.colour, alpha=0.08)
+            low = np.maximum(mean - band, 0)
+            axis.fill_between(number, low, mean + band, color=style.colour, alpha=0.08, linewidth=0)
         axis.set_title(literal(name))
         axis.set_xlabel("trials")
         axis.set_ylabel("validation error (%)")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     clear_unused(axes, len(parts))
     handles = {
         label: handle
@@ -80,19 +83,22 @@ def parameter_figure(name: str, found: list[SearchResult]) -> Figure:
     columns = max(1, *(len(own.search.ranges) for own in found))
     figure, axes = new_figure(len(heads), columns, width=2.1, height=1.75)
     styles = label_styles(heads)
-    errors = [100 * error for own in found for error in _finite(own, _worst(found))]
+    worst = _worst(found)
+    errors = [100 * error for own in found for error in _finite(own, worst)]
+    # Errors of 0 have no place on a logarithmic axis.
+    floor = min((error for error in errors if error > 0), default=1.0) / 2
     for row, head in enumerate(heads):
         panels = axes[row * columns : (row + 1) * columns]
         own = [one for one in found if one.search.head == head]
         parameters = list(own[0].search.parameters)
         for axis, parameter in zip(panels, parameters, strict=False):
             for one in own:
-                _draw(axis, one, parameter, _worst(found), styles[head].colour)
+                _draw(axis, one, parameter, worst, floor, styles[head].colour)
             axis.set_xlabel(parameter.partition(".")[2], fontsize=8, labelpad=1)
             axis.tick_params(labelsize=7, pad=1)
-            if errors:
-                axis.set_ylim(0.8 * max(min(errors), 0.05), 1.25 * max(errors))
-                use_error_scale(axis)
+            axis.grid(linewidth=0.5)
+            axis.set_ylim(0.8 * floor, 1.3 * max([*errors, 2 * floor]))
+            use_error_scale(axis)
         clear_unused(panels, len(parameters))
         panels[0].set_ylabel(f"{literal(head)}\nerror (%)", fontsize=8)
         panels[0].set_visible(True)
@@ -101,7 +107,7 @@ def parameter_figure(name: str, found: list[SearchResult]) -> Figure:
     caption = (
         f"{name}: validation error of each trial against each of its parameters. Filled: the "
         "choice; square: the suite's own values; cross: diverged, drawn at the worst error of the "
-        "setting."
+        "setting. Errors of 0 are drawn at the lower edge."
     )
     return Figure(f"tuning-parameters-{slug(name)}", caption, figure)
 
@@ -111,6 +117,7 @@ def _draw(
     own: SearchResult,
     parameter: str,
     worst: float,
+    floor: float,
     colour: tuple[float, float, float],
 ) -> None:
     drawn = own.search.parameters[parameter]
@@ -118,19 +125,14 @@ def _draw(
         axis.set_xscale("log")
     for number, mean in enumerate(own.means):
         value = own.search.trials[number].values[parameter]
-        if mean is None or value is None:
+        at = drawn.place(value, own.search.own_value(parameter))
+        if mean is None or at is None:
             continue
-        place = (
-            drawn.values.index(value)
-            if isinstance(drawn, Choice) and value in drawn.values
-            else value
-        )
-        if isinstance(place, str):
-            continue
+        place = drawn.values.index(value) if isinstance(drawn, Choice) else value
         diverged = math.isinf(mean)
         axis.plot(
             place,
-            100 * (worst if diverged else mean),
+            max(100 * (worst if diverged else mean), floor),
             marker="x" if diverged else "s" if number == 0 else "o",
             markersize=4.5,
             color=colour,
@@ -142,7 +144,16 @@ def _draw(
         axis.set_xlim(-0.5, len(drawn.values) - 0.5)
         axis.set_xticks(range(len(drawn.values)), [literal(str(one)) for one in drawn.values])
     else:
-        axis.set_xlim(*drawn.ends(own.search.own_value(parameter)))
+        mine = own.search.own_value(parameter)
+        low, high = drawn.ends(mine)
+        # The suite's own value may lie outside.
+        outside = [] if drawn.place(mine, mine) is None else [mine]
+        around = [low, high, *outside]
+        margin = 1.15 if isinstance(drawn, LogUniform) else 1.0
+        axis.set_xlim(min(around) / margin, max(around) * margin)
+        ticks = [drawn.at(place, mine) for place in (0.0, 0.5, 1.0)]
+        axis.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks])
+        axis.xaxis.set_minor_locator(NullLocator())
 
 
 def _worst(found: list[SearchResult]) -> float:
