@@ -8,7 +8,9 @@ from marginbench import CosineHead, register_head
 from marginbench.heads import WithoutMargin
 from marginbench.heads.annealing import MarginAnnealing
 from marginbench.heads.chebyshev import multiplicative_psi
+from marginbench.heads.search_spaces import multiplicative_space
 from marginbench.plugins.parameters import IntegerMultiplicativeMargin, NonNegative
+from marginbench.plugins.search_ranges import Range
 
 
 @register_head("a-softmax")
@@ -35,6 +37,7 @@ class ASoftmax(CosineHead):
     formula = "z_y = (λ‖x‖cos θ + ‖x‖ψ(θ)) / (1 + λ),  ψ = (−1)^k cos mθ − 2k,  ‖w‖ = 1"
     boundary_formula = "‖x‖(ψ(θ₁) − cos θ₂) = 0,  ψ = cos mθ₁ up to π/m"
     paper = "Liu et al., SphereFace, CVPR 2017, Eq. 6–7"
+    per_iteration = ("lambda_gamma",)
     without_margin = WithoutMargin({"m": 1}, "weight-normalised-softmax")
 
     def __init__(
@@ -51,6 +54,10 @@ class ASoftmax(CosineHead):
         super().__init__(in_features, num_classes, s=1.0)
         self.m = m
         self.annealing = MarginAnnealing(lambda_base, lambda_gamma, lambda_power, lambda_min)
+
+    @classmethod
+    def search_space(cls, num_classes: int) -> dict[str, Range]:
+        return multiplicative_space()
 
     def psi(self, cosine: Tensor) -> Tensor:
         return multiplicative_psi(cosine, self.m)

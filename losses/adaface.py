@@ -9,7 +9,9 @@ from marginbench import CosineHead, register_head
 from marginbench.heads import WithoutMargin
 from marginbench.heads.additive import additive_psi
 from marginbench.heads.geometry import sine
+from marginbench.heads.search_spaces import angular_margin_range, scale_range
 from marginbench.plugins.parameters import AngularMargin, Fraction, MarginGradient, Positive
+from marginbench.plugins.search_ranges import LogUniform, Range
 
 
 @register_head("adaface")
@@ -56,6 +58,14 @@ class AdaFace(CosineHead):
         # The start of both is that of the authors' code.
         self.register_buffer("norm_mean", torch.tensor(20.0))
         self.register_buffer("norm_deviation", torch.tensor(100.0))
+
+    @classmethod
+    def search_space(cls, num_classes: int) -> dict[str, Range]:
+        return {
+            "m": angular_margin_range(num_classes),
+            "h": LogUniform(0.1, 1.0),
+            "s": scale_range(num_classes),
+        }
 
     @property
     def gradient_leaves_out(self) -> str:

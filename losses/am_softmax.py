@@ -6,7 +6,9 @@ from torch import Tensor
 
 from marginbench import CosineHead, register_head
 from marginbench.heads import WithoutMargin
+from marginbench.heads.search_spaces import cosine_margin_range, scale_range
 from marginbench.plugins.parameters import CosineMargin, Positive
+from marginbench.plugins.search_ranges import Range
 
 
 @register_head("am-softmax")
@@ -34,6 +36,10 @@ class AMSoftmax(CosineHead):
     ) -> None:
         super().__init__(in_features, num_classes, s=s)
         self.m = m
+
+    @classmethod
+    def search_space(cls, num_classes: int) -> dict[str, Range]:
+        return {"m": cosine_margin_range(num_classes), "s": scale_range(num_classes)}
 
     def psi(self, cosine: Tensor) -> Tensor:
         return cosine - self.m

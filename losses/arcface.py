@@ -7,7 +7,9 @@ from torch import Tensor
 from marginbench import CosineHead, register_head
 from marginbench.heads import WithoutMargin
 from marginbench.heads.additive import additive_psi
+from marginbench.heads.search_spaces import angular_margin_range, scale_range
 from marginbench.plugins.parameters import AngularMargin, BeyondPi, MarginGradient, Positive
+from marginbench.plugins.search_ranges import Range
 
 
 @register_head("arcface")
@@ -47,6 +49,10 @@ class ArcFace(CosineHead):
         super().__init__(in_features, num_classes, s=s, grad=grad)
         self.m = m
         self.beyond = beyond
+
+    @classmethod
+    def search_space(cls, num_classes: int) -> dict[str, Range]:
+        return {"m": angular_margin_range(num_classes), "s": scale_range(num_classes)}
 
     def psi(self, cosine: Tensor) -> Tensor:
         return additive_psi(cosine, self.m, self.beyond)

@@ -6,7 +6,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from marginbench import CosineHead, register_head
+from marginbench.heads.search_spaces import least_scale
 from marginbench.plugins.parameters import Fraction, MarginGradient, Positive
+from marginbench.plugins.search_ranges import LogUniform, Range, Uniform
 
 
 @register_head("circle")
@@ -41,6 +43,16 @@ class Circle(CosineHead):
     ) -> None:
         super().__init__(in_features, num_classes, s=s, grad=grad)
         self.m = m
+
+    @classmethod
+    def search_space(cls, num_classes: int) -> dict[str, Range]:
+        return {
+            "m": Uniform(0.05, 0.5),
+            # Its logits are squares of what is missing to 1: a larger scale than the cosines'.
+            "s": LogUniform(
+                2 * least_scale(num_classes, 0.9), 32 * least_scale(num_classes, 0.999)
+            ),
+        }
 
     @property
     def gradient_leaves_out(self) -> str:

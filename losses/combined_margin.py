@@ -12,6 +12,7 @@ from marginbench import CosineHead, register_head
 from marginbench.heads import WithoutMargin
 from marginbench.heads.additive import folded_cosine
 from marginbench.heads.geometry import angle
+from marginbench.heads.search_spaces import angular_margin_range, scale_range
 from marginbench.plugins.parameters import (
     AngularMargin,
     CosineMargin,
@@ -19,6 +20,7 @@ from marginbench.plugins.parameters import (
     MultiplicativeMargin,
     Positive,
 )
+from marginbench.plugins.search_ranges import Range, Uniform
 
 
 @register_head("combined-margin")
@@ -66,6 +68,15 @@ class CombinedMargin(CosineHead):
         self.m2 = m2
         self.m3 = m3
         self.beyond = beyond
+
+    @classmethod
+    def search_space(cls, num_classes: int) -> dict[str, Range]:
+        return {
+            "m1": Uniform(1.0, 1.5),
+            "m2": angular_margin_range(num_classes),
+            "m3": Uniform(0.0, 0.35),
+            "s": scale_range(num_classes),
+        }
 
     def psi(self, cosine: Tensor) -> Tensor:
         phi = self.m1 * angle(cosine) + self.m2

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from marginbench import Head, register_head
 from marginbench.heads import WithoutMargin, classifier_weight
 from marginbench.plugins.parameters import NonNegative, Positive
+from marginbench.plugins.search_ranges import LogUniform, Range
 
 
 @register_head("contrastive")
@@ -43,6 +44,10 @@ class Contrastive(Head):
         self.weight = classifier_weight(num_classes, in_features)
         self.margin = margin
         self.contrastive_weight = weight
+
+    @classmethod
+    def search_space(cls, num_classes: int) -> dict[str, Range]:
+        return {"margin": LogUniform(0.25, 4.0), "weight": LogUniform(0.005, 0.5)}
 
     def loss(self, features: Tensor, labels: Tensor) -> Tensor:
         cross_entropy = F.cross_entropy(self.scores(features), labels)

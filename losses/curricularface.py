@@ -7,6 +7,7 @@ from torch import Tensor
 
 from marginbench import CosineHead, register_head
 from marginbench.heads.additive import additive_psi
+from marginbench.heads.search_spaces import angular_margin_range, scale_range
 from marginbench.plugins.parameters import (
     AngularMargin,
     BeyondPi,
@@ -14,6 +15,7 @@ from marginbench.plugins.parameters import (
     MarginGradient,
     Positive,
 )
+from marginbench.plugins.search_ranges import Range
 
 
 @register_head("curricularface")
@@ -61,6 +63,10 @@ class CurricularFace(CosineHead):
         self.momentum = momentum
         self.beyond = beyond
         self.register_buffer("t", torch.tensor(0.0))
+
+    @classmethod
+    def search_space(cls, num_classes: int) -> dict[str, Range]:
+        return {"m": angular_margin_range(num_classes), "s": scale_range(num_classes)}
 
     @property
     def gradient_leaves_out(self) -> str:

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from marginbench import Head, register_head
 from marginbench.heads import classifier_weight
+from marginbench.plugins.search_ranges import Choice, Range
 
 
 @register_head("hinge")
@@ -34,6 +35,10 @@ class Hinge(Head):
         super().__init__(in_features, num_classes)
         self.weight = classifier_weight(num_classes, in_features)
         self.norm = norm
+
+    @classmethod
+    def search_space(cls, num_classes: int) -> dict[str, Range]:
+        return {"norm": Choice(("L1", "L2"))}
 
     def loss(self, features: Tensor, labels: Tensor) -> Tensor:
         scores = self.scores(features)

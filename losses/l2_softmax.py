@@ -12,7 +12,9 @@ from marginbench import Head, register_head
 from marginbench.errors import UserError
 from marginbench.heads import classifier_weight
 from marginbench.heads.geometry import direction
+from marginbench.heads.search_spaces import scale_range
 from marginbench.plugins.parameters import Positive, Probability
+from marginbench.plugins.search_ranges import Range
 
 
 def lower_bound_on_alpha(num_classes: int, p: float) -> float:
@@ -67,6 +69,10 @@ class L2Softmax(Head):
         self.bias = nn.Parameter(torch.zeros(num_classes)) if bias else None
         radius = lower_bound_on_alpha(num_classes, p) if alpha is None else alpha
         self.alpha = nn.Parameter(torch.tensor(float(radius))) if learn_alpha else radius
+
+    @classmethod
+    def search_space(cls, num_classes: int) -> dict[str, Range]:
+        return {"alpha": scale_range(num_classes)}
 
     def psi(self, cosine: Tensor) -> Tensor:
         """ψ(θ) = cos θ: there is no margin."""

@@ -10,7 +10,9 @@ from marginbench.heads import WithoutMargin, classifier_weight, replace_target
 from marginbench.heads.annealing import MarginAnnealing
 from marginbench.heads.chebyshev import multiplicative_psi
 from marginbench.heads.geometry import norm_and_direction
+from marginbench.heads.search_spaces import multiplicative_space
 from marginbench.plugins.parameters import IntegerMultiplicativeMargin, NonNegative
+from marginbench.plugins.search_ranges import Range
 
 
 @register_head("l-softmax")
@@ -35,6 +37,7 @@ class LSoftmax(Head):
     formula = "z_y = (λ‖w_y‖‖x‖cos θ + ‖w_y‖‖x‖ψ(θ)) / (1 + λ),  ψ = (−1)^k cos mθ − 2k"
     boundary_formula = "‖x‖(‖W₁‖ψ(θ₁) − ‖W₂‖cos θ₂) = 0,  ψ = cos mθ₁ up to π/m"
     paper = "Liu et al., Large-Margin Softmax Loss, ICML 2016, Eq. 4–6 and Section 5.1"
+    per_iteration = ("lambda_gamma",)
     without_margin = WithoutMargin({"m": 1}, "softmax")
 
     def __init__(
@@ -52,6 +55,10 @@ class LSoftmax(Head):
         self.weight = classifier_weight(num_classes, in_features)
         self.m = m
         self.annealing = MarginAnnealing(lambda_base, lambda_gamma, lambda_power, lambda_min)
+
+    @classmethod
+    def search_space(cls, num_classes: int) -> dict[str, Range]:
+        return multiplicative_space()
 
     def psi(self, cosine: Tensor) -> Tensor:
         """ψ(θ) as a function of cos θ, element by element."""

@@ -9,6 +9,7 @@ from marginbench import CosineHead, register_head
 from marginbench.errors import UserError
 from marginbench.heads import WithoutMargin
 from marginbench.heads.additive import additive_psi
+from marginbench.heads.search_spaces import scale_range
 from marginbench.plugins.parameters import (
     AngularMargin,
     BeyondPi,
@@ -16,6 +17,7 @@ from marginbench.plugins.parameters import (
     NonNegative,
     Positive,
 )
+from marginbench.plugins.search_ranges import LogUniform, Range, Uniform
 
 
 @register_head("magface")
@@ -77,6 +79,15 @@ class MagFace(CosineHead):
         self.l_m, self.u_m = l_m, u_m
         self.lambda_g = lambda_g
         self.beyond = beyond
+
+    @classmethod
+    def search_space(cls, num_classes: int) -> dict[str, Range]:
+        return {
+            "l_m": Uniform(0.05, 0.45),
+            "u_m": Uniform(0.45, 0.9),
+            "lambda_g": LogUniform(1.0, 100.0),
+            "s": scale_range(num_classes),
+        }
 
     def psi(self, cosine: Tensor) -> Tensor:
         return additive_psi(cosine, (self.l_m + self.u_m) / 2, self.beyond)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from marginbench import CosineHead, register_head
+from marginbench.heads.search_spaces import scale_range
 from marginbench.plugins.parameters import Positive
+from marginbench.plugins.search_ranges import Range
 
 
 @register_head("normface")
@@ -35,6 +37,10 @@ class NormFace(CosineHead):
         learn_s: bool = False,
     ) -> None:
         super().__init__(in_features, num_classes, s=s, learn_s=learn_s)
+
+    @classmethod
+    def search_space(cls, num_classes: int) -> dict[str, Range]:
+        return {"s": scale_range(num_classes)}
 
     def psi(self, cosine: Tensor) -> Tensor:
         return cosine

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from marginbench import Head, register_head
 from marginbench.heads import classifier_weight
+from marginbench.plugins.search_ranges import Range
 
 
 @register_head("softmax")
@@ -29,6 +30,10 @@ class Softmax(Head):
         super().__init__(in_features, num_classes)
         self.weight = classifier_weight(num_classes, in_features)
         self.bias = nn.Parameter(torch.zeros(num_classes)) if bias else None
+
+    @classmethod
+    def search_space(cls, num_classes: int) -> dict[str, Range]:
+        return {}
 
     def psi(self, cosine: Tensor) -> Tensor:
         """ψ(θ) = cos θ: there is no margin."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from marginbench import CosineHead, register_head
+from marginbench.heads.search_spaces import cosine_margin_range
 from marginbench.plugins.parameters import (
     AtLeastOne,
     CosineMargin,
@@ -16,6 +17,7 @@ from marginbench.plugins.parameters import (
     Positive,
     Probability,
 )
+from marginbench.plugins.search_ranges import LogUniform, Range, Uniform
 
 
 @register_head("sphereface2")
@@ -60,6 +62,14 @@ class SphereFace2(CosineHead):
         self.positive_weight = positive_weight
         self.t = t
         self.bias = nn.Parameter(torch.tensor(self.balancing_bias()))
+
+    @classmethod
+    def search_space(cls, num_classes: int) -> dict[str, Range]:
+        return {
+            "m": cosine_margin_range(num_classes),
+            "s": LogUniform(8.0, 64.0),
+            "positive_weight": Uniform(0.5, 0.9),
+        }
 
     def balancing_bias(self) -> float:
         """b for which, at right angles to all classes, both terms pull with equal force.

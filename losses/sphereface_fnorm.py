@@ -6,7 +6,9 @@ from torch import Tensor
 
 from marginbench import register_head
 from marginbench.heads import WithoutMargin
+from marginbench.heads.search_spaces import multiplicative_space, scale_range
 from marginbench.plugins.parameters import IntegerMultiplicativeMargin, NonNegative, Positive
+from marginbench.plugins.search_ranges import Range
 
 from .a_softmax import ASoftmax
 
@@ -32,6 +34,7 @@ class SphereFaceFNorm(ASoftmax):
     formula = "z_y = s(λ·cos θ + ψ(θ)) / (1 + λ),  ψ = (−1)^k cos mθ − 2k,  z_j = s·cos θ_j"
     boundary_formula = "s(ψ(θ₁) − cos θ₂) = 0,  ψ = cos mθ₁ up to π/m"
     paper = "Liu, doctoral thesis, Chapter 2; Deng et al., ArcFace, 2018 preprint, Table 1"
+    per_iteration = ("lambda_gamma",)
     without_margin = WithoutMargin({"m": 1, "s": 16.0}, "normface", {"s": 16.0})
 
     def __init__(
@@ -56,6 +59,10 @@ class SphereFaceFNorm(ASoftmax):
             lambda_min=lambda_min,
         )
         self.s = s
+
+    @classmethod
+    def search_space(cls, num_classes: int) -> dict[str, Range]:
+        return {"s": scale_range(num_classes), **multiplicative_space()}
 
     def scale(self, norms: Tensor) -> Tensor | float:
         return self.s

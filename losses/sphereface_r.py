@@ -11,7 +11,9 @@ from marginbench import CosineHead, register_head
 from marginbench.heads import WithoutMargin
 from marginbench.heads.additive import folded_cosine
 from marginbench.heads.geometry import angle
+from marginbench.heads.search_spaces import scale_range
 from marginbench.plugins.parameters import MarginGradient, MultiplicativeMargin, Positive
+from marginbench.plugins.search_ranges import Range, Uniform
 
 
 @register_head("sphereface-r")
@@ -56,6 +58,10 @@ class SphereFaceR(CosineHead):
         self.m = m
         self.version = version
         self.feature_norm = feature_norm
+
+    @classmethod
+    def search_space(cls, num_classes: int) -> dict[str, Range]:
+        return {"m": Uniform(1.1, 2.0), "s": scale_range(num_classes)}
 
     def psi(self, cosine: Tensor) -> Tensor:
         if self.version == "v2":

@@ -9,6 +9,7 @@ from marginbench import CosineHead, register_head
 from marginbench.heads import WithoutMargin, classifier_weight
 from marginbench.heads.additive import additive_psi
 from marginbench.heads.geometry import norm_and_direction
+from marginbench.heads.search_spaces import angular_margin_range, scale_range
 from marginbench.plugins.parameters import (
     AngularMargin,
     BeyondPi,
@@ -16,6 +17,7 @@ from marginbench.plugins.parameters import (
     Positive,
     Subcenters,
 )
+from marginbench.plugins.search_ranges import Choice, Range
 
 
 @register_head("subcenter-arcface")
@@ -54,6 +56,14 @@ class SubcenterArcFace(CosineHead):
         self.weight = nn.Parameter(centres.view(num_classes, subcenters, in_features))
         self.m = m
         self.beyond = beyond
+
+    @classmethod
+    def search_space(cls, num_classes: int) -> dict[str, Range]:
+        return {
+            "subcenters": Choice((1, 2, 3)),
+            "m": angular_margin_range(num_classes),
+            "s": scale_range(num_classes),
+        }
 
     def psi(self, cosine: Tensor) -> Tensor:
         return additive_psi(cosine, self.m, self.beyond)

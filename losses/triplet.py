@@ -13,6 +13,7 @@ from marginbench.heads import WithoutMargin, classifier_weight
 from marginbench.heads.geometry import norm_and_direction
 from marginbench.heads.pairs import pair_masks
 from marginbench.plugins.parameters import NonNegative, SquaredDistanceMargin
+from marginbench.plugins.search_ranges import LogUniform, Range, Uniform
 
 
 @register_head("triplet")
@@ -54,6 +55,10 @@ class Triplet(Head):
         self.margin = margin
         self.triplet_weight = weight
         self.mining = mining
+
+    @classmethod
+    def search_space(cls, num_classes: int) -> dict[str, Range]:
+        return {"margin": Uniform(0.05, 1.0), "weight": LogUniform(0.1, 10.0)}
 
     def loss(self, features: Tensor, labels: Tensor) -> Tensor:
         cross_entropy = F.cross_entropy(self.scores(features), labels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from marginbench import CosineHead, register_head
+from marginbench.plugins.search_ranges import Range
 
 
 @register_head("weight-normalised-softmax")
@@ -22,6 +23,10 @@ class WeightNormalisedSoftmax(CosineHead):
 
     def __init__(self, in_features: int, num_classes: int) -> None:
         super().__init__(in_features, num_classes, s=1.0)
+
+    @classmethod
+    def search_space(cls, num_classes: int) -> dict[str, Range]:
+        return {}
 
     def psi(self, cosine: Tensor) -> Tensor:
         return cosine

@@ -10,6 +10,7 @@ from marginbench import Head, register_head
 from marginbench.errors import UserError
 from marginbench.heads import WithoutMargin, classifier_weight
 from marginbench.plugins.parameters import NonNegative
+from marginbench.plugins.search_ranges import Range
 
 
 @register_head("weighted-softmax")
@@ -51,6 +52,10 @@ class WeightedSoftmax(Head):
         self.weight = classifier_weight(num_classes, in_features)
         weights = torch.ones(num_classes) if class_weights is None else torch.tensor(class_weights)
         self.register_buffer("class_weights", weights.float())
+
+    @classmethod
+    def search_space(cls, num_classes: int) -> dict[str, Range]:
+        return {}
 
     def psi(self, cosine: Tensor) -> Tensor:
         """ψ(θ) = cos θ: there is no margin."""

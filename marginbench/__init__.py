@@ -11,6 +11,10 @@ What a plug-in or a notebook needs is imported from here:
 ``component``         a part of a cell with its parameters: ``component("arcface", m=0.3)``
 ``Optimiser``         a cell's solver: learning rate, momentum, weight decay
 ``Schedule``          a cell's training: iterations, batches, milestones, evaluations
+``Search``            how a suite is searched: trials, their length and seeds, ranges
+``Uniform``           a range of a search: every value as likely
+``LogUniform``        a range of a search: every factor as likely
+``Choice``            a range of a search: one of several values
 ``section``           function decorator: make a section of the report known by a name
 ``SectionContent``    what a section returns: text, tables, figures
 ``Table``             a table of the report
@@ -31,8 +35,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from marginbench.experiments.cell_fields import Optimiser, Schedule
     from marginbench.experiments.grids import component, grid
+    from marginbench.experiments.search import Search
     from marginbench.experiments.suites import suite
     from marginbench.heads import CosineHead, Head, register_head
+    from marginbench.plugins.search_ranges import Choice, LogUniform, Uniform
     from marginbench.reporting.sections import Figure, SectionContent, Table, section
     from marginbench.runs.results import results
     from marginbench.training.trained import load_trained
@@ -40,13 +46,17 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Choice",
     "CosineHead",
     "Figure",
     "Head",
+    "LogUniform",
     "Optimiser",
     "Schedule",
+    "Search",
     "SectionContent",
     "Table",
+    "Uniform",
     "component",
     "grid",
     "load_trained",
@@ -58,13 +68,17 @@ __all__ = [
 
 # Read by marginbench.plugins.source_modules too, which follows imports without running them.
 LAZY_NAMES = {
+    "Choice": "marginbench.plugins.search_ranges",
     "CosineHead": "marginbench.heads",
     "Figure": "marginbench.reporting.sections",
     "Head": "marginbench.heads",
+    "LogUniform": "marginbench.plugins.search_ranges",
     "Optimiser": "marginbench.experiments.cell_fields",
     "Schedule": "marginbench.experiments.cell_fields",
+    "Search": "marginbench.experiments.search",
     "SectionContent": "marginbench.reporting.sections",
     "Table": "marginbench.reporting.sections",
+    "Uniform": "marginbench.plugins.search_ranges",
     "component": "marginbench.experiments.grids",
     "grid": "marginbench.experiments.grids",
     "load_trained": "marginbench.training.trained",

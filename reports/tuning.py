@@ -1,96 +1,213 @@
-"""What to choose: each head's best learning rate and parameters by the held-out images."""
+"""The search at an equal budget: what each head chose, where in its box, and what it gained."""
 
 from __future__ import annotations
+
+import math
+from typing import Any
 
 import pandas as pd
 
 from marginbench import SectionContent, Table, section
-from marginbench.runs.conditions import (
-    conditions_key,
-    conditions_text,
-    values_as_text,
-    varying_conditions,
-)
+from marginbench.plugins.search_ranges import Choice, Range
+from marginbench.reporting.significance import mean_interval, shows_spread
+from marginbench.runs.conditions import settings
 from marginbench.runs.results import finished_runs
-from marginbench.text import slug
+from marginbench.runs.search_results import SearchResult
+from marginbench.text import count, percent, slug
 
-LEARNING_RATE = "optimiser.learning_rate"
+from .tuning_figures import budget_figure, parameter_figure
+
+EDGE = 0.05
+"""A chosen value is at the edge if it is nearer to an end of its range than this share of it."""
+GOES_BY = {
+    "error": "the error on training images that are held out",
+    "verification": "1 − accuracy on pairs of classes or people that are held out of training",
+}
 
 
-@section("tuning", title="Choices by held-out images", order=7)
+@section("tuning", title="Search at an equal budget", order=7)
 def tuning(results: pd.DataFrame) -> SectionContent:
-    """For every data source tested on held-out images: the best choice of each head, then all."""
-    held_out = results[[p.get("validation") == "held-out" for p in results["data_parameters"]]]
-    tables = []
-    for data, rows in held_out.groupby("data", sort=False):
-        choices = _choices(rows)
-        about = (
-            f"{data}: error on held-out training images, in percent, mean over seeds; the test "
-            "set was not used."
+    """For every searched setting: defaults against tuned, the choices, and each parameter."""
+    tables, figures, parts = [], [], []
+    searched = results[[isinstance(found, SearchResult) for found in results["search"]]]
+    for name, rows in settings(searched):
+        found = _searches(rows)
+        tables.append(_gains(name, rows, found))
+        tables.append(_choices(name, found))
+        figures.append(parameter_figure(name, found))
+        parts.append((name, found))
+    if parts:
+        figures.insert(0, budget_figure(parts))
+    text = [_protocol([own for _, found in parts for own in found])] if parts else []
+    return SectionContent(text=text, tables=tables, figures=figures)
+
+
+def _searches(rows: pd.DataFrame) -> list[SearchResult]:
+    """Of a setting, head by head, repeat by repeat."""
+    found = {(own.search.head, own.search.repeat): own for own in rows["search"]}
+    return list(found.values())
+
+
+def _protocol(found: list[SearchResult]) -> str:
+    first = found[0].search
+    repeats = max(own.search.repeat for own in found) + 1
+    trials = sorted({len(own.errors) for own in found})
+    by = sorted({own.search.by for own in found})
+    final, own = first.base.schedule.iterations, first.schedule.iterations
+    length = (
+        "as long as the final runs" if own == final else f"{own:,} of their {final:,} iterations"
+    )
+    text = (
+        f"Every head had {' to '.join(map(str, {trials[0], trials[-1]}))} trials in each setting"
+        + (f", and the whole search {repeats} times" if repeats > 1 else "")
+        + ": the suite's own values, then points of a scrambled Sobol sequence that were drawn "
+        f"ahead. The choice is the lowest mean over {count(len(first.trial_seeds), 'seed')} of "
+        f"{' or '.join(GOES_BY[one] for one in by)}; no trial saw what the final runs are tested "
+        f"on. Trials are {length}. A trial that diverged is worse than any other."
+    )
+    bare = list(dict.fromkeys(own.search.head for own in found if not own.search.declares))
+    if bare:
+        text += (
+            f" Searched over learning rates and weight decay only, as no search space of their own "
+            f"is declared: {', '.join(bare)}."
         )
-        best = choices[choices["complete"]].drop_duplicates("head")
-        undecided = sorted(set(choices["head"]) - set(best["head"]))
-        caption = f"{about} The best choice of each head, among those whose seeds all finished."
-        if undecided:
-            caption += f" No choice has that yet: {', '.join(undecided)}."
-        stem = slug(str(data))
-        if not best.empty:
-            tables.append(Table(f"tuning-best-{stem}", caption, _printed(best)))
-        caption = f"{about} Every choice, best first; those whose seeds did not all finish last."
-        tables.append(Table(f"tuning-{stem}", caption, _printed(choices)))
-    return SectionContent(tables=tables)
+    edges = [
+        f"{own.search.head} {_short(name)}" for own in found for name in _at_edge(own).values()
+    ]
+    if edges:
+        text += (
+            " At the edge of its range, which may be too narrow: "
+            + ", ".join(dict.fromkeys(edges))
+            + "."
+        )
+    return text
 
 
-def _choices(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row for runs that differ in seed only, the lowest error of complete ones first."""
-    chosen = []
-    varying = _varying(rows)
-    conditions = [field for field in varying_conditions(rows) if field != LEARNING_RATE]
-    experiment = rows["conditions"].map(conditions_key)
-    for _, group in rows.groupby(
-        [experiment, rows["head"], rows["head_parameters"].map(repr)], sort=False
-    ):
-        first = group.iloc[0]
-        done = finished_runs(group)["test_error"].astype(float)
-        shown = {k: v for k, v in first["head_parameters"].items() if k in varying[first["head"]]}
-        chosen.append(
+def _gains(name: str, rows: pd.DataFrame, found: list[SearchResult]) -> Table:
+    """Defaults against tuned: on what was chosen by, and on the test set."""
+    lines = []
+    for head, group in rows.groupby("head", sort=False):
+        searches = [own for own in found if own.search.head == head]
+        complete = [own for own in searches if own.chosen is not None]
+        before = {seed: error for own in searches for seed, error in own.untuned}
+        after = _tested(group, searches[0])
+        shared = [after[seed] - before[seed] for seed in after if seed in before]
+        lines.append(
             {
-                "head": first["head"],
-                "learning rate": f"{first['learning_rate']:g}",
-                "parameters": values_as_text(shown),
-                "conditions": conditions_text(first["conditions"], conditions),
-                "mean": 100 * done.mean() if len(done) else float("nan"),
-                "seeds": f"{len(done)} of {len(group)}",
-                "state": ", ".join(sorted(set(group["state"]))),
-                "complete": len(done) == len(group),
-                "diverged": bool((group["state"] == "diverged").any()),
+                "head": head,
+                "validation, own %": _mean([own.means[0] for own in complete]),
+                "validation, tuned %": _mean([own.means[own.chosen or 0] for own in complete]),
+                "trials": _trials(searches),
+                "test, own %": _mean(list(before.values())),
+                "test, tuned %": _mean(list(after.values())),
+                "difference": _difference(shared),
+                "seeds": str(len(shared)),
             }
         )
-    frame = pd.DataFrame(chosen).sort_values(
-        ["diverged", "complete", "mean"], ascending=[True, False, True], kind="stable"
+    what = "error" if found[0].search.by == "error" else "1 − verification accuracy"
+    caption = (
+        f"{name}: the suite's own values against the tuned ones, {what} in percent. Validation is "
+        "what the choice goes by, so that tuned is never worse there; only the test tells whether "
+        "it is better. Own values on the test set come from the suite's own runs (`marginbench run`"
+        "); the difference is taken seed by seed, with its 95 % interval."
     )
-    return frame.reset_index(drop=True)
+    return Table(f"tuning-gain-{slug(name)}", caption, pd.DataFrame(lines))
 
 
-def _varying(rows: pd.DataFrame) -> dict[str, set[str]]:
-    """The parameters of each head that take several values."""
-    seen: dict[str, dict[str, set[str]]] = {}
-    for head, parameters in zip(rows["head"], rows["head_parameters"], strict=True):
-        for name, value in parameters.items():
-            seen.setdefault(head, {}).setdefault(name, set()).add(repr(value))
-        seen.setdefault(head, {})
+def _choices(name: str, found: list[SearchResult]) -> Table:
+    """Each searched parameter: the suite's value, the chosen one, its range and place in it."""
+    lines = []
+    repeated = max(own.search.repeat for own in found) > 0
+    for own in found:
+        chosen, at_edge = own.chosen, _at_edge(own)
+        for parameter, drawn in own.search.parameters.items():
+            mine = own.search.own_value(parameter)
+            value = None if chosen is None else own.search.trials[chosen].values[parameter]
+            place = None if chosen is None else drawn.place(value, mine)
+            lines.append(
+                {
+                    "head": own.search.head,
+                    **({"repeat": str(own.search.repeat)} if repeated else {}),
+                    "parameter": _short(parameter),
+                    "own": _value(mine),
+                    "chosen": "–" if chosen is None else _value(value),
+                    "range": _range(drawn, mine),
+                    "place": "–" if place is None else f"{100 * place:.0f} %",
+                    "note": "at the edge" if parameter in at_edge else "",
+                }
+            )
+    caption = (
+        f"{name}: what each head chose, and where it lies in its range (0 %: the low end). At the "
+        f"edge, within {100 * EDGE:.0f} % of an end, the range may be too narrow."
+    )
+    columns = ["head", "parameter", "own", "chosen", "range", "place", "note"]
+    return Table(
+        f"tuning-choices-{slug(name)}",
+        caption,
+        pd.DataFrame(lines, columns=None if lines else columns),
+    )
+
+
+def _at_edge(own: SearchResult) -> dict[str, str]:
+    """The parameters whose chosen value is at an end of their range; none of the suite's own."""
+    if not own.chosen:
+        return {}
+    values = own.search.trials[own.chosen].values
+    found = {}
+    for name, drawn in own.search.parameters.items():
+        place = drawn.place(values[name], own.search.own_value(name))
+        if not isinstance(drawn, Choice) and place is not None and not EDGE < place < 1 - EDGE:
+            found[name] = name
+    return found
+
+
+def _tested(group: pd.DataFrame, search: SearchResult) -> dict[int, float]:
+    done = finished_runs(group)
+    errors = (
+        done["test_error"] if search.search.by == "error" else 1 - done["verification_accuracy"]
+    )
     return {
-        head: {name for name, values in names.items() if len(values) > 1}
-        for head, names in seen.items()
+        int(seed): float(error)
+        for seed, error in zip(done["seed"], errors, strict=True)
+        if not math.isnan(error)
     }
 
 
-def _printed(choices: pd.DataFrame) -> pd.DataFrame:
-    printed = choices.rename(columns={"mean": "held-out error %"})
-    printed = printed.drop(columns=["complete", "diverged"])
-    if not printed["conditions"].any():
-        printed = printed.drop(columns="conditions")
-    numbers = printed["held-out error %"]
-    return printed.assign(
-        **{"held-out error %": [f"{v:.2f}" if pd.notna(v) else "–" for v in numbers]}
-    )
+def _trials(searches: list[SearchResult]) -> str:
+    finished = sum(own.finished for own in searches)
+    of = sum(len(own.errors) for own in searches)
+    diverged = sum(own.diverged for own in searches)
+    text = str(of) if finished == of else f"{finished} of {of}"
+    return f"{text}, {diverged} diverged" if diverged else text
+
+
+def _mean(errors: list[Any]) -> str:
+    finite = [error for error in errors if error is not None and math.isfinite(error)]
+    if len(finite) < len(errors):
+        return "diverged"
+    return percent(sum(finite) / len(finite)) if finite else "–"
+
+
+def _difference(values: list[float]) -> str:
+    if not values:
+        return "–"
+    text = f"{100 * sum(values) / len(values):+.2f}"
+    if shows_spread(values):
+        low, high = mean_interval(values)
+        text += f" [{100 * low:+.2f}, {100 * high:+.2f}]"
+    return text
+
+
+def _short(parameter: str) -> str:
+    return parameter.partition(".")[2]
+
+
+def _value(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _range(drawn: Range, own: Any) -> str:
+    if isinstance(drawn, Choice):
+        return ", ".join(map(str, drawn.values))
+    low, high = drawn.ends(own)
+    return f"{low:.3g} to {high:.3g}"

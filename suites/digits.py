@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from marginbench import Optimiser, Schedule, component, grid, suite
+from marginbench import Optimiser, Schedule, Search, component, grid, suite
 from marginbench.experiments.cells import Cell
 from marginbench.plugins.component import Component
 
@@ -44,6 +44,8 @@ def schedule(iterations: int) -> Schedule:
 @suite(
     "digits",
     description="all core heads on scikit-learn's 8×8 digits: closed set, 2-D features, open set",
+    # The plane is for drawing.
+    search=Search(settings=("ten digits", "open set")),
 )
 def digits(seeds: list[int]) -> list[Cell]:
     """Three settings with the same heads.

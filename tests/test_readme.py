@@ -15,7 +15,7 @@ from marginbench import component, grid, results
 from marginbench.command_line import main
 from marginbench.data import _registry as data_sources
 from marginbench.dispatch.slurm.settings import make_settings, read_profile
-from marginbench.experiments import grids
+from marginbench.experiments import suites
 from marginbench.experiments.suites import find_suite
 from marginbench.plugins import loading, registrations
 from marginbench.plugins.parameters import resolve
@@ -52,7 +52,7 @@ def block_with(word):
 @pytest.fixture
 def folder(tmp_path, monkeypatch, scratch_registry):
     """An empty folder, with the files that the documents say to save; registries to spoil."""
-    for registry in (grids._registry, sections._registry):
+    for registry in (suites._registry, sections._registry):
         registry.names()
         for attribute in ("_entries", "_origins"):
             monkeypatch.setattr(registry, attribute, dict(getattr(registry, attribute)))
@@ -72,11 +72,19 @@ FILES = {
     "my_suite.py": '@suite("scales"',
     "smoothed.py": '@register_head("smoothed")',
     "my_section.py": "@section(",
+    "my_search.py": '@suite("searched"',
 }
 
 
 def test_the_code_is_that_tested_here():
-    others = ["build_head(", 'results("digits"', "load_trained(frame", 'component("npz"', '"lfw"']
+    others = [
+        "def search_space(",
+        "build_head(",
+        'results("digits"',
+        "load_trained(frame",
+        'component("npz"',
+        '"lfw"',
+    ]
     for code in CODE:
         assert [word for word in [*FILES.values(), *others] if word in code], code
     lines = block_with(FILES["my_head.py"]).strip().splitlines()
@@ -91,6 +99,7 @@ def test_the_commands_with_files_are_those_tested_here():
         "marginbench run birds.py --data .",
         "marginbench run digits --plugin my_head.py --head wide-angle:m=0.3",
         "marginbench run my_suite.py --size small",
+        "marginbench tune my_search.py",
     ]
 
 
@@ -147,6 +156,15 @@ def test_own_images_are_trained_on(folder, marginbench):
     (heads,) = re.findall(r"`head=(\[component.*?\])`", README, flags=re.DOTALL)
     cells = grid(head=eval(heads, {"component": component}), **OTHERS)
     assert [cell.head.parameters["s"] for cell in cells] == [4.0, 10.0, 30.0]
+
+
+def test_the_search_is_as_it_says(folder, marginbench):
+    names = {}
+    exec(block_with("def search_space("), names)
+    assert set(names["search_space"].__func__(None, 10)) == {"m", "s", "weight"}
+    done = marginbench("tune", "my_search.py", "--dry-run")
+    assert "search: 2 heads in 1 setting, 8 trials each" in done.stdout, done.stderr
+    assert "16 cells, 0 finished, 16 to run" in done.stdout
 
 
 SHORT = "iterations=20, batch_size=8, evaluations=2"

@@ -18,6 +18,7 @@ from marginbench.command_line.verbs.status import status
 from marginbench.command_line.verbs.submit import submit
 from marginbench.command_line.verbs.suites import suites
 from marginbench.command_line.verbs.table1 import table1
+from marginbench.command_line.verbs.tune import tune
 
 
 @click.group(
@@ -31,7 +32,7 @@ def main() -> None:
     warnings.showwarning = show_warning
 
 
-for verb in (suites, heads, table1, check_head, run, report, submit, status, logs, cancel):
+for verb in (suites, heads, table1, check_head, run, tune, report, submit, status, logs, cancel):
     main.add_command(verb)
 
 

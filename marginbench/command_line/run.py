@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from types import FrameType
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -30,8 +31,17 @@ from marginbench.text import count
 INTERRUPTED_STATUS = 130
 
 
-def run_suite(
-    selection: SuiteSelection,
+def run_suite(selection: SuiteSelection, **options: Any) -> int:
+    """Train what is not done, then report; see :func:`run_cells` for the options and the status.
+
+    Raises:
+        UserError: see :meth:`SuiteSelection.open`; a folder that cannot be written.
+    """
+    return run_cells(selection.open(), **options)
+
+
+def run_cells(
+    suite_run: SuiteRun,
     *,
     workers: int | None,
     device: str,
@@ -42,17 +52,17 @@ def run_suite(
     force: bool,
     retrain_stale: bool,
 ) -> int:
-    """Train what is not done, then report.
+    """Train those of the chosen cells that are not done, then report.
 
     Returns:
         Exit status: 0, 1 if a cell failed or is damaged, 130 if interrupted.
 
     Raises:
-        UserError: see :meth:`SuiteSelection.open`; a folder that cannot be written.
+        UserError: data that are missing, a section that is not there, or a folder that cannot be
+            written.
     """
     follows = torchrun_rank() > 0
     console = make_console(quiet=follows)
-    suite_run = selection.open()
     for section in suite_run.suite.sections or ():
         # Before any training: the report would be refused.
         check_known("section", section)

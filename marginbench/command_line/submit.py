@@ -73,7 +73,9 @@ def submit_suite(
             here, or SLURM refuses the first array.
     """
     console = make_console()
-    suite_run = selection.open()
+    if not selection.tuned and (selection.trials or selection.repeats):
+        raise UserError("--trials and --repeats are of a search; allowed: with --tuned")
+    suite_run = selection.open_search() if selection.tuned else selection.open()
     for section in suite_run.suite.sections or ():
         # Before any training: the report would be refused.
         check_known("section", section)
@@ -100,6 +102,10 @@ def submit_suite(
     with _lock(console, suite_run.folder / FOLDER) as lease:
         todo, stale = find_cells()
         if not todo:
+            if selection.tuned:
+                # Fewer trials than before are a search of their own.
+                suite_run.record()
+            _print_next(console, suite_run)
             return 0
         submission = Submission.create(
             suite_run.folder, settings, limits.cluster, plugin_files(), code_version()
@@ -115,7 +121,21 @@ def submit_suite(
             # Refused, it is removed: then none of its cells was ever submitted.
             if submission.path.exists():
                 suite_run.record()
-    return _print_submitted(console, settings, submitted, len(todo))
+    status = _print_submitted(console, settings, submitted, len(todo))
+    _print_next(console, suite_run)
+    return status
+
+
+def _print_next(console: Console, suite_run: SuiteRun) -> None:
+    """Of a search that is not complete: what is to be done for its choices."""
+    from marginbench.runs.tuned_runs import TunedRun
+
+    if isinstance(suite_run, TunedRun) and suite_run.incomplete:
+        trials = sum(len(result.errors) - result.finished for result in suite_run.incomplete)
+        console.print(
+            f"{count(trials, 'trial')} without a result yet: when `marginbench status --tuned` "
+            "shows them done, the same command submits the final runs of what was chosen"
+        )
 
 
 def _settings(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from marginbench.runs.suite_runs import SuiteRun
+    from marginbench.runs.tuned_runs import TunedRun
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class SuiteSelection:
         size: of the suite.
         only: names of heads; none for all.
         more_heads: further heads for every comparison.
+        tuned: whether the suite's search is meant, with its final runs, and not its own cells.
+        trials, repeats: of a search; None for the last ones, or the suite's.
     """
 
     suite: str
@@ -29,18 +32,28 @@ class SuiteSelection:
     size: str
     only: tuple[str, ...]
     more_heads: tuple[str, ...]
+    tuned: bool = False
+    trials: int | None = None
+    repeats: int | None = None
 
     @classmethod
     def taken_from(cls, options: dict[str, Any]) -> SuiteSelection:
         """Out of a command's options, which keep the others."""
-        return cls(**{field.name: options.pop(field.name) for field in fields(cls)})
+        names = [field.name for field in fields(cls) if field.name in options]
+        return cls(**{name: options.pop(name) for name in names})
 
     def open(self, *, gone_heads: bool = False) -> SuiteRun:
         """The cells; see :func:`marginbench.runs.suite_runs.open_suite`.
 
+        With ``tuned``, those of the search as it was last asked for.
+
         Args:
             gone_heads: whether ``only`` may name heads that have left the suite.
         """
+        if self.tuned:
+            from marginbench.runs.tuned_runs import reopen_tuned
+
+            return reopen_tuned(self.suite, self.runs, size=self.size, only=self.only)
         from marginbench.runs.suite_runs import open_suite
 
         return open_suite(
@@ -51,4 +64,19 @@ class SuiteSelection:
             only=self.only,
             more_heads=self.more_heads,
             gone_heads=gone_heads,
+        )
+
+    def open_search(self) -> TunedRun:
+        """The search, planned anew; see :func:`marginbench.runs.tuned_runs.open_tuned`."""
+        from marginbench.runs.tuned_runs import open_tuned
+
+        return open_tuned(
+            self.suite,
+            self.runs,
+            trials=self.trials,
+            repeats=self.repeats,
+            seeds=self.seeds,
+            size=self.size,
+            only=self.only,
+            more_heads=self.more_heads,
         )

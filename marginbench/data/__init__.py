@@ -166,8 +166,14 @@ def is_completed_from_files(name: str) -> bool:
     return name in _completions
 
 
-def load_data(name: str, given: Mapping[str, Any]) -> ImageData:
+def load_data(name: str, given: Mapping[str, Any], seed: int = 0) -> ImageData:
     """The images and labels of a source, checked for shape and label range.
+
+    Args:
+        name: of the source.
+        given: its parameters.
+        seed: the cell's, of a split that is drawn by it: a source whose parameter ``split`` is
+            "per-seed" takes it as its only positional argument.
 
     Raises:
         UserError: an unknown source or parameter, or data that is damaged; the message begins
@@ -178,7 +184,8 @@ def load_data(name: str, given: Mapping[str, Any]) -> ImageData:
 
     values = resolve_data_parameters(name, given)
     with _named(name):
-        data = _registry.get(name)(**values)
+        drawn_by = [seed] if values.get("split") == "per-seed" else []
+        data = _registry.get(name)(*drawn_by, **values)
         check_split("training", data.train_images, data.train_labels, data.class_names)
         check_split("test", data.test_images, data.test_labels, data.class_names)
         for pairs in data.verification:

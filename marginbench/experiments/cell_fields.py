@@ -16,15 +16,30 @@ from marginbench.plugins.parameters import (
 
 
 class Optimiser(FrozenValue):
-    """Stochastic gradient descent with momentum.
+    """Stochastic gradient descent with momentum, AdamW or RMSprop.
 
     Weight decay applies to weights (tensors of two and more dimensions), the head's included; not
     to biases, to normalisation, to PReLU slopes (He et al., ICCV 2015) and to learnt scales.
+
+    Attributes:
+        learning_rate: the highest of the run.
+        momentum: of "sgd" and "rmsprop"; β₁ of "adamw".
+        weight_decay: added to the gradient; of "adamw", taken off the weights apart from it.
+        kind: "sgd", "adamw" (Loshchilov and Hutter, ICLR 2019) or "rmsprop".
+        head_rate: the head's learning rate as a multiple of the backbone's.
+        clip_norm: the gradients of all weights together are scaled down to this norm; 0: never.
+        squares_decay: of the mean of squared gradients: β₂ of "adamw", α of "rmsprop".
+        epsilon: of "adamw" and "rmsprop".
     """
 
     learning_rate: Positive = 0.1
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: NonNegative = 5e-4
+    kind: Literal["sgd", "adamw", "rmsprop"] = "sgd"
+    head_rate: Positive = 1.0
+    clip_norm: NonNegative = 0.0
+    squares_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    epsilon: Positive = 1e-8
 
 
 class Schedule(FrozenValue):
@@ -46,6 +61,9 @@ class Schedule(FrozenValue):
         plateau_threshold: a loss is better if it is lower by this share of the best one.
         augmentation: "crop-flip" pads each training image by 4 pixels, crops it at a random
             position and mirrors it with probability 1/2; the draws are the same for every head.
+        course: of the learning rate: "steps" goes by milestones or plateau, "cosine" down to 0
+            (Loshchilov and Hutter, ICLR 2017).
+        warm_up: so many iterations raise the learning rate linearly to its full height.
     """
 
     iterations: PositiveInteger
@@ -59,6 +77,8 @@ class Schedule(FrozenValue):
     plateau_cuts: PositiveInteger = 2
     plateau_threshold: Fraction = 0.01
     augmentation: Literal["none", "crop-flip"] = "none"
+    course: Literal["steps", "cosine"] = "steps"
+    warm_up: Annotated[int, Field(ge=0)] = 0
 
     def evaluation_iterations(self) -> set[int]:
         """The iterations after which errors are recorded."""

@@ -27,6 +27,13 @@ ADDED_LATER: Mapping[str, Any] = {
     "schedule.plateau_patience": 0,
     "schedule.plateau_cuts": 2,
     "schedule.plateau_threshold": 0.01,
+    "optimiser.kind": "sgd",
+    "optimiser.head_rate": 1.0,
+    "optimiser.clip_norm": 0.0,
+    "optimiser.squares_decay": 0.999,
+    "optimiser.epsilon": 1e-8,
+    "schedule.course": "steps",
+    "schedule.warm_up": 0,
 }
 """Fields that came after the first keys were published, and what held before there were any. At
 that value a field stays out of the hash, so the keys of old runs stay theirs. Parameters of heads,
@@ -126,6 +133,18 @@ def make_cell(**fields: Any) -> Cell:
         raise UserError(
             f"cell: schedule.plateau_patience = {cell.schedule.plateau_patience} is not allowed "
             "with milestones; allowed: either of them"
+        )
+    if cell.schedule.course == "cosine" and (
+        cell.schedule.milestones or cell.schedule.plateau_patience
+    ):
+        raise UserError(
+            "cell: schedule.course = 'cosine' is not allowed with milestones or "
+            "plateau_patience; allowed: either of them"
+        )
+    if cell.schedule.warm_up >= cell.schedule.iterations:
+        raise UserError(
+            f"cell: schedule.warm_up = {cell.schedule.warm_up} is not allowed; "
+            f"allowed: below schedule.iterations = {cell.schedule.iterations}"
         )
     if cell.schedule.evaluations > cell.schedule.iterations:
         raise UserError(

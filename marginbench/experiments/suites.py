@@ -13,6 +13,7 @@ from pydantic import Field
 
 from marginbench.errors import UserError
 from marginbench.experiments.cells import Cell
+from marginbench.experiments.search import Search
 from marginbench.plugins.loading import (
     SUITES_GROUP,
     as_user_error,
@@ -27,6 +28,8 @@ from marginbench.text import quoted
 SuiteFunction = Callable[..., list[Cell]]
 """Takes the seeds; one with sizes also takes ``size``, by name."""
 
+TUNED = "tuned"
+"""How the folder of a suite's tuned runs ends: RUNS/SUITE-tuned."""
 FULL = "full"
 """The size that every suite has."""
 BASELINE = "softmax"
@@ -51,6 +54,7 @@ class Suite:
         function: seeds → cells; with sizes, seeds and ``size`` → cells.
         sizes: the smaller sizes of the same experiment, each with its number of seeds: "small" is
             for two CPU cores.
+        search: how `marginbench tune` searches it.
     """
 
     name: str
@@ -61,6 +65,7 @@ class Suite:
     sections: tuple[str, ...] | None
     function: SuiteFunction
     sizes: Mapping[str, int] = field(default_factory=dict)
+    search: Search = field(default_factory=Search)
 
     def cells(self, seeds: int | None = None, size: str = FULL) -> list[Cell]:
         """The suite's cells, as declared (not resolved).
@@ -114,6 +119,7 @@ def suite(
     baseline: str = BASELINE,
     sections: Sequence[str] | None = None,
     sizes: Mapping[str, Seeds] | None = None,
+    search: Search | None = None,
 ) -> Callable[[SuiteFunction], SuiteFunction]:
     """Function decorator: make a suite known. The function takes the seeds and returns cells.
 
@@ -133,14 +139,19 @@ def suite(
         "sizes": sizes,
     }
     owner = f"suite {quoted(name)}"
+    if search is not None and not isinstance(search, Search):
+        raise UserError(f"{owner}: search = {quoted(search)} is not allowed; allowed: Search(...)")
     declared = resolve(owner, suite, given)
+    del declared["search"]
     for size in declared["sizes"] or {}:
         check_name(f"{owner}: size", size)
+        if size == TUNED:
+            raise UserError(f"{owner}: size = {size!r} is not allowed: its tuned runs are there")
     declared["sizes"] = dict(declared["sizes"] or {})
     declared["sections"] = None if sections is None else tuple(declared["sections"])
 
     def add(function: SuiteFunction) -> SuiteFunction:
-        entry = Suite(name, function=function, **declared)
+        entry = Suite(name, function=function, **declared, search=search or Search())
         _registry.add(name, entry, _registry.definition(function))
         return function
 

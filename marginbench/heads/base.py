@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from marginbench.errors import UserError
+from marginbench.plugins.search_ranges import Range
 
 
 class WithoutMargin(NamedTuple):
@@ -54,6 +55,8 @@ class Head(nn.Module, ABC):
     """Whether a batch must hold several samples of one class for the loss to mean anything."""
     without_margin: ClassVar[WithoutMargin | None] = None
     """With these parameters the margin vanishes, and the loss is that of another head."""
+    per_iteration: ClassVar[tuple[str, ...]] = ()
+    """Parameters that are rates an iteration: a trial of half the length has them doubled."""
 
     def __init__(self, in_features: int, num_classes: int) -> None:
         super().__init__()
@@ -91,6 +94,21 @@ class Head(nn.Module, ABC):
     @abstractmethod
     def scores(self, features: Tensor) -> Tensor:
         """Class scores with the margin off: (N, D) → (N, K)."""
+
+    @classmethod
+    def search_space(cls, num_classes: int) -> Mapping[str, Range] | None:
+        """Which of its parameters a search varies, and from what it draws them.
+
+        What every head shares, the learning rate say, is searched besides.
+
+        Args:
+            num_classes: K, of the cells that the choice is for.
+
+        Returns:
+            Ranges by the parameters' names; empty where there is nothing of its own to choose.
+            None: nothing is declared, and `marginbench tune` says so.
+        """
+        return None
 
     def diagnostics(self) -> dict[str, Tensor]:
         """Scalars worth a column in the history, by name; λ of an annealed margin, say."""

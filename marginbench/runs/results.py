@@ -18,6 +18,8 @@ from marginbench.runs.conditions import conditions_of, row_labels
 from marginbench.runs.run_files import read_history_file
 from marginbench.runs.run_folder import RunFolder
 from marginbench.runs.suite_runs import SuiteRun, open_suite
+from marginbench.runs.tuned_results import tuned_rows
+from marginbench.runs.tuned_runs import TunedRun, reopen_tuned
 from marginbench.text import printable_line
 
 COLUMNS = [
@@ -56,6 +58,7 @@ COLUMNS = [
     "conditions",
     "key",
     "folder",
+    "search",
 ]
 
 FRACTIONS = (
@@ -75,15 +78,18 @@ def results(
     only: Sequence[str] = (),
     more_heads: Sequence[str] = (),
     plugins: Sequence[str | Path] = (),
+    tuned: bool = False,
 ) -> pd.DataFrame:
     """Every cell of the suite with its state and, where it is finished, its numbers.
 
     Errors and accuracies are fractions in [0, 1]; ``seconds`` is the wall time since training was
-    last resumed; ``label`` names head and m, and whatever else distinguishes the suite's rows of
-    one head; ``comparison`` is equal for cells that differ in head and seed only, ``setting`` is
-    its name; ``conditions`` is all that cells of one comparison share, value by field
-    ("schedule.iterations", "backbone.parameters.width"); ``folder`` is the run folder. What a cell
-    does not have is missing (NaN, None). Names and messages are printable
+    last resumed; ``label`` names head and m, and what else distinguishes the suite's rows of one
+    head; ``comparison`` is equal for cells that differ in head and seed only, ``setting`` is its
+    name; ``conditions`` is all that cells of one comparison share, value by field
+    ("schedule.iterations", "backbone.parameters.width"); ``folder`` is the run folder; ``search``
+    of a tuned suite is the search that has chosen the parameters, a
+    :class:`marginbench.runs.search_results.SearchResult`. What a cell does not have is missing
+    (NaN, None). Names and messages are printable
     (:func:`marginbench.text.printable_line`).
 
     Example:
@@ -96,6 +102,7 @@ def results(
         runs: RUNS.
         seeds, size, only, more_heads: see :func:`marginbench.runs.suite_runs.open_suite`.
         plugins: files with the heads, backbones and data sources that the suite needs.
+        tuned: the final runs of the suite's search, one row a head and seed, in place of its own.
 
     Returns:
         The columns of :data:`COLUMNS`, the rows in the suite's order. Never fails on a damaged or
@@ -109,12 +116,19 @@ def results(
     else:
         for file in plugins:
             load_plugin_file(file)
-        run = open_suite(
-            str(suite), Path(runs), seeds=seeds, size=size, only=only, more_heads=more_heads
+        name, place = str(suite), Path(runs)
+        run = (
+            reopen_tuned(name, place, size=size, only=only)
+            if tuned
+            else open_suite(name, place, seeds=seeds, size=size, only=only, more_heads=more_heads)
         )
-    rows = []
-    for folder, label in zip(run.runs, row_labels([r.cell for r in run.runs]), strict=True):
-        rows.append(_row(folder, label, run.suite.baseline))
+    if isinstance(run, TunedRun):
+        rows = tuned_rows(run, _row)
+    else:
+        labels = row_labels([r.cell for r in run.runs])
+        rows = [
+            _row(r, label, run.suite.baseline) for r, label in zip(run.runs, labels, strict=True)
+        ]
     frame = pd.DataFrame(rows, columns=COLUMNS)
     for column in ("setting", "label", "message", "class_names", "remarks"):
         frame[column] = frame[column].map(_printable)

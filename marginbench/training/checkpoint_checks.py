@@ -26,8 +26,8 @@ class UnfitCheckpoint(Exception):
 def check_state(state: dict[str, Any], key: str, experiment: Experiment) -> None:
     """Make sure that a run of the cell may have written this.
 
-    Names, shapes and types of all tensors are the model's; weights and momentum are finite; the
-    history has a row for each evaluation up to the iteration.
+    Names, shapes and types of all tensors are the model's; weights and the optimiser's state are
+    finite; the history has a row for each evaluation up to the iteration.
 
     Args:
         state: the entries by name.
@@ -44,16 +44,16 @@ def check_state(state: dict[str, Any], key: str, experiment: Experiment) -> None
         raise UnfitCheckpoint(f"its entry {missing[0]!r} is missing")
     for name, model in _models(experiment):
         _check_model(name, state[name], model)
-    _check_momentum(state["optimiser"], experiment)
+    _check_optimiser(state["optimiser"], experiment)
     _check_progress(state, experiment)
 
 
 def first_not_finite(experiment: Experiment) -> str | None:
-    """The name of a parameter that is not finite, or has such a momentum; None without one."""
+    """The name of a parameter that, or whose optimiser state, is not finite; None without one."""
     for name, model in _models(experiment):
         for parameter_name, parameter in model.named_parameters():
-            momentum = experiment.optimiser.state.get(parameter, {}).get("momentum_buffer")
-            if not _finite(parameter) or (momentum is not None and not _finite(momentum)):
+            state = experiment.optimiser.state.get(parameter, {}).values()
+            if not all(_finite(tensor) for tensor in (parameter, *state) if tensor is not None):
                 return f"{name}.{parameter_name}"
     return None
 
@@ -81,7 +81,7 @@ def _check_model(part: str, found: Any, model: nn.Module) -> None:
             raise UnfitCheckpoint(f"its '{part}.{name}' is not finite")
 
 
-def _check_momentum(found: Any, experiment: Experiment) -> None:
+def _check_optimiser(found: Any, experiment: Experiment) -> None:
     parameters = [p for group in experiment.optimiser.param_groups for p in group["params"]]
     state = found.get("state") if isinstance(found, dict) else None
     if not isinstance(state, dict):
@@ -92,14 +92,19 @@ def _check_momentum(found: Any, experiment: Experiment) -> None:
                 f"its optimiser has a parameter {_shown(number)}; allowed: 0 to "
                 f"{len(parameters) - 1}"
             )
-        if not isinstance(entry, dict) or set(entry) != {"momentum_buffer"}:
-            raise UnfitCheckpoint(f"its optimiser's parameter {number} has other than a momentum")
-        momentum, where = entry["momentum_buffer"], f"momentum of parameter {number}"
-        # None where a parameter has had no gradient.
-        if momentum is not None:
-            _check_tensor(where, momentum, parameters[number])
-            if not _finite(momentum):
-                raise UnfitCheckpoint(f"its {where!r} is not finite")
+        allowed = experiment.optimiser.state_names
+        if not isinstance(entry, dict) or not entry or not set(entry) <= allowed:
+            raise UnfitCheckpoint(
+                f"its optimiser's parameter {number} has other entries than {_listed(allowed)}"
+            )
+        for name, value in entry.items():
+            where = f"{name.removesuffix('_buffer')} of parameter {number}"
+            # None where a parameter has had no gradient.
+            if value is not None:
+                own = torch.zeros(()) if name == "step" else parameters[number]
+                _check_tensor(where, value, own)
+                if not _finite(value):
+                    raise UnfitCheckpoint(f"its {where!r} is not finite")
 
 
 def _check_progress(state: dict[str, Any], experiment: Experiment) -> None:
@@ -159,6 +164,10 @@ def _check_tensor(name: str, found: Any, own: Tensor) -> None:
             f"its {name!r} is {found.dtype} {tuple(found.shape)}; expected: {own.dtype} "
             f"{tuple(own.shape)}"
         )
+
+
+def _listed(names: frozenset[str]) -> str:
+    return ", ".join(sorted(names))
 
 
 def _finite(tensor: Tensor) -> bool:

@@ -14,13 +14,14 @@ from marginbench.backbones import Backbone, build_backbone
 from marginbench.data import ImageData, data_content, load_data
 from marginbench.errors import UserError
 from marginbench.evaluation.verification_evaluation import check_verification
-from marginbench.experiments.cell_fields import Optimiser, Schedule
+from marginbench.experiments.cell_fields import Schedule
 from marginbench.experiments.cells import Cell
 from marginbench.heads import Head, build_head
 from marginbench.runs.deciding_code import DecidingCode, deciding_code
 from marginbench.training.augmentation import CropFlip, draw_crop_flip
 from marginbench.training.batches import check_pairs, draw_batches
-from marginbench.training.momentum import MomentumSGD
+from marginbench.training.functional_optimiser import FunctionalOptimiser
+from marginbench.training.optimisers import build_optimiser
 from marginbench.training.ranks import Ranks
 from marginbench.training.seeds import seeded
 from marginbench.training.synchronised_normalisation import synchronise_normalisation
@@ -68,7 +69,7 @@ class Experiment:
     crop_flip_codes: Tensor | None
     backbone: Backbone
     head: Head
-    optimiser: MomentumSGD
+    optimiser: FunctionalOptimiser
 
     def __post_init__(self) -> None:
         compiled = self.cell.execution == "compiled"
@@ -148,7 +149,7 @@ def build_experiment(cell: Cell, device: torch.device, ranks: Ranks | None = Non
             f"cell: precision = 'bf16' needs a CUDA device, and this one is {device.type!r}; "
             "allowed here: 'float32'"
         )
-    data = load_data(cell.data.name, cell.data.parameters)
+    data = load_data(cell.data.name, cell.data.parameters, cell.seed)
     batches = draw_batches(data.train_labels, cell.schedule, cell.seed)
     with seeded(cell.seed, "backbone"):
         backbone = build_backbone(cell.backbone.name, data.image_shape, cell.backbone.parameters)
@@ -183,21 +184,8 @@ def build_experiment(cell: Cell, device: torch.device, ranks: Ranks | None = Non
         crop_flip_codes=None if codes is None else ranks.own_part(codes).to(device),
         backbone=backbone,
         head=head,
-        optimiser=_build_optimiser(backbone, head, cell.optimiser),
+        optimiser=build_optimiser(backbone, head, cell.optimiser),
     )
-
-
-def learning_rate(iteration: int, optimiser: Optimiser, schedule: Schedule, cuts: int = 0) -> float:
-    """The rate of the step that ends at an iteration (1 … iterations).
-
-    Args:
-        iteration: see above.
-        optimiser: has the rate at the start.
-        schedule: has milestones and factor.
-        cuts: see :func:`count_rate_cuts`.
-    """
-    passed = sum(iteration > milestone for milestone in schedule.milestones)
-    return optimiser.learning_rate * schedule.factor ** (passed + cuts)
 
 
 def count_rate_cuts(losses: Sequence[float], schedule: Schedule) -> int:
@@ -226,16 +214,3 @@ def _mean_image(images: Tensor) -> Tensor:
     for part in images.split(4096):
         total += part.sum(dim=0, dtype=torch.int64)
     return (total.double() / (255 * len(images))).float()
-
-
-def _build_optimiser(backbone: nn.Module, head: nn.Module, settings: Optimiser) -> MomentumSGD:
-    parameters = [p for module in (backbone, head) for p in module.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": settings.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return MomentumSGD(
-        [group for group in groups if group["params"]],
-        learning_rate=settings.learning_rate,
-        momentum=settings.momentum,
-    )

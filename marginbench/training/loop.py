@@ -23,12 +23,8 @@ from marginbench.text import printable_line
 from marginbench.training.checkpoints import Progress, load_checkpoint, save_checkpoint
 from marginbench.training.devices import device_name, make_deterministic
 from marginbench.training.divergence import divergence
-from marginbench.training.experiment import (
-    Experiment,
-    build_experiment,
-    count_rate_cuts,
-    learning_rate,
-)
+from marginbench.training.experiment import Experiment, build_experiment, count_rate_cuts
+from marginbench.training.optimisers import learning_rate
 from marginbench.training.ranks import Ranks
 from marginbench.training.step import TrainingStep
 

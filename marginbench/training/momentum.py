@@ -5,83 +5,48 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.optim.sgd import sgd
 
+from marginbench.training.functional_optimiser import FunctionalOptimiser
 
-class MomentumSGD:
+
+class MomentumSGD(FunctionalOptimiser):
     """What ``torch.optim.SGD(..., momentum=momentum, fused=True)`` computes, to the bit.
-
-    torch's optimiser classes import ``torch._dynamo`` when one is made: two seconds for every
-    process that trains. The function behind them does not.
 
     Args:
         groups: each with "params" and its "weight_decay".
-        learning_rate: at the start; a step reads "lr" of each group, a number or a tensor.
+        learning_rate: at the start; see :class:`FunctionalOptimiser`.
         momentum: in [0, 1).
-
-    Attributes:
-        param_groups, state: as torch's optimisers have them.
+        clip_norm: see :class:`FunctionalOptimiser`.
     """
 
+    state_names = frozenset({"momentum_buffer"})
+
     def __init__(
-        self, groups: Iterable[dict[str, Any]], *, learning_rate: float, momentum: float
+        self,
+        groups: Iterable[dict[str, Any]],
+        *,
+        learning_rate: float,
+        momentum: float,
+        clip_norm: float = 0.0,
     ) -> None:
-        common = {"lr": learning_rate, "momentum": momentum}
-        self.param_groups: list[dict[str, Any]] = [{**common, **group} for group in groups]
-        self.state: dict[Tensor, dict[str, Tensor | None]] = {}
+        super().__init__(groups, {"lr": learning_rate, "momentum": momentum}, clip_norm)
 
-    def zero_grad(self) -> None:
-        """Forget the gradients."""
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                parameter.grad = None
-
-    @torch.no_grad()
-    def step(self) -> None:
-        """One step, with the gradients that there are."""
-        for group in self.param_groups:
-            params = [parameter for parameter in group["params"] if parameter.grad is not None]
-            buffers = [self.state.get(p, {}).get("momentum_buffer") for p in params]
-            sgd(
-                params,
-                [parameter.grad for parameter in params],
-                buffers,
-                fused=True,
-                weight_decay=group["weight_decay"],
-                momentum=group["momentum"],
-                lr=group["lr"],
-                dampening=0.0,
-                nesterov=False,
-                maximize=False,
-            )
-            if group["momentum"]:
-                for parameter, buffer in zip(params, buffers, strict=True):
-                    self.state.setdefault(parameter, {})["momentum_buffer"] = buffer
-
-    def state_dict(self) -> dict[str, Any]:
-        """The state in the form of torch's optimisers: parameters by their number."""
-        numbers = self._numbers()
-        return {
-            "state": {numbers[parameter]: dict(state) for parameter, state in self.state.items()},
-            "param_groups": [
-                {**group, "params": [numbers[parameter] for parameter in group["params"]]}
-                for group in self.param_groups
-            ],
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over the momentum of :meth:`state_dict`, on each parameter's device."""
-        self.state = {
-            parameter: {
-                name: None if buffer is None else buffer.to(parameter.device, copy=True)
-                for name, buffer in state["state"][number].items()
-            }
-            for parameter, number in self._numbers().items()
-            if number in state["state"]
-        }
-
-    def _numbers(self) -> dict[Tensor, int]:
-        parameters = [p for group in self.param_groups for p in group["params"]]
-        return {parameter: number for number, parameter in enumerate(parameters)}
+    def _step(self, group: dict[str, Any], params: list[Tensor], gradients: list[Tensor]) -> None:
+        buffers = [self.state.get(p, {}).get("momentum_buffer") for p in params]
+        sgd(
+            params,
+            gradients,
+            buffers,
+            fused=True,
+            weight_decay=group["weight_decay"],
+            momentum=group["momentum"],
+            lr=group["lr"],
+            dampening=0.0,
+            nesterov=False,
+            maximize=False,
+        )
+        if group["momentum"]:
+            for parameter, buffer in zip(params, buffers, strict=True):
+                self.state.setdefault(parameter, {})["momentum_buffer"] = buffer

@@ -1,9 +1,8 @@
-"""Fig. 5's choice of heads, Fig. 6's gaps, Fig. 7's widths, and the choices of tuning."""
+"""Fig. 5's choice of heads, Fig. 6's gaps and Fig. 7's widths."""
 
 import numpy as np
 from marginbench.reports.class_cosine import class_cosine
 from marginbench.reports.overfitting import overfitting
-from marginbench.reports.tuning import tuning
 from marginbench.reports.widths import widths
 
 from tests.reports.frames import frame, row, with_history
@@ -95,71 +94,3 @@ def test_class_cosine_shows_the_papers_pair_and_the_best(tmp_path):
     (figure,) = class_cosine(frame(rows)).figures
     titles = [axis.get_title().split("\n")[0] for axis in figure.figure.axes]
     assert [title for title in titles if title] == ["softmax", "l-softmax m=4", "arcface"]
-
-
-def test_tuning_names_the_best_choice_of_each_head():
-    held_out = {"data_parameters": {"validation": "held-out"}}
-    rows = [
-        row(
-            seed=seed,
-            error=error + 0.01 * seed,
-            learning_rate=rate,
-            comparison=str(rate),
-            **held_out,
-        )
-        for rate, error in ((0.1, 0.3), (0.02, 0.2))
-        for seed in (0, 1)
-    ]
-    rows += [
-        row(
-            "arcface",
-            None,
-            error=s / 100,
-            head_parameters={"m": 0.3, "s": s},
-            state=state,
-            **held_out,
-        )
-        for s, state in ((8.0, "diverged"), (16.0, "done"), (30.0, "done"))
-    ]
-    best, every = tuning(frame(rows)).tables
-    assert best.frame["head"].tolist() == ["arcface", "softmax"]
-    assert best.frame["parameters"].tolist() == ["s=16", ""]
-    assert best.frame["learning rate"].tolist() == ["0.1", "0.02"]
-    assert best.frame["held-out error %"].tolist() == ["16.00", "20.50"]
-    assert len(every.frame) == 5
-    assert every.frame.iloc[-1]["state"] == "diverged"
-    assert every.frame.iloc[-1]["held-out error %"] == "–"
-
-
-HELD_OUT = {"data_parameters": {"validation": "held-out"}}
-
-
-def test_tuning_never_averages_over_what_differs_in_more_than_the_seed():
-    rows = [
-        row(seed=s, error=e, **HELD_OUT, conditions={"schedule.batch_size": b})
-        for b, e in ((32, 0.1), (64, 0.5))
-        for s in (0, 1)
-    ]
-    best, every = tuning(frame(rows)).tables
-    assert every.frame["held-out error %"].tolist() == ["10.00", "50.00"]
-    assert every.frame["conditions"].tolist() == ["batch_size=32", "batch_size=64"]
-    assert best.frame["conditions"].tolist() == ["batch_size=32"]
-
-
-def test_tuning_never_prefers_a_choice_whose_seeds_did_not_all_finish():
-    states = {0.1: ("done", "diverged", "diverged"), 0.02: ("done",) * 3, 0.5: ("done", "failed")}
-    errors = {0.1: 0.01, 0.02: 0.2, 0.5: 0.02}
-    rows = [
-        row(seed=seed, error=errors[rate], learning_rate=rate, state=state, **HELD_OUT)
-        for rate, those in states.items()
-        for seed, state in enumerate(those)
-    ]
-    best, every = tuning(frame(rows)).tables
-    assert best.frame["learning rate"].tolist() == ["0.02"]
-    assert every.frame["learning rate"].tolist() == ["0.02", "0.5", "0.1"]
-    (every,) = tuning(frame(rows[:3])).tables
-    assert every.frame["learning rate"].tolist() == ["0.1"]
-
-
-def test_tuning_is_silent_where_the_test_set_was_used():
-    assert tuning(frame([row(data_parameters={"validation": "none"}), row()])).tables == []

@@ -5,7 +5,6 @@ import sys
 
 import pytest
 
-from marginbench.data.choices.splits import HELD_OUT_SHARE
 from marginbench.errors import UserError
 from marginbench.experiments.cell_fields import Schedule
 from marginbench.experiments.grids import component, every_other_head, grid
@@ -16,7 +15,6 @@ from marginbench.heads.annealing import MarginAnnealing
 from marginbench.runs.suite_runs import open_suite
 
 PAPERS = ["mnist", "fig2", "cifar10", "cifar10+", "cifar100", "cifar100-open", "fig6", "fig7"]
-TUNING = ["tune-mnist", "tune-cifar10", "tune-cifar100"]
 
 
 @pytest.mark.parametrize("name", PAPERS)
@@ -32,7 +30,7 @@ def test_full_suites_have_the_papers_solver_and_schedule(name):
 
 
 @pytest.mark.parametrize("size", ["full", "small"])
-@pytest.mark.parametrize("name", PAPERS + TUNING)
+@pytest.mark.parametrize("name", PAPERS)
 def test_every_cell_resolves_and_none_comes_twice(name, size, tmp_path):
     run = open_suite(name, tmp_path, seeds=1, size=size)
     assert len({folder.key for folder in run.runs}) == len(run.runs) == run.of
@@ -61,14 +59,6 @@ def test_lambda_falls_over_the_fraction_of_training():
                 assert gamma * cell.schedule.iterations == pytest.approx(2.5e-5 * 30_000)
 
 
-@pytest.mark.parametrize("name", TUNING)
-def test_tuning_never_uses_the_test_set(name):
-    for size in ("full", "small"):
-        cells = find_suite(name).cells(size=size)
-        assert {cell.data.parameters["validation"] for cell in cells} == {"held-out"}
-        assert len({cell.optimiser.learning_rate for cell in cells}) > 1
-
-
 def test_figure_7_has_four_widths_and_the_one_that_the_paper_names():
     filters = {tuple(c.backbone.parameters["filters"]) for c in find_suite("fig7").cells(1)}
     assert len(filters) == 4
@@ -84,12 +74,12 @@ def test_an_unknown_size_is_refused():
 
 def test_suites_import_no_torch():
     program = (
-        "import sys, marginbench.experiments.grids as g; "
+        "import sys, marginbench.experiments.suites as g; "
         "[g.find_suite(n).cells() for n in g.suite_names()]; "
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
-    assert set(PAPERS + TUNING) <= set(suite_names())
+    assert set(PAPERS) <= set(suite_names())
 
 
 def small_grid(head):
@@ -141,6 +131,7 @@ def test_small_cifar100_trains_on_ten_classes_and_few_images(name):
         assert cell.data.parameters["train_count"] == 1_000
 
 
-def test_tuning_of_ten_classes_asks_for_no_more_held_out_images_than_there_are():
-    for cell in find_suite("tune-cifar100").cells(size="small"):
-        assert cell.data.parameters["test_count"] <= 10 * 500 * HELD_OUT_SHARE
+@pytest.mark.parametrize("name", ["cifar100", "fig6", "fig7"])
+def test_the_small_sizes_are_searched_by_the_error_that_their_tables_show(name):
+    assert find_suite(name).search.by == "error"
+    assert find_suite("cifar100-open").search.by is None

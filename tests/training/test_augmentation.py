@@ -12,7 +12,8 @@ from marginbench.heads import head_names
 from marginbench.plugins.parameters import parameter_model
 from marginbench.training.augmentation import CODES, CropFlip, draw_crop_flip
 from marginbench.training.checkpoints import Progress, load_checkpoint, save_checkpoint
-from marginbench.training.experiment import build_experiment, learning_rate
+from marginbench.training.experiment import build_experiment
+from marginbench.training.optimisers import learning_rate
 from marginbench.training.step import TrainingStep
 
 CPU = torch.device("cpu")

@@ -105,7 +105,7 @@ CRAFTED = {
         "a parameter 99; all",
     ),
     "momentum by name": (change("optimiser", "state", "x", to={}), "a parameter x; allowed: 0 to"),
-    "another optimiser": (change("optimiser", "state", 0, "step", to=1), "other than a momentum"),
+    "another optimiser": (change("optimiser", "state", 0, "step", to=1), "other entries than"),
     "no optimiser": (change("optimiser", to=[]), "no state of an optimiser"),
     "half an iteration": (change("iteration", to=14.5), "iteration is 14.5; allowed: a whole"),
     "a far iteration": (change("iteration", to=10**12), "iteration is 1000000000000; allowed: a"),

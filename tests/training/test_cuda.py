@@ -126,6 +126,31 @@ def test_the_replayed_graph_is_the_eager_step(head, precision, backbone, monkeyp
     torch.testing.assert_close(replayed_weights, eager_weights, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    "optimiser",
+    [
+        Optimiser(kind="adamw", learning_rate=0.002, head_rate=2.0, clip_norm=1.0),
+        Optimiser(kind="rmsprop", learning_rate=0.001, momentum=0.9),
+        Optimiser(kind="rmsprop", learning_rate=0.001, momentum=0.0),
+    ],
+)
+def test_every_optimiser_is_captured_and_waits_for_no_device(optimiser, monkeypatch):
+    found = {}
+    for graph in ("1", "0"):
+        monkeypatch.setenv(GRAPH_VARIABLE, graph)
+        experiment, progress = begun(cell_of("softmax").model_copy(update={"optimiser": optimiser}))
+        step, weights = advance(experiment, progress, STEPS)
+        assert (step._graph is not None) == (graph == "1")
+        found[graph] = weights
+    torch.testing.assert_close(found["1"], found["0"], rtol=1e-3, atol=1e-4)
+    step._position.zero_()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 @pytest.mark.parametrize("stop_at", [3, WARM_UP_STEPS + 4])
 @pytest.mark.parametrize("backbone", ["small", "dropping-on-cuda"])
 def test_a_checkpoint_goes_on_in_a_captured_graph(backbone, stop_at, tmp_path):

@@ -15,8 +15,9 @@ from marginbench.experiments.cell_fields import Optimiser, Schedule
 from marginbench.plugins.component import Component
 from marginbench.runs.cell_status import State
 from marginbench.training import loop as training
-from marginbench.training.experiment import build_experiment, learning_rate
+from marginbench.training.experiment import build_experiment
 from marginbench.training.loop import Interrupted
+from marginbench.training.optimisers import learning_rate
 from tests.conftest import files_of, tiny_cell, train_cell
 
 CPU = torch.device("cpu")

@@ -8,12 +8,14 @@ from typing import Any
 import click
 
 from marginbench.command_line.plugin_files import know_plugins
+from marginbench.command_line.search_options import tuned_option
 from marginbench.command_line.suite_options import suite_options
 from marginbench.command_line.suite_selection import SuiteSelection
 
 
 @click.command(epilog="Example: marginbench cancel digits --only hinge")
 @suite_options
+@tuned_option
 @click.argument("cells", nargs=-1, metavar="[CELL]...")
 def cancel(cells: tuple[str, ...], **options: Any) -> None:
     """Take the cells of SUITE, or only CELLs, out of the queue.

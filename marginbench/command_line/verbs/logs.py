@@ -8,12 +8,14 @@ from typing import Any
 import click
 
 from marginbench.command_line.plugin_files import know_plugins
+from marginbench.command_line.search_options import tuned_option
 from marginbench.command_line.suite_options import suite_options
 from marginbench.command_line.suite_selection import SuiteSelection
 
 
 @click.command(epilog="Example: marginbench logs digits 3fa9c1")
 @suite_options
+@tuned_option
 @click.argument("cell")
 def logs(cell: str, **options: Any) -> None:
     """Print the output of CELL of SUITE: its training's and its job's.

@@ -8,12 +8,14 @@ from typing import Any
 import click
 
 from marginbench.command_line.plugin_files import load_plugins
+from marginbench.command_line.search_options import tuned_option
 from marginbench.command_line.suite_options import suite_options
 from marginbench.command_line.suite_selection import SuiteSelection
 
 
 @click.command(epilog="Example: marginbench report digits --section comparison")
 @suite_options
+@tuned_option
 @click.option(
     "--section",
     "sections",

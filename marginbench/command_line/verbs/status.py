@@ -8,12 +8,14 @@ from typing import Any
 import click
 
 from marginbench.command_line.plugin_files import know_plugins
+from marginbench.command_line.search_options import tuned_option
 from marginbench.command_line.suite_options import FiniteNumber, suite_options
 from marginbench.command_line.suite_selection import SuiteSelection
 
 
 @click.command(epilog="Example: marginbench status digits --only l-softmax --watch")
 @suite_options
+@tuned_option
 @click.option("--watch", is_flag=True, help="Print anew until nothing runs or waits.")
 @click.option(
     "--every",

@@ -9,6 +9,7 @@ import click
 
 from marginbench.command_line.cluster_options import SubmitCommand
 from marginbench.command_line.plugin_files import know_plugins
+from marginbench.command_line.search_options import search_options, tuned_option
 from marginbench.command_line.suite_options import retrain_stale_option, suite_options
 from marginbench.command_line.suite_selection import SuiteSelection
 
@@ -18,6 +19,8 @@ from marginbench.command_line.suite_selection import SuiteSelection
     epilog="Example: marginbench submit digits --partition gpu --hours 4 --max-parallel 16",
 )
 @suite_options
+@tuned_option
+@search_options
 @click.option("--profile", metavar="NAME", help="The cluster's settings: see above.")
 @click.option("--retry-failed", is_flag=True, help="Submit the failed cells again too.")
 @retrain_stale_option

@@ -12,6 +12,8 @@ from marginbench.errors import UserError
 
 FOLDS = 10
 PAIRS_EACH = 300
+FEWEST_PAIRS = 10
+IMAGES_A_FOLD = 10
 # Pairs within a fold are listed one by one: a bounded number of images keeps that small.
 IMAGES_A_CLASS = 100
 LEAST_IMAGES = 2000
@@ -19,7 +21,12 @@ MOST_NAMED = 10
 
 
 def pairs_of_classes(
-    images: np.ndarray, labels: np.ndarray, left_out: Sequence[int], names: Sequence[str]
+    images: np.ndarray,
+    labels: np.ndarray,
+    left_out: Sequence[int],
+    names: Sequence[str],
+    *,
+    fewer: bool = False,
 ) -> VerificationPairs:
     """Pairs of classes that are not trained on: the same for every head and every cell.
 
@@ -28,6 +35,8 @@ def pairs_of_classes(
         labels: (M,), integers in [0, K).
         left_out: the classes.
         names: of all K classes.
+        fewer: whether there may be fewer folds and pairs than usual where there are few images:
+            folds of ten images of each class, two folds at least.
 
     Raises:
         UserError: classes that are not there or cannot be left out, or too few images of them.
@@ -42,7 +51,10 @@ def pairs_of_classes(
     chosen = np.sort(
         np.concatenate([np.flatnonzero(labels == value)[:per_class] for value in wanted])
     )
-    first, second, same, fold = _draw(labels[chosen])
+    smallest = min(int(np.sum(labels[chosen] == value)) for value in wanted)
+    folds = max(2, min(FOLDS, smallest // IMAGES_A_FOLD)) if fewer else FOLDS
+    drawn = _draw(labels[chosen], folds, FEWEST_PAIRS if fewer else PAIRS_EACH)
+    first, second, same, fold = drawn
     named = f"the classes {', '.join(names[value] for value in wanted)}"
     if len(wanted) > MOST_NAMED:
         named = f"{len(wanted)} classes"
@@ -58,11 +70,18 @@ def pairs_of_classes(
     )
 
 
-def _draw(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _draw(
+    labels: np.ndarray, fold_count: int, fewest: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Same and different pairs in equal number, in the manner of LFW's view 2.
 
     The images of each class are distributed over the folds, so that every fold has every class and
     no image is in two folds. Within a fold, pairs are drawn without repetition, same pairs first.
+
+    Args:
+        labels: of the images.
+        fold_count: how many folds.
+        fewest: pairs of either kind that a fold must have; it gets up to PAIRS_EACH.
 
     Returns:
         first, second: (P,), indices into labels; same: (P,), bool; fold: (P,), int64.
@@ -71,23 +90,32 @@ def _draw(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nd
     fold_of_image = np.empty(len(labels), dtype=np.int64)
     for value in np.unique(labels):
         members = random.permutation(np.flatnonzero(labels == value))
-        fold_of_image[members] = np.arange(len(members)) % FOLDS
-    first, second = [], []
-    for number in range(FOLDS):
-        images = np.flatnonzero(fold_of_image == number)
-        left, right = np.triu_indices(len(images), k=1)
-        is_same = labels[images[left]] == labels[images[right]]
-        for wanted in (True, False):
-            candidates = np.flatnonzero(is_same == wanted)
-            if len(candidates) < PAIRS_EACH:
+        fold_of_image[members] = np.arange(len(members)) % fold_count
+    folds = [_pairs_within(labels, fold_of_image, number) for number in range(fold_count)]
+    each = min(PAIRS_EACH, *(len(left) for fold in folds for left, _ in fold))
+    for number, fold in enumerate(folds):
+        for kind, (left, _) in zip(("the same class", "different classes"), fold, strict=True):
+            if len(left) < fewest:
                 raise UserError(
-                    f"fold {number} has {len(candidates)} pairs of "
-                    f"{'the same class' if wanted else 'different classes'}; "
-                    f"{PAIRS_EACH} are needed: use more images or fewer folds"
+                    f"fold {number} has {len(left)} pairs of {kind}; {fewest} are needed: use "
+                    "more images or fewer folds"
                 )
-            chosen = random.choice(candidates, size=PAIRS_EACH, replace=False)
-            first.append(images[left[chosen]])
-            second.append(images[right[chosen]])
-    same = np.tile(np.repeat([True, False], PAIRS_EACH), FOLDS)
-    fold = np.repeat(np.arange(FOLDS), 2 * PAIRS_EACH)
-    return np.concatenate(first), np.concatenate(second), same, fold
+    first, second = [], []
+    for fold in folds:
+        for left, right in fold:
+            chosen = random.choice(len(left), size=each, replace=False)
+            first.append(left[chosen])
+            second.append(right[chosen])
+    same = np.tile(np.repeat([True, False], each), fold_count)
+    fold_of_pair = np.repeat(np.arange(fold_count), 2 * each)
+    return np.concatenate(first), np.concatenate(second), same, fold_of_pair
+
+
+def _pairs_within(
+    labels: np.ndarray, fold_of_image: np.ndarray, number: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Every pair of images of a fold: those of one class, then the others."""
+    images = np.flatnonzero(fold_of_image == number)
+    left, right = (images[side] for side in np.triu_indices(len(images), k=1))
+    is_same = labels[left] == labels[right]
+    return [(left[chosen], right[chosen]) for chosen in (is_same, ~is_same)]

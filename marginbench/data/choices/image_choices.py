@@ -10,8 +10,8 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from marginbench.data import ImageData
-from marginbench.data.choices.splits import ImageSets, Validation, choose_images
-from marginbench.plugins.parameters import PositiveInteger
+from marginbench.data.choices.splits import Draw, ImageSets, Split, Validation, choose_images
+from marginbench.plugins.parameters import AddedLater, PositiveInteger
 
 ClassNumber = Annotated[int, Field(ge=0)]
 
@@ -19,8 +19,8 @@ ClassNumber = Annotated[int, Field(ge=0)]
 def with_image_choices(load: Callable[..., ImageSets]) -> Callable[..., ImageData]:
     """Decorator of a data source, below ``@data_source``: adds the parameters of its choices.
 
-    These are ``validation``, ``train_count``, ``test_count`` and ``left_out``, of
-    :func:`marginbench.data.choices.splits.choose_images`.
+    These are ``validation``, ``train_count``, ``test_count``, ``left_out``, ``validation_draw`` and
+    ``split``, see :func:`marginbench.data.choices.splits.choose_images`.
 
     Args:
         load: its keyword-only arguments are the source's own parameters.
@@ -30,19 +30,31 @@ def with_image_choices(load: Callable[..., ImageSets]) -> Callable[..., ImageDat
     """
 
     def source(
+        split_seed: int | None = None,
         *,
         validation: Validation = "none",
         train_count: PositiveInteger | None = None,
         test_count: PositiveInteger | None = None,
         left_out: tuple[ClassNumber, ...] = (),
+        validation_draw: Annotated[Draw, AddedLater(0)] = 0,
+        split: Annotated[Split, AddedLater("fixed")] = "fixed",
         **own: Any,
     ) -> ImageData:
-        return choose_images(load(**own), validation, train_count, test_count, left_out)
+        return choose_images(
+            load(**own),
+            validation,
+            train_count,
+            test_count,
+            left_out,
+            validation_draw=validation_draw,
+            split_seed=split_seed,
+        )
 
     added = inspect.signature(source, eval_str=True).parameters
     declared = {**inspect.signature(load, eval_str=True).parameters, **added}
     del declared["own"]
     functools.update_wrapper(source, load)
-    source.__signature__ = inspect.Signature(list(declared.values()))  # type: ignore[attr-defined]
+    ordered = sorted(declared.values(), key=lambda parameter: parameter.kind)
+    source.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]
     source.__annotations__ = {name: one.annotation for name, one in declared.items()}
     return source

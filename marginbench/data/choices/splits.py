@@ -4,22 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from marginbench.data import ImageData, VerificationPairs
 from marginbench.data.checks import check_split
 from marginbench.data.choices.class_pairs import pairs_of_classes
 from marginbench.errors import UserError
 
-Validation = Literal["none", "held-out"]
+Validation = Literal["none", "held-out", "classes"]
 """What a cell is tested on. "none": the test set. "held-out": the test set is not used; a
 tenth of the training set, the same share of each class, is left out of training and stands in for
-it (of CIFAR's 50,000 images 45,000 train and 5,000 test, as in the paper)."""
+it (of CIFAR's 50,000 images 45,000 train and 5,000 test, as in the paper). "classes": no test image
+is used either; a quarter of the classes trained on, two or more, are left out of training, and
+verification runs on pairs of their training images."""
+
+ImageValidation = Literal["none", "held-out"]
+"""The same of a source that leaves no classes out."""
+
+Draw = Annotated[int, Field(ge=0, lt=2**31)]
+"""Which of the possible validation sets is held out."""
+
+Split = Literal["fixed", "per-seed"]
+"""Which images are for testing. "fixed": those of the data set's test set. "per-seed": as many,
+the same share of each class, drawn anew from all images by the cell's seed, the same for every head
+(Bouthillier et al., MLSys 2021)."""
 
 HELD_OUT_SHARE = 0.1
+HELD_OUT_CLASSES = 0.25
 
 
 @dataclass(frozen=True)
@@ -57,8 +72,12 @@ def choose_images(
     left_out: Sequence[int] = (),
     *,
     pair_images: tuple[np.ndarray, np.ndarray] | None = None,
+    validation_draw: int = 0,
+    split_seed: int | None = None,
 ) -> ImageData:
-    """What a cell trains, tests and verifies on. Every choice is fixed, whatever the cell's seed.
+    """What a cell trains, tests and verifies on.
+
+    Every choice is fixed, whatever the cell's seed, unless ``split_seed`` is given.
 
     Args:
         sets: the whole data set.
@@ -68,23 +87,33 @@ def choose_images(
         left_out: classes that are not trained on; verification runs on pairs of their images (10
             folds of 300 same and 300 different pairs, as in LFW's protocol).
         pair_images: images (M, C, H, W) and labels (M,) to take these pairs from; None for the
-            test set, or with "held-out" the training set.
+            test set, or with "held-out" the training set. Test images may be among them: given,
+            "held-out" has no such pairs.
+        validation_draw: see :data:`Draw`.
+        split_seed: draws training and test set anew from both; None leaves them as they are. See
+            :data:`Split`.
 
     Raises:
         UserError: labels out of range, a class without images, counts that leave a class without
             images, or classes that cannot be left out.
     """
     _check_sets(sets)
+    if split_seed is not None:
+        sets = _split_anew(sets, split_seed)
     verification: tuple[VerificationPairs, ...] = ()
     if left_out:
-        training, test = sets.splits
-        images, labels = pair_images or (training if validation == "held-out" else test)[1:]
-        verification = (pairs_of_classes(images, labels, left_out, sets.class_names),)
+        if validation == "none" or (validation == "held-out" and pair_images is None):
+            training, test = sets.splits
+            images, labels = pair_images or (training if validation == "held-out" else test)[1:]
+            verification = (pairs_of_classes(images, labels, left_out, sets.class_names),)
         sets = _without_classes(sets, left_out)
     if validation == "held-out":
-        sets = _hold_out(sets)
+        sets = _hold_out(sets, validation_draw)
+    elif validation == "classes":
+        verification, sets = _hold_out_classes(sets, validation_draw)
     train = _share("train_count", sets.train_labels, train_count)
-    test = _share("test_count", sets.test_labels, test_count)
+    tested = test_count if len(sets.test_labels) else None
+    test = _share("test_count", sets.test_labels, tested)
     return ImageData(
         train_images=torch.from_numpy(np.ascontiguousarray(sets.train_images[train])),
         train_labels=torch.from_numpy(sets.train_labels[train]),
@@ -107,7 +136,7 @@ def _check_sets(sets: ImageSets) -> None:
         )
 
 
-def stratified(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+def stratified(labels: np.ndarray, count: int, seed: int | Sequence[int]) -> np.ndarray:
     """Indices of ``count`` images, drawn so that every class keeps its share; sorted.
 
     Shares are rounded down, and what is left over goes to the largest remainders.
@@ -144,10 +173,19 @@ def _share(field: str, labels: np.ndarray, count: int | None) -> np.ndarray:
     return chosen
 
 
-def _hold_out(sets: ImageSets) -> ImageSets:
+def _split_anew(sets: ImageSets, seed: int) -> ImageSets:
+    images = np.concatenate([sets.train_images, sets.test_images])
+    labels = np.concatenate([sets.train_labels, sets.test_labels])
+    test = stratified(labels, len(sets.test_labels), seed=[2, seed])
+    train = np.setdiff1d(np.arange(len(labels)), test)
+    return ImageSets(images[train], labels[train], images[test], labels[test], sets.class_names)
+
+
+def _hold_out(sets: ImageSets, draw: int) -> ImageSets:
     labels = sets.train_labels
     count = round(HELD_OUT_SHARE * len(labels))
-    held = stratified(labels, count, seed=1) if count else np.arange(0)
+    seed = [1, draw] if draw else 1
+    held = stratified(labels, count, seed=seed) if count else np.arange(0)
     kept = np.setdiff1d(np.arange(len(labels)), held)
     if not len(held) or len(np.unique(labels[kept])) < len(np.unique(labels)):
         raise UserError(
@@ -160,6 +198,28 @@ def _hold_out(sets: ImageSets) -> ImageSets:
         train_labels=labels[kept],
         test_images=sets.train_images[held],
         test_labels=labels[held],
+    )
+
+
+def _hold_out_classes(
+    sets: ImageSets, draw: int
+) -> tuple[tuple[VerificationPairs, ...], ImageSets]:
+    """Pairs of some of the classes, and the sets without these classes and without test images."""
+    classes = len(sets.class_names)
+    if classes < 4:
+        raise UserError(
+            f"validation = 'classes' is not allowed with {classes} classes to train on: two are "
+            "needed on either side; allowed: 'none' or 'held-out'"
+        )
+    count = max(2, round(HELD_OUT_CLASSES * classes))
+    order = np.random.default_rng([4, draw]).permutation(classes)
+    held = sorted(int(value) for value in order[:count])
+    pairs = pairs_of_classes(
+        sets.train_images, sets.train_labels, held, sets.class_names, fewer=True
+    )
+    rest = _without_classes(sets, held)
+    return (pairs,), replace(
+        rest, test_images=rest.test_images[:0], test_labels=rest.test_labels[:0]
     )
 
 

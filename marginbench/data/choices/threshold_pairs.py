@@ -13,7 +13,11 @@ THRESHOLD_PAIRS = 1000
 
 
 def draw_threshold_pairs(
-    where: str, people: Mapping[str, int], random: np.random.Generator
+    where: str,
+    people: Mapping[str, int],
+    random: np.random.Generator,
+    *,
+    kept_out_by: str = "threshold_share",
 ) -> list[Pair]:
     """Pairs of one person and as many of two, of the images of some people.
 
@@ -24,6 +28,7 @@ def draw_threshold_pairs(
         where: what names the people, for messages.
         people: each one's number of images.
         random: of the draw.
+        kept_out_by: the parameter that keeps the people out of training, for messages.
 
     Returns:
         Up to :data:`THRESHOLD_PAIRS` pairs of one person, then as many of two.
@@ -44,8 +49,9 @@ def draw_threshold_pairs(
     )
     if number == 0:
         raise UserError(
-            f"{where}: of the {len(names)} people kept out of training by threshold_share nobody "
-            "has two images, so that there is no pair to choose a threshold on; give a larger one"
+            f"{where}: of the {len(names)} people kept out of training by {kept_out_by} nobody "
+            "has two images, so that there is no pair to choose a threshold on; give a larger one, "
+            "or more people with two images"
         )
     pairs: list[Pair] = []
     turn = 0

@@ -9,21 +9,32 @@ import numpy as np
 from pydantic import Field
 
 from marginbench.data import ImageData, data_source
-from marginbench.data.choices.splits import ImageSets, choose_images
+from marginbench.data.choices.splits import Draw, ImageSets, Split, Validation, choose_images
+from marginbench.plugins.parameters import AddedLater
 
 Digit = Annotated[int, Field(ge=0, le=9)]
 
 
 @data_source("digits")
-def digits(*, left_out: tuple[Digit, ...] = ()) -> ImageData:
+def digits(
+    split_seed: int | None = None,
+    *,
+    left_out: tuple[Digit, ...] = (),
+    validation: Annotated[Validation, AddedLater("none")] = "none",
+    validation_draw: Annotated[Draw, AddedLater(0)] = 0,
+    split: Annotated[Split, AddedLater("fixed")] = "fixed",
+) -> ImageData:
     """scikit-learn's 1,797 digits (UCI, Alpaydin and Kaynak, 1998), split once in two halves.
 
-    The split is stratified and fixed. Half of the images is left for testing because a smaller
-    test set could not distinguish good heads: here one image is 0.11 % of error.
+    The split is stratified, and fixed unless it is drawn per seed. Half of the images is left for
+    testing because a smaller test set could not distinguish good heads: here one image is 0.11 %
+    of error.
 
     Args:
         left_out: digits that are not trained on. Verification then runs on pairs of their images
             (10 folds of 300 same and 300 different pairs, as in LFW's protocol).
+        validation, validation_draw, split: see
+            :func:`marginbench.data.choices.splits.choose_images`.
 
     Raises:
         UserError: fewer than two digits left out, or fewer than two left to train on.
@@ -38,7 +49,14 @@ def digits(*, left_out: tuple[Digit, ...] = ()) -> ImageData:
     names = tuple(str(digit) for digit in range(10))
     sets = ImageSets(images[train], labels[train], images[test], labels[test], names)
     # Neither half has enough images for the pairs.
-    return choose_images(sets, left_out=left_out, pair_images=(images, labels))
+    return choose_images(
+        sets,
+        validation,
+        left_out=left_out,
+        pair_images=(images, labels),
+        validation_draw=validation_draw,
+        split_seed=split_seed,
+    )
 
 
 @cache

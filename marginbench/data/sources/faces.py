@@ -13,13 +13,15 @@ import torch
 from pydantic import Field
 
 from marginbench.data import ImageData, VerificationPairs, data_source
-from marginbench.data.choices.lfw_protocol import read_pairs
+from marginbench.data.choices.lfw_protocol import ImageId, Pair, read_pairs
 from marginbench.data.choices.people_names import names_of_classes
+from marginbench.data.choices.splits import Draw
 from marginbench.data.choices.training_people import (
     check_overlap,
     choose_people,
     exclude_people,
 )
+from marginbench.data.choices.validation_people import PeopleValidation, hold_out_people
 from marginbench.data.files.array_cache import decoded_images
 from marginbench.data.files.content import Part, check_contents, fill_in_content
 from marginbench.data.files.paths import data_path
@@ -28,7 +30,7 @@ from marginbench.data.formats.verification_bins import verification_bin
 from marginbench.data.sources.face_sets import FaceSet, read_face_set, training_parts
 from marginbench.data.sources.lfw_images import find_image_folder, read_lfw_images
 from marginbench.errors import UserError
-from marginbench.plugins.parameters import PositiveInteger
+from marginbench.plugins.parameters import AddedLater, PositiveInteger
 
 TwoOrMore = Annotated[int, Field(ge=2)]
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
@@ -56,6 +58,8 @@ def faces(
     minimum_images: PositiveInteger = 1,
     train_people: TwoOrMore | None = None,
     content: str = "",
+    validation: Annotated[PeopleValidation, AddedLater("none")] = "none",
+    validation_draw: Annotated[Draw, AddedLater(0)] = 0,
 ) -> ImageData:
     """Any face set to train on, LFW and ``.bin`` sets to verify on. There are no test images.
 
@@ -80,6 +84,9 @@ def faces(
         minimum_images: people with fewer images are not trained on.
         train_people: train on so many people, those with the most images; None for all.
         content: hash of all these files; filled in, and with it given the cell is tied to it.
+        validation: see :data:`marginbench.data.choices.validation_people.PeopleValidation`; the
+            people left out are in two folds.
+        validation_draw: which of the possible choices of people.
 
     Raises:
         UserError: files that are missing, damaged or changed, people in both sets, people who
@@ -101,6 +108,14 @@ def faces(
         choose_people(counts[left], minimum_images=minimum_images, train_people=train_people)
     ]
     remarks += check_overlap([people[k] for k in kept], pairs, allow_overlap=allow_overlap)
+    held: list[tuple[dict[str, int], list[Pair]]] = []
+    if validation == "held-out":
+        images_of = {str(k): int(counts[k]) for k in kept}
+        held = hold_out_people(repr(str(paths.training)), images_of, validation_draw, parts=2)
+        out = {int(person) for group, _ in held for person in group}
+        kept = np.array([k for k in kept if k not in out])
+        images, labels = _decoded(faces, np.array(sorted(out)), own, preprocessing)
+        pairs = (_pairs_held_out(images, labels, sorted(out), held),)
     images, labels = _decoded(faces, kept, own, preprocessing)
     return ImageData(
         train_images=torch.from_numpy(images),
@@ -110,6 +125,31 @@ def faces(
         class_names=tuple(people[k] or faces.class_names[k] for k in kept),
         verification=pairs,
         remarks=(*faces.remarks, *remarks),
+    )
+
+
+def _pairs_held_out(
+    images: np.ndarray,
+    labels: np.ndarray,
+    people: Sequence[int],
+    held: Sequence[tuple[Mapping[str, int], Sequence[Pair]]],
+) -> VerificationPairs:
+    """Pairs of people who are not trained on, a fold a group of people."""
+    rows = {str(k): np.flatnonzero(labels == label) for label, k in enumerate(people)}
+
+    def row(image: ImageId) -> int:
+        return int(rows[image.person][image.number - 1])
+
+    drawn = [(fold, pair) for fold, (_, pairs) in enumerate(held) for pair in pairs]
+    return VerificationPairs(
+        name="held-out",
+        images=torch.from_numpy(images),
+        first=torch.tensor([row(pair.first) for _, pair in drawn]),
+        second=torch.tensor([row(pair.second) for _, pair in drawn]),
+        same=torch.tensor([pair.same for _, pair in drawn]),
+        fold=torch.tensor([fold for fold, _ in drawn]),
+        description=f"pairs of {len(people)} people of the training set, who are not trained on",
+        people=torch.from_numpy(labels),
     )
 
 

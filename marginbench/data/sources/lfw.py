@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,9 +12,17 @@ import torch
 from pydantic import Field
 
 from marginbench.data import ImageData, VerificationPairs, data_source
-from marginbench.data.choices.lfw_protocol import ImageId, check_people, read_pairs, read_people
+from marginbench.data.choices.lfw_protocol import (
+    ImageId,
+    Pair,
+    check_people,
+    read_pairs,
+    read_people,
+)
+from marginbench.data.choices.splits import Draw
 from marginbench.data.choices.threshold_pairs import draw_threshold_pairs
 from marginbench.data.choices.training_people import choose_people
+from marginbench.data.choices.validation_people import PeopleValidation, hold_out_people
 from marginbench.data.files.content import Part, check_contents, fill_in_content
 from marginbench.data.files.paths import data_path
 from marginbench.data.formats.images import Colour, Preprocessing
@@ -24,7 +33,7 @@ from marginbench.data.sources.lfw_images import (
     read_lfw_images,
 )
 from marginbench.errors import UserError
-from marginbench.plugins.parameters import PositiveInteger
+from marginbench.plugins.parameters import AddedLater, PositiveInteger
 
 Protocol = Literal["unrestricted", "view1"]
 SetNumber = Annotated[int, Field(ge=1, le=10)]
@@ -67,6 +76,8 @@ def lfw(
     minimum_images: PositiveInteger = 1,
     train_people: TwoOrMore | None = None,
     content: str = "",
+    validation: Annotated[PeopleValidation, AddedLater("none")] = "none",
+    validation_draw: Annotated[Draw, AddedLater(0)] = 0,
 ) -> ImageData:
     """LFW without outside data: trained on some of its people, tested on pairs of others.
 
@@ -96,6 +107,9 @@ def lfw(
         train_people: train on so many people, those with the most images; None for all.
         content: hash of the images and protocol files; filled in, and with it given the cell is
             tied to it.
+        validation: see :data:`marginbench.data.choices.validation_people.PeopleValidation`; the
+            threshold is chosen as ever.
+        validation_draw: which of the possible choices of people.
 
     Raises:
         UserError: files that are missing, damaged or changed, people in two sets, or parameters
@@ -107,9 +121,10 @@ def lfw(
     preprocessing = Preprocessing(size, colour, crop)
     store = read_lfw_images(parts["images"], keys["images"], preprocessing)
     if tested_set is not None:
-        people, pairs, remark = _unrestricted(store, parts, tested_set, threshold_sets)
+        protocol_pairs = _unrestricted(store, parts, tested_set, threshold_sets)
     else:
-        people, pairs, remark = _view1(store, parts, threshold_share)
+        protocol_pairs = _view1(store, parts, threshold_share)
+    people = protocol_pairs.people
     names = sorted(people)
     kept = choose_people(
         np.array([people[person] for person in names]),
@@ -118,6 +133,10 @@ def lfw(
     )
     names = [names[k] for k in kept]
     where = repr(str(parts[FILES[protocol][0]]))
+    if validation == "held-out":
+        ((held, drawn),) = hold_out_people(where, {n: people[n] for n in names}, validation_draw)
+        names = [name for name in names if name not in held]
+        protocol_pairs = protocol_pairs.tested_on(drawn, len(held))
     rows = [
         (store.row(ImageId(person, number), where), label)
         for label, person in enumerate(names)
@@ -129,9 +148,45 @@ def lfw(
         test_images=torch.empty((0, *store.images.shape[1:]), dtype=torch.uint8),
         test_labels=torch.empty(0, dtype=torch.int64),
         class_names=tuple(names),
-        verification=(pairs,),
-        remarks=(remark,),
+        verification=(protocol_pairs.of_images(store),),
+        remarks=(protocol_pairs.remark,),
     )
+
+
+@dataclass(frozen=True)
+class _Protocol:
+    """Who is trained on and what is verified.
+
+    Attributes:
+        people: to train on, with their numbers of images.
+        folds: the pairs of each fold.
+        tested_fold: the one that is tested; the others choose the threshold.
+        description, remark: for the report.
+    """
+
+    people: dict[str, int]
+    folds: Mapping[int, Sequence[Pair]]
+    tested_fold: int
+    description: str
+    remark: str
+
+    def tested_on(self, pairs: Sequence[Pair], people: int) -> _Protocol:
+        """The same, tested on pairs of people who are held out of training instead."""
+        told = f"{people} of the people trained on are held out, and their pairs are verified."
+        return replace(
+            self,
+            folds={**self.folds, self.tested_fold: pairs},
+            description=f"pairs of {people} people held out of training",
+            remark=f"{self.remark} Validation: {told}",
+        )
+
+    def of_images(self, store: LfwImages) -> VerificationPairs:
+        return store.pairs(
+            self.folds,
+            name="lfw",
+            description=self.description,
+            tested_folds=(self.tested_fold,),
+        )
 
 
 def _check_parameters(
@@ -159,8 +214,7 @@ def _check_parameters(
 
 def _unrestricted(
     store: LfwImages, parts: Mapping[str, Path], tested: int, threshold_sets: int
-) -> tuple[dict[str, int], VerificationPairs, str]:
-    """The people to train on with their numbers of images, the pairs, and a remark."""
+) -> _Protocol:
     sets = read_people(parts["people.txt"], sets=SETS)
     folds = read_pairs(parts["pairs.txt"], folds=SETS)
     for number, (people, pairs) in enumerate(zip(sets, folds, strict=True), start=1):
@@ -169,14 +223,9 @@ def _unrestricted(
     used = [tested - 1, *threshold]
     trained = [number for number in range(SETS) if number not in used]
     chosen_by = _listed("set", [number + 1 for number in threshold])
-    pairs = store.pairs(
-        {number: folds[number] for number in sorted(used)},
-        name="lfw",
-        description=(
-            f"LFW ({store.folder.name}), unrestricted, no outside data: the pairs of set {tested}; "
-            f"threshold chosen on those of {chosen_by}, whose people are not trained on either"
-        ),
-        tested_folds=(tested - 1,),
+    description = (
+        f"LFW ({store.folder.name}), unrestricted, no outside data: the pairs of set {tested}; "
+        f"threshold chosen on those of {chosen_by}, whose people are not trained on either"
     )
     people = {person: count for number in trained for person, count in sets[number].items()}
     remark = (
@@ -184,13 +233,11 @@ def _unrestricted(
         f"{_listed('set', [number + 1 for number in trained])}, threshold chosen on {chosen_by}, "
         f"tested on set {tested}; no person is in two sets."
     )
-    return people, pairs, remark
+    used_folds = {number: folds[number] for number in sorted(used)}
+    return _Protocol(people, used_folds, tested - 1, description, remark)
 
 
-def _view1(
-    store: LfwImages, parts: Mapping[str, Path], threshold_share: float
-) -> tuple[dict[str, int], VerificationPairs, str]:
-    """As :func:`_unrestricted`."""
+def _view1(store: LfwImages, parts: Mapping[str, Path], threshold_share: float) -> _Protocol:
     train_file, test_file = parts["peopleDevTrain.txt"], parts["peopleDevTest.txt"]
     (train,) = read_people(train_file)
     (test,) = read_people(test_file)
@@ -208,21 +255,17 @@ def _view1(
     choosing = draw_threshold_pairs(
         repr(str(train_file)), {person: train[person] for person in held}, random
     )
-    pairs = store.pairs(
-        {0: choosing, 1: tested},
-        name="lfw",
-        description=(
-            f"LFW ({store.folder.name}), view 1: the pairs of pairsDevTest.txt; threshold chosen "
-            f"on {len(choosing)} pairs of {len(held)} people of peopleDevTrain.txt, who are not "
-            "trained on"
-        ),
-        tested_folds=(1,),
+    description = (
+        f"LFW ({store.folder.name}), view 1: the pairs of pairsDevTest.txt; threshold chosen "
+        f"on {len(choosing)} pairs of {len(held)} people of peopleDevTrain.txt, who are not "
+        "trained on"
     )
     remark = (
         f"LFW, view 1: {len(held)} of the {len(names)} people of peopleDevTrain.txt are not "
         "trained on and choose the threshold; tested on pairsDevTest.txt."
     )
-    return {name: train[name] for name in names if name not in set(held)}, pairs, remark
+    people = {name: train[name] for name in names if name not in set(held)}
+    return _Protocol(people, {0: choosing, 1: tested}, 1, description, remark)
 
 
 def _count(share: float, names: list[str]) -> int:

@@ -7,18 +7,25 @@ import math
 import struct
 import zlib
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
 from marginbench.data import ImageData, data_source
-from marginbench.data.choices.splits import ImageSets, Validation, choose_images
+from marginbench.data.choices.splits import (
+    Draw,
+    ImageSets,
+    ImageValidation,
+    Split,
+    choose_images,
+)
 from marginbench.data.files.content import public_content
 from marginbench.data.files.downloads import DOWNLOADS, fetch
 from marginbench.data.files.paths import data_root
 from marginbench.data.formats.archives import MOST_UNPACKED, check_memory
 from marginbench.data.formats.reading import reading
 from marginbench.errors import UserError
-from marginbench.plugins.parameters import PositiveInteger
+from marginbench.plugins.parameters import AddedLater, PositiveInteger
 
 FILES = (
     "train-images-idx3-ubyte",
@@ -38,10 +45,13 @@ FASHION_MNIST = ("FashionMNIST", FASHION)
 
 @data_source("mnist", content=lambda: _content(*MNIST))
 def mnist(
+    split_seed: int | None = None,
     *,
-    validation: Validation = "none",
+    validation: ImageValidation = "none",
     train_count: PositiveInteger | None = None,
     test_count: PositiveInteger | None = None,
+    validation_draw: Annotated[Draw, AddedLater(0)] = 0,
+    split: Annotated[Split, AddedLater("fixed")] = "fixed",
 ) -> ImageData:
     """MNIST: 60,000 + 10,000 handwritten digits, 28×28 (LeCun et al., 1998).
 
@@ -51,15 +61,25 @@ def mnist(
     Raises:
         UserError: files that are missing or damaged, or counts that are not allowed.
     """
-    return choose_images(_read_sets(*MNIST), validation, train_count, test_count)
+    return choose_images(
+        _read_sets(*MNIST),
+        validation,
+        train_count,
+        test_count,
+        validation_draw=validation_draw,
+        split_seed=split_seed,
+    )
 
 
 @data_source("fashion-mnist", content=lambda: _content(*FASHION_MNIST))
 def fashion_mnist(
+    split_seed: int | None = None,
     *,
-    validation: Validation = "none",
+    validation: ImageValidation = "none",
     train_count: PositiveInteger | None = None,
     test_count: PositiveInteger | None = None,
+    validation_draw: Annotated[Draw, AddedLater(0)] = 0,
+    split: Annotated[Split, AddedLater("fixed")] = "fixed",
 ) -> ImageData:
     """Fashion-MNIST: 60,000 + 10,000 pieces of clothing, 28×28 (Xiao et al., 2017).
 
@@ -68,7 +88,14 @@ def fashion_mnist(
     Raises:
         UserError: files that are missing or damaged, or counts that are not allowed.
     """
-    return choose_images(_read_sets(*FASHION_MNIST), validation, train_count, test_count)
+    return choose_images(
+        _read_sets(*FASHION_MNIST),
+        validation,
+        train_count,
+        test_count,
+        validation_draw=validation_draw,
+        split_seed=split_seed,
+    )
 
 
 def _content(dataset: str, class_names: tuple[str, ...]) -> str:

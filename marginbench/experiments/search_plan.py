@@ -1,0 +1,281 @@
+"""From a suite's cells to its searches: for every head in every setting, the same number of trials.
+
+Points are drawn ahead, and none depends on a result, so that trials are cells like any others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from marginbench.errors import UserError
+from marginbench.experiments.cell_fields import Optimiser
+from marginbench.experiments.cells import Cell
+from marginbench.experiments.head_search import HeadSearch, Trial
+from marginbench.experiments.resolution import Resolver
+from marginbench.experiments.search import Measure, Search, sobol_places
+from marginbench.plugins.allowed_values import refusal
+from marginbench.plugins.component import Component
+from marginbench.plugins.parameters import parameter_model
+from marginbench.plugins.search_ranges import Choice, Range, range_as_json
+from marginbench.text import quoted
+
+
+def plan_searches(
+    cells: Sequence[Cell], search: Search, resolver: Resolver, *, trials: int, repeats: int | None
+) -> list[HeadSearch]:
+    """The searches of a suite, setting by setting, head by head, repeat by repeat.
+
+    Heads count by name: of several cells of one head the first gives the parameters that the
+    search begins with.
+
+    Args:
+        cells: the suite's, resolved.
+        search: what the suite says of it.
+        resolver: for the cells of trials.
+        trials: for every head.
+        repeats: so many searches, each with a final run of its own seed; 1: one search, whose
+            choice is run with every seed; None: 1, or with splits per seed as many as seeds.
+
+    Raises:
+        UserError: data that hold nothing out, a setting or a head that is not there, a range that
+            is not allowed, or repeats that do not go with the seeds.
+    """
+    if trials < 1:
+        raise UserError(f"trials = {trials} is not allowed; allowed: 1 or more")
+    _check_settings(cells, search)
+    found: dict[tuple[str, str], list[Cell]] = {}
+    for cell in cells:
+        if search.settings is None or cell.setting in search.settings:
+            found.setdefault((cell.comparison, cell.head.name), []).append(cell)
+    facts = _Facts()
+    searches = []
+    for own in found.values():
+        first = own[0]
+        classes, tested = facts.of(first.data)
+        by = search.by or (
+            "error" if tested and not first.data.parameters.get("left_out") else "verification"
+        )
+        declares, ranges = _space(first, search, classes)
+        _check_ends(first, ranges, search, resolver)
+        seeds = [cell.seed for cell in own if cell.head == first.head]
+        for repeat, final_seeds in enumerate(_seeds_by_repeat(first, search, seeds, repeats)):
+            searches.append(
+                HeadSearch(
+                    head=first.head.name,
+                    comparison=first.comparison,
+                    repeat=repeat,
+                    by=by,
+                    declares=declares,
+                    ranges={name: range_as_json(drawn) for name, drawn in ranges.items()},
+                    base=first,
+                    data=_validated_data(first, by, repeat, resolver),
+                    schedule=search.shortened(first.schedule),
+                    trial_seeds=_trial_seeds(first, search, repeat, final_seeds),
+                    final_seeds=final_seeds,
+                    trials=tuple(
+                        _trial(first, values, search, resolver)
+                        for values in _points(first, ranges, trials, repeat)
+                    ),
+                )
+            )
+    return searches
+
+
+def _points(
+    base: Cell, ranges: Mapping[str, Range], trials: int, repeat: int
+) -> list[dict[str, Any]]:
+    """The values of each trial: the suite's own, then those drawn."""
+    places = sobol_places(len(ranges), trials - 1, base.head.name, repeat) if ranges else []
+    points = [{name: _own(base, name) for name in ranges}]
+    for point in places:
+        values = zip(ranges.items(), point, strict=True)
+        points.append({n: drawn.at(place, _own(base, n)) for (n, drawn), place in values})
+    return points
+
+
+def _trial_seeds(
+    base: Cell, search: Search, repeat: int, final_seeds: tuple[int, ...]
+) -> tuple[int, ...]:
+    # Where the split is drawn by the seed, validation and test are of one split.
+    per_seed = base.data.parameters.get("split") == "per-seed"
+    first = final_seeds[0] if per_seed else search.seeds * repeat
+    return tuple(range(first, first + search.seeds))
+
+
+def _trial(base: Cell, values: dict[str, Any], search: Search, resolver: Resolver) -> Trial:
+    from marginbench.heads import head_class
+
+    parts: dict[str, dict[str, Any]] = {"optimiser": {}, "head": {}}
+    for name, value in values.items():
+        owner, _, field = name.partition(".")
+        parts[owner][field] = value
+    parameters = {**base.head.parameters, **parts["head"]}
+    short = dict(parameters)
+    for name in head_class(base.head.name).per_iteration:
+        short[name] = parameters[name] / search.length
+
+    def resolved(given: dict[str, Any]) -> Component:
+        head = Component(name=base.head.name, parameters=given)
+        return resolver(base.model_copy(update={"head": head})).head
+
+    try:
+        optimiser = Optimiser.model_validate({**base.optimiser.model_dump(), **parts["optimiser"]})
+    except ValidationError as error:
+        raise UserError(refusal("search: shared", Optimiser, error)) from None
+    return Trial(
+        values=values,
+        optimiser=optimiser,
+        head=resolved(parameters),
+        short_head=resolved(short),
+    )
+
+
+def _check_ends(
+    base: Cell, ranges: Mapping[str, Range], search: Search, resolver: Resolver
+) -> None:
+    """Make sure that a parameter may have every value that it can be given.
+
+    Raises:
+        UserError: an end of a range, or a choice, that is not allowed.
+    """
+    for name, drawn in ranges.items():
+        values = drawn.values if isinstance(drawn, Choice) else drawn.ends(_own(base, name))
+        for value in values:
+            try:
+                _trial(base, {name: value}, search, resolver)
+            except UserError as error:
+                raise UserError(f"search: {drawn.text}: {error}") from None
+
+
+def _space(base: Cell, search: Search, classes: int) -> tuple[bool, dict[str, Range]]:
+    """Whether the head declares what is searched of its own, and the ranges by name.
+
+    Raises:
+        UserError: a parameter that the head does not have, or a range that is none.
+    """
+    from marginbench.heads import head_class
+
+    head = base.head.name
+    model = parameter_model(f"head {head!r}", head_class(head))
+    owner = f"head {head!r}: its search space"
+    try:
+        declared = head_class(head).search_space(classes)
+    except UserError as error:
+        raise UserError(f"{owner}: {error}") from None
+    ranges = search.ranges(head, declared)
+    for name in ranges:
+        part, _, field = name.partition(".")
+        if part == "head" and field not in model.model_fields:
+            allowed = ", ".join(model.model_fields) or "none"
+            raise UserError(f"{owner} has {field!r}; its parameters: {allowed}")
+    return declared is not None, {
+        name: drawn for name, drawn in ranges.items() if _has_effect(base, name, drawn)
+    }
+
+
+class _Facts:
+    """How many classes data have, and whether they have test images; each is loaded once."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[int, bool]] = {}
+
+    def of(self, data: Component) -> tuple[int, bool]:
+        from marginbench.data import load_data
+
+        text = data.model_dump_json()
+        if text not in self._known:
+            loaded = load_data(data.name, data.parameters)
+            self._known[text] = (loaded.num_classes, len(loaded.test_images) > 0)
+        return self._known[text]
+
+
+def _has_effect(base: Cell, name: str, drawn: Range) -> bool:
+    """Whether searching a parameter changes anything."""
+    if drawn.needs and not base.head.parameters.get(drawn.needs):
+        return False
+    return not (getattr(drawn, "relative", False) and not _own(base, name))
+
+
+def _own(base: Cell, name: str) -> Any:
+    owner, _, field = name.partition(".")
+    if owner == "optimiser":
+        return getattr(base.optimiser, field)
+    return base.head.parameters.get(field)
+
+
+def _validated_data(base: Cell, by: Measure, repeat: int, resolver: Resolver) -> Component:
+    """The data of a trial, resolved: trained and tested on what is no test image.
+
+    Raises:
+        UserError: the source holds nothing out, or not what the choice goes by.
+    """
+    from marginbench.data import data_source_function
+
+    data = base.data
+    owner = f"data source {data.name!r}"
+    fields = parameter_model(owner, data_source_function(data.name)).model_fields
+    if "validation" not in fields:
+        raise UserError(
+            f"{owner} cannot be searched on: it has no parameter 'validation', and so holds no "
+            "images out of training"
+        )
+    if data.parameters["validation"] != "none":
+        raise UserError(
+            f"{owner}: validation = {data.parameters['validation']!r} is not allowed in a suite "
+            "that is searched; allowed: 'none', as the search holds out its own images"
+        )
+    left_out = data.parameters.get("left_out")
+    if by == "verification" and "left_out" in fields and not left_out:
+        raise UserError(
+            f"search: by = 'verification' is not allowed with {owner} as it is: no classes are "
+            "left out; allowed: 'error'"
+        )
+    # So many test images: there are fewer held-out ones.
+    values = {name: value for name, value in data.parameters.items() if name != "test_count"}
+    values["validation"] = "classes" if by == "verification" and left_out else "held-out"
+    if "validation_draw" in fields:
+        values["validation_draw"] = repeat
+    component = Component(name=data.name, parameters=values)
+    return resolver(base.model_copy(update={"data": component})).data
+
+
+def _seeds_by_repeat(
+    base: Cell, search: Search, seeds: list[int], repeats: int | None
+) -> list[tuple[int, ...]]:
+    """The seeds of the final runs, for each of the repeated searches.
+
+    Raises:
+        UserError: repeats or seeds that do not go together.
+    """
+    per_seed = base.data.parameters.get("split") == "per-seed"
+    number = (len(seeds) if per_seed else 1) if repeats is None else repeats
+    if number == 1 and not (per_seed and len(seeds) > 1):
+        return [tuple(seeds)]
+    if number != len(seeds):
+        why = (
+            "a split per seed is searched once a seed, or what is validated would be tested"
+            if per_seed
+            else "each repeated search has one final run, with a seed of its own"
+        )
+        raise UserError(
+            f"repeats = {number} is not allowed with {len(seeds)} seeds in the setting "
+            f"{quoted(base.setting)}: {why}; allowed: {len(seeds)}"
+        )
+    if per_seed and search.seeds > 1:
+        raise UserError(
+            f"search: seeds = {search.seeds} is not allowed with a split per seed; allowed: 1"
+        )
+    return [(seed,) for seed in seeds]
+
+
+def _check_settings(cells: Sequence[Cell], search: Search) -> None:
+    there = list(dict.fromkeys(cell.setting for cell in cells))
+    for setting in search.settings or ():
+        if setting not in there:
+            raise UserError(
+                f"search: settings = {quoted(setting)} is not allowed; allowed: "
+                + ", ".join(map(repr, there))
+            )

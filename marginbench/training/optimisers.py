@@ -1,0 +1,63 @@
+"""A cell's optimiser, and the learning rate of each of its steps."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import nn
+
+from marginbench.experiments.cell_fields import Optimiser, Schedule
+from marginbench.training.adaptive_optimisers import AdamW, RMSprop
+from marginbench.training.functional_optimiser import FunctionalOptimiser
+from marginbench.training.momentum import MomentumSGD
+
+
+def build_optimiser(
+    backbone: nn.Module, head: nn.Module, settings: Optimiser
+) -> FunctionalOptimiser:
+    """The optimiser of a backbone and a head; see :class:`marginbench.experiments.cells.Optimiser`.
+
+    Each of its groups has "of_head": whether its learning rate is the head's own.
+    """
+    # One learning rate needs no groups of its own for the head.
+    parts = [(False, (backbone, head))]
+    if settings.head_rate != 1:
+        parts = [(False, (backbone,)), (True, (head,))]
+    groups: list[dict[str, Any]] = []
+    for of_head, modules in parts:
+        parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+        for decays in (True, False):
+            group = [p for p in parameters if (p.ndim >= 2) == decays]
+            if group:
+                decay = settings.weight_decay if decays else 0.0
+                groups.append({"params": group, "weight_decay": decay, "of_head": of_head})
+    common = {
+        "learning_rate": settings.learning_rate,
+        "momentum": settings.momentum,
+        "clip_norm": settings.clip_norm,
+    }
+    if settings.kind == "sgd":
+        return MomentumSGD(groups, **common)
+    kind = {"adamw": AdamW, "rmsprop": RMSprop}[settings.kind]
+    return kind(groups, **common, squares_decay=settings.squares_decay, epsilon=settings.epsilon)
+
+
+def learning_rate(iteration: int, optimiser: Optimiser, schedule: Schedule, cuts: int = 0) -> float:
+    """The rate of the step that ends at an iteration (1 … iterations); the backbone's.
+
+    Args:
+        iteration: see above.
+        optimiser: has the highest rate.
+        schedule: has the course.
+        cuts: see :func:`count_rate_cuts`.
+    """
+    passed = sum(iteration > milestone for milestone in schedule.milestones)
+    rate = optimiser.learning_rate * schedule.factor ** (passed + cuts)
+    if iteration <= schedule.warm_up:
+        return rate * iteration / schedule.warm_up
+    if schedule.course == "cosine":
+        # Loshchilov and Hutter, ICLR 2017, Eq. 5, without restarts, down to 0.
+        done = (iteration - 1 - schedule.warm_up) / (schedule.iterations - schedule.warm_up)
+        rate *= (1 + math.cos(math.pi * done)) / 2
+    return rate
