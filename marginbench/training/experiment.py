@@ -19,6 +19,7 @@ from marginbench.heads import Head, build_head
 from marginbench.runs.deciding_code import DecidingCode, deciding_code
 from marginbench.training.augmentation import CropFlip, draw_crop_flip
 from marginbench.training.batches import check_pairs, draw_batches
+from marginbench.training.fused_layers import fuse_layers
 from marginbench.training.momentum import MomentumSGD
 from marginbench.training.ranks import Ranks
 from marginbench.training.seeds import seeded
@@ -71,6 +72,8 @@ class Experiment:
 
     def __post_init__(self) -> None:
         compiled = self.cell.execution == "compiled"
+        if self.cell.execution == "fused":
+            fuse_layers(self.backbone)
         if self.ranks.size > 1:
             synchronise_normalisation(self.backbone, self.device)
         self._training_backbone: nn.Module = (
