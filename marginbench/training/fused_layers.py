@@ -9,7 +9,7 @@ torch: a cell says ``execution="fused"``.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, cast
 
 import torch
@@ -51,7 +51,7 @@ class FusedSequential(nn.Sequential):
         library = native_library() if fused else None
         if library is None:
             return super().forward(input)
-        for layers in self._grouped():
+        for layers in self._groups:
             if len(layers) == 3 and input.ndim == 4:
                 input = _fused(library, input, *layers)
             else:
@@ -59,12 +59,14 @@ class FusedSequential(nn.Sequential):
                     input = layer(input)
         return input
 
-    def _grouped(self) -> Iterator[tuple[nn.Module, ...]]:
-        layers = list(self)
+    @cached_property
+    def _groups(self) -> list[tuple[nn.Module, ...]]:
+        layers, groups = list(self), []
         while layers:
             count = 3 if _fusable(layers[:3]) else 1
-            yield tuple(layers[:count])
+            groups.append(tuple(layers[:count]))
             del layers[:count]
+        return groups
 
 
 def _fusable(layers: list[nn.Module]) -> bool:

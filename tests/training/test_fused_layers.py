@@ -197,5 +197,5 @@ def test_the_code_of_a_result_names_the_source_that_was_compiled():
 def test_a_plain_network_is_made_of_layers_that_fuse():
     network = PlainNetwork((1, 8, 8), ((8, 8), (12,)), 3, 4)
     fuse_layers(network)
-    groups = [len(group) for group in network.convolutions._grouped()]
+    groups = [len(group) for group in network.convolutions._groups]
     assert groups == [3, 3, 1, 3, 1]
