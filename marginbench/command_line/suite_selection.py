@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from marginbench.experiments.cells import Cell
     from marginbench.runs.suite_runs import SuiteRun
 
 
@@ -35,11 +37,17 @@ class SuiteSelection:
         """Out of a command's options, which keep the others."""
         return cls(**{field.name: options.pop(field.name) for field in fields(cls)})
 
-    def open(self, *, gone_heads: bool = False) -> SuiteRun:
+    def open(
+        self,
+        *,
+        gone_heads: bool = False,
+        to_be_resolved: Callable[[list[Cell]], object] = lambda cells: None,
+    ) -> SuiteRun:
         """The cells; see :func:`marginbench.runs.suite_runs.open_suite`.
 
         Args:
             gone_heads: whether ``only`` may name heads that have left the suite.
+            to_be_resolved: see there.
         """
         from marginbench.runs.suite_runs import open_suite
 
@@ -51,4 +59,5 @@ class SuiteSelection:
             only=self.only,
             more_heads=self.more_heads,
             gone_heads=gone_heads,
+            to_be_resolved=to_be_resolved,
         )

@@ -23,6 +23,8 @@ from marginbench.plugins.parameters import (
 
 SCHEMA_VERSION: Literal[1] = 1
 KEY_LENGTH = 12
+FUSED = "fused"
+"""The value of :attr:`Cell.execution` for layers that are computed as one."""
 
 
 class Optimiser(FrozenValue):

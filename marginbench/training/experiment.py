@@ -14,7 +14,7 @@ from marginbench.backbones import Backbone, build_backbone
 from marginbench.data import ImageData, data_content, load_data
 from marginbench.errors import UserError
 from marginbench.evaluation.verification_evaluation import check_verification
-from marginbench.experiments.cells import Cell, Optimiser, Schedule
+from marginbench.experiments.cells import FUSED, Cell, Optimiser, Schedule
 from marginbench.heads import Head, build_head
 from marginbench.runs.deciding_code import DecidingCode, deciding_code
 from marginbench.training.augmentation import CropFlip, draw_crop_flip
@@ -72,7 +72,7 @@ class Experiment:
 
     def __post_init__(self) -> None:
         compiled = self.cell.execution == "compiled"
-        if self.cell.execution == "fused":
+        if self.cell.execution == FUSED:
             fuse_layers(self.backbone)
         if self.ranks.size > 1:
             synchronise_normalisation(self.backbone, self.device)
