@@ -65,6 +65,7 @@ def digits(seeds: list[int]) -> list[Cell]:
             seed=seeds[:1],
             optimiser=Optimiser(learning_rate=0.05),
             schedule=schedule(600),
+            execution="fused",
         ),
         *digits_open(seeds),
     ]
@@ -91,4 +92,5 @@ def _many_dimensions(setting: str, data: Component, seeds: list[int]) -> list[Ce
         optimiser=Optimiser(learning_rate=0.02),
         schedule=schedule(250),
         seed=seeds,
+        execution="fused",
     )

@@ -90,10 +90,8 @@ def fork_server():
     It is started once, so that what the first test trains on would decide what it has loaded.
     """
     from marginbench.dispatch import local
-    from marginbench.dispatch.worker import TrainingTask
 
-    task = TrainingTask(cell=tiny_cell(), suite_folder=Path())
-    local._process_context([task])
+    local.start_server([tiny_cell()])
 
 
 @pytest.fixture

@@ -12,7 +12,12 @@ from rich.markup import escape
 from marginbench.command_line.live_display import LiveDisplay, make_console, print_damaged
 from marginbench.command_line.report import show_report
 from marginbench.command_line.suite_selection import SuiteSelection
-from marginbench.dispatch.local import DispatchProgress, default_workers, run_locally
+from marginbench.dispatch.local import (
+    DispatchProgress,
+    default_workers,
+    run_locally,
+    start_server,
+)
 from marginbench.dispatch.torchrun_environment import (
     started_by_torchrun,
     torchrun_processes,
@@ -20,6 +25,7 @@ from marginbench.dispatch.torchrun_environment import (
 )
 from marginbench.dispatch.worker import TrainingTask
 from marginbench.errors import UserError
+from marginbench.experiments.cells import FUSED
 from marginbench.files import no_empty_folders_on_error
 from marginbench.plugins.registrations import check_known, plugin_files
 from marginbench.runs.cell_status import FINISHED, CellStatus, State
@@ -27,8 +33,10 @@ from marginbench.runs.run_folder import RunFolder
 from marginbench.runs.stale_results import is_stale
 from marginbench.runs.suite_runs import SuiteRun, check_writable
 from marginbench.text import count
+from marginbench.training.native_library import compile_layers
 
 INTERRUPTED_STATUS = 130
+SLOWER = "fused layers are not compiled here ({reason}); on the CPU they run as torch's, slower"
 
 
 def run_suite(selection: SuiteSelection, **options: Any) -> int:
@@ -37,7 +45,11 @@ def run_suite(selection: SuiteSelection, **options: Any) -> int:
     Raises:
         UserError: see :meth:`SuiteSelection.open`; a folder that cannot be written.
     """
-    return run_cells(selection.open(), **options)
+    here = not options["dry_run"] and not started_by_torchrun()
+    # The server that workers are forked from loads torch while this process does.
+    return run_cells(
+        selection.open(to_be_resolved=start_server if here else lambda cells: None), **options
+    )
 
 
 def run_cells(
@@ -63,6 +75,7 @@ def run_cells(
     """
     follows = torchrun_rank() > 0
     console = make_console(quiet=follows)
+    here = not dry_run and not started_by_torchrun()
     for section in suite_run.suite.sections or ():
         # Before any training: the report would be refused.
         check_known("section", section)
@@ -111,6 +124,8 @@ def run_cells(
         if todo:
             from marginbench.data import check_data
 
+            if here:
+                start_server(folder.cell for folder in todo)
             # Before any training, and once: missing data are fetched, damaged ones are an error.
             check_data([folder.cell.data for folder in todo])
         suite_run.record()
@@ -120,6 +135,7 @@ def run_cells(
         tasks = [task_of(folder) for folder in suite_run.runs]
         progress = _train_together(console, tasks, device)
     elif todo:
+        _say_if_slower(console, todo)
         progress = _train(console, [task_of(folder) for folder in todo], workers)
     if progress.stopping:
         left = len(todo) - sum(status.state in FINISHED for _, status in progress.ended)
@@ -136,6 +152,13 @@ def run_cells(
     for folder, message in damaged:
         print_damaged(console, folder, message)
     return 1 if failed or damaged else exit_status
+
+
+def _say_if_slower(console: Console, todo: list[RunFolder]) -> None:
+    if any(folder.cell.execution == FUSED for folder in todo):
+        library, reason = compile_layers()
+        if library is None:
+            console.print(f"[yellow]note[/]: {escape(SLOWER.format(reason=reason))}")
 
 
 def _to_run(

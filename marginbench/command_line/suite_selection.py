@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from marginbench.experiments.cells import Cell
     from marginbench.runs.suite_runs import SuiteRun
     from marginbench.runs.tuned_runs import TunedRun
 
@@ -42,13 +44,19 @@ class SuiteSelection:
         names = [field.name for field in fields(cls) if field.name in options]
         return cls(**{name: options.pop(name) for name in names})
 
-    def open(self, *, gone_heads: bool = False) -> SuiteRun:
+    def open(
+        self,
+        *,
+        gone_heads: bool = False,
+        to_be_resolved: Callable[[list[Cell]], object] = lambda cells: None,
+    ) -> SuiteRun:
         """The cells; see :func:`marginbench.runs.suite_runs.open_suite`.
 
         With ``tuned``, those of the search as it was last asked for.
 
         Args:
             gone_heads: whether ``only`` may name heads that have left the suite.
+            to_be_resolved: see there.
         """
         if self.tuned:
             from marginbench.runs.tuned_runs import reopen_tuned
@@ -64,6 +72,7 @@ class SuiteSelection:
             only=self.only,
             more_heads=self.more_heads,
             gone_heads=gone_heads,
+            to_be_resolved=to_be_resolved,
         )
 
     def open_search(self) -> TunedRun:

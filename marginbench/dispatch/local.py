@@ -10,9 +10,10 @@ from __future__ import annotations
 import ctypes
 import multiprocessing
 import signal
+import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
@@ -21,10 +22,12 @@ from multiprocessing.process import BaseProcess
 
 from marginbench.dispatch.worker import BUSY_STATUS, TrainingTask
 from marginbench.dispatch.worker_process import status_after, work_in_child
+from marginbench.experiments.cells import FUSED, Cell
 from marginbench.runs.cell_status import CellStatus, State, running_status
 from marginbench.runs.deciding_code import libraries_of_parts
 from marginbench.runs.lease_state import holder
 from marginbench.runs.run_folder import RunFolder
+from marginbench.training.native_library import compile_layers
 
 POLL_SECONDS = 0.25
 BUSY_RETRY_SECONDS = 1.0
@@ -113,7 +116,7 @@ class _Dispatch:
 
     def run(self) -> None:
         gpus = _gpus(self._tasks[0].device) if self._tasks else 0
-        context = _process_context(self._tasks)
+        context = start_server(task.cell for task in self._tasks)
         while self._pending or self._workers:
             self._start(context, gpus)
             workers = self._workers.values()
@@ -205,11 +208,21 @@ class _Dispatch:
             self.progress.ended.append((worker.folder, status))
 
 
-def _process_context(tasks: list[TrainingTask]) -> ForkServerContext | SpawnContext:
+def start_server(cells: Iterable[Cell]) -> ForkServerContext | SpawnContext:
+    """Start the process that workers are forked from, unless it runs; it loads what they need.
+
+    It does so on its own: whoever calls this early has a core's work done meanwhile.
+
+    Args:
+        cells: to be trained, resolved or as declared.
+    """
+    cells = list(cells)
+    if any(cell.execution == FUSED for cell in cells):
+        threading.Thread(target=compile_layers, daemon=True).start()
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    libraries = libraries_of_parts(task.cell for task in tasks)
+    libraries = libraries_of_parts(cells)
     context.set_forkserver_preload(["marginbench.dispatch.worker_preload", *libraries])
     # Ctrl-C reaches the whole process group; while the server loads, it would print a traceback.
     # What is blocked stays so in the server and its workers, which a SIGTERM stops.

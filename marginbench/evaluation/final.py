@@ -25,6 +25,7 @@ COMPARED_CLASSES = 1_000
 class Model(Protocol):
     """What is evaluated: a cell's data and model on a device, trained to whatever iteration.
 
+    The images are on any device, the labels on the model's.
     :class:`marginbench.training.experiment.Experiment` is one; its attributes are described there.
     """
 
@@ -44,9 +45,9 @@ class Model(Protocol):
 
 @torch.no_grad()
 def compute_features(model: Model, images: Tensor) -> Tensor:
-    """Features (N, D), float32, of uint8 images on the device; the backbone in testing mode."""
+    """Features (N, D), float32, of uint8 images on any device; the backbone in testing mode."""
     model.backbone.eval()
-    parts = [model.features(part).float() for part in images.split(BATCH)]
+    parts = [model.features(part.to(model.device)).float() for part in images.split(BATCH)]
     return torch.cat(parts)
 
 
@@ -67,10 +68,10 @@ def error_rates(model: Model) -> dict[str, float | None]:
     The training error is taken in testing mode on the training images (the first 10,000 of the
     data source's order shuffled by a fixed seed, where there are more).
     """
-    chosen = _sample(len(model.train_labels), TRAIN_SAMPLE).to(model.device)
+    train_images, train_labels = _sampled_training_images(model, TRAIN_SAMPLE)
     rates: dict[str, float | None] = {}
     for name, images, labels in (
-        ("train_error", model.train_images[chosen], model.train_labels[chosen]),
+        ("train_error", train_images, train_labels),
         ("test_error", model.test_images, model.test_labels),
     ):
         rates[name] = (
@@ -140,10 +141,9 @@ def _class_arrays(model: Model) -> dict[str, np.ndarray]:
     if model.data.num_classes <= COMPARED_CLASSES:
         arrays["class_cosine"] = class_cosine(test, labels, model.data.num_classes)
     if test.shape[1] <= DRAWN_DIMENSIONS:
-        chosen = _sample(len(model.train_labels), DRAWN_SAMPLE).to(model.device)
-        train = compute_features(model, model.train_images[chosen])
-        arrays["train_features"] = train.cpu().numpy()
-        arrays["train_labels"] = model.train_labels[chosen].cpu().numpy()
+        train_images, train_labels = _sampled_training_images(model, DRAWN_SAMPLE)
+        arrays["train_features"] = compute_features(model, train_images).cpu().numpy()
+        arrays["train_labels"] = train_labels.cpu().numpy()
         chosen = _sample(len(labels), DRAWN_SAMPLE).to(model.device)
         arrays["test_features"] = test[chosen].cpu().numpy()
         arrays["test_labels"] = labels[chosen].cpu().numpy()
@@ -173,6 +173,13 @@ def class_cosine(features: Tensor, labels: Tensor, num_classes: int) -> np.ndarr
     totals = sums @ sums.T - torch.diag(itself)
     pairs = torch.outer(counts, counts) - torch.diag(counts)
     return torch.where(pairs > 0, totals / pairs, torch.nan).cpu().numpy()
+
+
+def _sampled_training_images(model: Model, at_most: int) -> tuple[Tensor, Tensor]:
+    """So many training images, where they are, and their labels, on the device."""
+    chosen = _sample(len(model.train_labels), at_most)
+    images = model.train_images
+    return images[chosen.to(images.device)], model.train_labels[chosen.to(model.device)]
 
 
 def _sample(count: int, at_most: int) -> Tensor:

@@ -20,6 +20,8 @@ from marginbench.plugins.parameters import (
 
 SCHEMA_VERSION: Literal[1] = 1
 KEY_LENGTH = 12
+FUSED = "fused"
+"""The value of :attr:`Cell.execution` for layers that are computed as one."""
 
 
 ADDED_LATER: Mapping[str, Any] = {
@@ -53,8 +55,9 @@ class Cell(FrozenValue):
         verification: see :class:`Verification`.
         seed: of backbone, head and batch order, each with a generator of its own.
         precision: of the backbone; the head computes in float32.
-        execution: "compiled" trains the backbone through torch.compile, which rounds otherwise
-            than "eager" and so is part of the key.
+        execution: "compiled" trains the backbone through torch.compile, "fused" computes
+            convolution, batch normalisation and PReLU in one pass on the CPU. Each rounds
+            otherwise than "eager" and so is part of the key.
         setting: what the report calls the cells that differ in head and seed only; no part of
             the key.
     """
@@ -68,7 +71,7 @@ class Cell(FrozenValue):
     verification: Verification = Verification()
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     precision: Literal["float32", "bf16"] = "float32"
-    execution: Literal["eager", "compiled"] = "eager"
+    execution: Literal["eager", "compiled", "fused"] = "eager"
     setting: str = ""
 
     @property

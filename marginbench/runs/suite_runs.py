@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -76,6 +76,7 @@ def open_suite(
     only: Sequence[str] = (),
     more_heads: Sequence[str] = (),
     gone_heads: bool = False,
+    to_be_resolved: Callable[[list[Cell]], object] = lambda cells: None,
 ) -> SuiteRun:
     """The cells of a suite, checked; nothing is written.
 
@@ -88,6 +89,8 @@ def open_suite(
         more_heads: heads to put into every comparison beside the suite's own, as
             :func:`marginbench.experiments.grids.parse_component` reads them.
         gone_heads: whether a head in ``only`` may be one that has left the suite.
+        to_be_resolved: called with the cells as declared before they are resolved, if that takes
+            torch.
 
     Raises:
         UserError: an unknown suite, head or parameter, a value that is not allowed, the
@@ -97,6 +100,8 @@ def open_suite(
     own = suite.cells(seeds, size)
     folder = runs_folder / (suite.name if size == FULL else f"{suite.name}-{size}")
     resolve = known_resolver(folder)
+    if not resolve.found():
+        to_be_resolved(own)
     try:
         declared = resolve.with_other_heads(own)
         declared += _with_heads(declared, [parse_component(text) for text in more_heads])

@@ -44,23 +44,38 @@ class CropFlip:
 
     def __init__(self, images: Tensor, mean_image: Tensor, device: torch.device) -> None:
         self.shape = tuple(images.shape[1:])
-        channels, height, width = self.shape
+        _, height, width = self.shape
         self.pixels = (height + 2 * PADDING) * (width + 2 * PADDING)
-        # (N·P, C): one row a pixel, so that a row is what the gather fetches.
-        padded = _pad(images).permute(0, 2, 3, 1).reshape(-1, channels)
-        self.rows = padded.contiguous().to(device)
-        mean_rows = _pad(mean_image[None]).permute(0, 2, 3, 1).reshape(-1, channels)
-        self.mean_rows = mean_rows.contiguous().to(device)
+        self.rows = _rows(images).to(device)
+        self.mean_rows = _rows(mean_image[None]).to(device)
         self.sources = _sources(height, width).to(device)
 
     def __call__(self, batch: Tensor, codes: Tensor) -> Tensor:
         """Indices (B,) and codes (B,), on the device → (B, C, H, W), float32, mean subtracted."""
+        return self._crop(self.rows, batch.long(), codes)
+
+    def of_images(self, images: Tensor, codes: Tensor) -> Tensor:
+        """The same of uint8 images (B, C, H, W) on the device that this was not made of."""
+        return self._crop(_rows(images), torch.arange(len(images), device=images.device), codes)
+
+    def _crop(self, rows: Tensor, batch: Tensor, codes: Tensor) -> Tensor:
         channels, height, width = self.shape
         indices = self.sources.index_select(0, codes.int())
-        wanted = indices + batch.long()[:, None] * self.pixels
-        pixels = self.rows.index_select(0, wanted.flatten()).float().div_(255)
+        wanted = indices + batch[:, None] * self.pixels
+        pixels = rows.index_select(0, wanted.flatten()).float().div_(255)
         pixels.sub_(self.mean_rows.index_select(0, indices.flatten()))
         return pixels.view(len(batch), height, width, channels).permute(0, 3, 1, 2)
+
+
+def padded_bytes(images: Tensor) -> int:
+    """What :class:`CropFlip` keeps of images (N, C, H, W), in bytes."""
+    count, channels, height, width = images.shape
+    return count * channels * (height + 2 * PADDING) * (width + 2 * PADDING)
+
+
+def _rows(images: Tensor) -> Tensor:
+    """Padded images (N·P, C): one row a pixel, so that a row is what the gather fetches."""
+    return _pad(images).permute(0, 2, 3, 1).reshape(-1, images.shape[1]).contiguous()
 
 
 def _pad(images: Tensor) -> Tensor:

@@ -15,15 +15,17 @@ from marginbench.data import ImageData, data_content, load_data
 from marginbench.errors import UserError
 from marginbench.evaluation.verification_evaluation import check_verification
 from marginbench.experiments.cell_fields import Schedule
-from marginbench.experiments.cells import Cell
+from marginbench.experiments.cells import FUSED, Cell
 from marginbench.heads import Head, build_head
 from marginbench.runs.deciding_code import DecidingCode, deciding_code
-from marginbench.training.augmentation import CropFlip, draw_crop_flip
+from marginbench.training.augmentation import CropFlip, draw_crop_flip, padded_bytes
 from marginbench.training.batches import check_pairs, draw_batches
 from marginbench.training.functional_optimiser import FunctionalOptimiser
+from marginbench.training.fused_layers import fuse_layers
 from marginbench.training.optimisers import build_optimiser
 from marginbench.training.ranks import Ranks
 from marginbench.training.seeds import seeded
+from marginbench.training.streaming import BatchStream, resident_limit
 from marginbench.training.synchronised_normalisation import synchronise_normalisation
 
 COMPILER = "inductor"
@@ -39,13 +41,15 @@ class Experiment:
         content: of the data, see :func:`marginbench.data.data_content`.
         device: where everything lives.
         data: as loaded, on the CPU.
-        train_images, test_images: (N, C, H, W), uint8, on the device.
+        train_images, test_images: (N, C, H, W), uint8, on the device; on the CPU where they are
+            streamed.
         train_labels, test_labels: (N,), on the device.
         mean_image: (C, H, W), float32, of the training images, in [0, 1].
         batches: (iterations, batch_size), on the device.
         ranks: the processes that train this cell; own_batches and crop_flip_codes are this one's
             part of each batch.
         own_batches: (iterations, batch_size / ranks), on the device.
+        stream: brings each batch where the images do not fit on the device, else None.
         crop_flip: the training images as augmentation reads them, or None.
         crop_flip_codes: (iterations, batch_size / ranks), uint8, on the device, or None.
         backbone, head: the model.
@@ -65,6 +69,7 @@ class Experiment:
     batches: Tensor
     ranks: Ranks
     own_batches: Tensor
+    stream: BatchStream | None
     crop_flip: CropFlip | None
     crop_flip_codes: Tensor | None
     backbone: Backbone
@@ -73,6 +78,8 @@ class Experiment:
 
     def __post_init__(self) -> None:
         compiled = self.cell.execution == "compiled"
+        if self.cell.execution == FUSED:
+            fuse_layers(self.backbone)
         if self.ranks.size > 1:
             synchronise_normalisation(self.backbone, self.device)
         self._training_backbone: nn.Module = (
@@ -96,16 +103,20 @@ class Experiment:
         """The features of a whole batch, the same on every rank.
 
         Args:
-            own: (B / ranks,), indices of training images: this rank's part of the batch.
+            own: (B / ranks,), indices of training images: this rank's part of the batch. Where
+                the images are streamed, they are those that the stream loaded last.
             codes: (B / ranks,), their augmentation, or None.
 
         Returns:
             (B, D), every rank's part.
         """
-        if self.crop_flip is not None and codes is not None:
+        images = None if self.stream is None else self.stream.batch
+        if self.crop_flip is None or codes is None:
+            inputs = self._inputs(self.train_images[own] if images is None else images)
+        elif images is None:
             inputs = self.crop_flip(own, codes)
         else:
-            inputs = self._inputs(self.train_images[own])
+            inputs = self.crop_flip.of_images(images, codes)
         with self._precision():
             features = self._training_backbone(inputs)
         return self.ranks.all_features(features)
@@ -166,21 +177,28 @@ def build_experiment(cell: Cell, device: torch.device, ranks: Ranks | None = Non
     codes = draw_crop_flip(cell.schedule, cell.seed)
     ranks = ranks or Ranks()
     own_batches = ranks.own_part(batches)
+    size = data.train_images.numel() + data.test_images.numel()
+    size += padded_bytes(data.train_images) if codes is not None else 0
+    streamed = size > resident_limit(device)
+    kept_on = torch.device("cpu") if streamed else device
+    # Nothing is cropped from them, only from the batches that come.
+    croppable = data.train_images[:0] if streamed else data.train_images
     return Experiment(
         cell=cell,
         code=deciding_code(cell),
         content=data_content(cell.data),
         device=device,
         data=data,
-        train_images=data.train_images.to(device),
+        train_images=data.train_images.to(kept_on),
         train_labels=data.train_labels.to(device),
-        test_images=data.test_images.to(device),
+        test_images=data.test_images.to(kept_on),
         test_labels=data.test_labels.to(device),
         mean_image=mean_image.to(device),
         batches=batches.to(device),
         ranks=ranks,
         own_batches=own_batches.to(device),
-        crop_flip=None if codes is None else CropFlip(data.train_images, mean_image, device),
+        stream=BatchStream(data.train_images, own_batches, device) if streamed else None,
+        crop_flip=None if codes is None else CropFlip(croppable, mean_image, device),
         crop_flip_codes=None if codes is None else ranks.own_part(codes).to(device),
         backbone=backbone,
         head=head,

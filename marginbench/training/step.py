@@ -66,6 +66,8 @@ class TrainingStep:
 
     def __call__(self) -> None:
         """One step."""
+        if self.experiment.stream is not None:
+            self.experiment.stream.load(self.progress.iteration)
         if self._graph is None and self._may_capture and self._steps == WARM_UP_STEPS:
             self._capture()
         # After capture, which draws too. A graph that is replayed reads the seed anew.

@@ -50,7 +50,7 @@ def run_in_child(task, iteration=None):
 @pytest.fixture
 def dispatch(monkeypatch):
     """Cells trained by processes forked from this one: what is patched here is patched there."""
-    monkeypatch.setattr(local_dispatch, "_process_context", lambda tasks: FORK)
+    monkeypatch.setattr(local_dispatch, "start_server", lambda cells: FORK)
     monkeypatch.setattr(local_dispatch, "BUSY_RETRY_SECONDS", 0.05)
     monkeypatch.setattr(local_dispatch, "POLL_SECONDS", 0.02)
 
