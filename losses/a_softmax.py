@@ -35,6 +35,7 @@ class ASoftmax(CosineHead):
     formula = "z_y = (λ‖x‖cos θ + ‖x‖ψ(θ)) / (1 + λ),  ψ = (−1)^k cos mθ − 2k,  ‖w‖ = 1"
     boundary_formula = "‖x‖(ψ(θ₁) − cos θ₂) = 0,  ψ = cos mθ₁ up to π/m"
     paper = "Liu et al., SphereFace, CVPR 2017, Eq. 6–7"
+    softmax_over_classes = True
     without_margin = WithoutMargin({"m": 1}, "weight-normalised-softmax")
 
     def __init__(

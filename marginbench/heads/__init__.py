@@ -7,6 +7,7 @@ weights. Adding one means writing a subclass of :class:`Head` (or :class:`Cosine
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -89,4 +90,9 @@ def build_head(name: str, in_features: int, num_classes: int, **parameters: Any)
             the head, the parameter and what is allowed.
     """
     values = resolve_head_parameters(name, parameters)
-    return head_class(name)(in_features, num_classes, **values)
+    kind = head_class(name)
+    own = inspect.signature(kind.__init__).parameters
+    shared = {key: values.pop(key) for key in values.keys() - own.keys()}
+    head = kind(in_features, num_classes, **values)
+    head.many_classes = kind.shared_parameters()(**shared)
+    return head
