@@ -14,9 +14,9 @@ from marginbench.heads.chunked import own_rows
 from marginbench.heads.shards import Shard
 from marginbench.plugins.parameters import AddedLater
 
-CHUNKED_FROM = 2**26
+CHUNKED_FROM = 2**24
 """Bytes of logits (N·K numbers) from which on the loss is taken in chunks by itself."""
-CHUNK_ON_CPU = 2048
+CHUNK_ON_CPU = 1024
 CHUNK_ON_DEVICE = 16_384
 
 Chunk = Annotated[int, Field(ge=0)]

@@ -159,8 +159,14 @@ def is_in_evaluation(folder: Path, name: str) -> bool:
         return name in array_names(path)
 
 
+ALWAYS_TOLD = ("m", "sampled_classes")
+
+
 def row_labels(cells: list[Cell]) -> list[str]:
-    """Head and m, and the parameters that differ between the cells of one head and setting."""
+    """Head and m, and the parameters that differ between the cells of one head and setting.
+
+    A loss over sampled classes is another one than its head's, and always says so.
+    """
     seen: dict[tuple[str, str], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for cell in cells:
         for name, value in cell.head.parameters.items():
@@ -171,7 +177,7 @@ def row_labels(cells: list[Cell]) -> list[str]:
         told = {
             name: value
             for name, value in cell.head.parameters.items()
-            if name == "m" or len(varying[name]) > 1
+            if name in ALWAYS_TOLD or len(varying[name]) > 1
         }
         labels.append(f"{cell.head.name} {values_as_text(told)}".strip())
     return labels
