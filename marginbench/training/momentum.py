@@ -13,6 +13,8 @@ from torch.optim.sgd import sgd
 class MomentumSGD:
     """What ``torch.optim.SGD(..., momentum=momentum, fused=True)`` computes, to the bit.
 
+    A sparse gradient, that of a sample of classes, moves the rows that it has and no others.
+
     torch's optimiser classes import ``torch._dynamo`` when one is made: two seconds for every
     process that trains. The function behind them does not.
 
@@ -42,7 +44,11 @@ class MomentumSGD:
     def step(self) -> None:
         """One step, with the gradients that there are."""
         for group in self.param_groups:
-            params = [parameter for parameter in group["params"] if parameter.grad is not None]
+            given = [parameter for parameter in group["params"] if parameter.grad is not None]
+            for parameter in given:
+                if parameter.grad.is_sparse:
+                    self._step_rows(parameter, parameter.grad, group)
+            params = [parameter for parameter in given if not parameter.grad.is_sparse]
             buffers = [self.state.get(p, {}).get("momentum_buffer") for p in params]
             sgd(
                 params,
@@ -59,6 +65,25 @@ class MomentumSGD:
             if group["momentum"]:
                 for parameter, buffer in zip(params, buffers, strict=True):
                     self.state.setdefault(parameter, {})["momentum_buffer"] = buffer
+
+    def _step_rows(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        """One step of the rows that a sparse gradient has.
+
+        The other rows stay as they are, and so does their momentum: it neither decays nor moves
+        them until they are drawn again, and weight decay waits as well. Each row so has the steps
+        that it would have if the others had never been.
+        """
+        rows, values = gradient._indices()[0], gradient._values()
+        own = parameter.index_select(0, rows)
+        values = values.add(own, alpha=group["weight_decay"])
+        if group["momentum"]:
+            state = self.state.setdefault(parameter, {})
+            buffer = state.get("momentum_buffer")
+            if buffer is None:
+                buffer = state["momentum_buffer"] = torch.zeros_like(parameter)
+            values = values.add_(buffer.index_select(0, rows), alpha=group["momentum"])
+            buffer.index_copy_(0, rows, values)
+        parameter.index_copy_(0, rows, own - group["lr"] * values)
 
     def state_dict(self) -> dict[str, Any]:
         """The state in the form of torch's optimisers: parameters by their number."""
