@@ -38,6 +38,7 @@ class ASoftmax(CosineHead):
     boundary_formula = "‖x‖(ψ(θ₁) − cos θ₂) = 0,  ψ = cos mθ₁ up to π/m"
     paper = "Liu et al., SphereFace, CVPR 2017, Eq. 6–7"
     per_iteration = ("lambda_gamma",)
+    softmax_over_classes = True
     without_margin = WithoutMargin({"m": 1}, "weight-normalised-softmax")
 
     def __init__(

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from marginbench import Head, register_head
 from marginbench.heads import WithoutMargin, classifier_weight
+from marginbench.heads.linear import linear_cross_entropy
 from marginbench.plugins.parameters import NonNegative, Positive
 from marginbench.plugins.search_ranges import LogUniform, Range
 
@@ -30,6 +31,7 @@ class Contrastive(Head):
     formula = "−log softmax(Wᵀx)_y + w·(1/2P) Σ_pairs [same: d²;  different: max(0, M − d)²]"
     paper = "Sun et al., Deep Learning Face Representation, NIPS 2014; Hadsell et al., CVPR 2006"
     needs_pairs = True
+    softmax_over_classes = True
     without_margin = WithoutMargin({"weight": 0.0}, "softmax")
 
     def __init__(
@@ -50,7 +52,7 @@ class Contrastive(Head):
         return {"margin": LogUniform(0.25, 4.0), "weight": LogUniform(0.005, 0.5)}
 
     def loss(self, features: Tensor, labels: Tensor) -> Tensor:
-        cross_entropy = F.cross_entropy(self.scores(features), labels)
+        cross_entropy = linear_cross_entropy(self, self.weight, features, labels)
         return cross_entropy + self.contrastive_weight * self.contrastive(features, labels)
 
     def contrastive(self, features: Tensor, labels: Tensor) -> Tensor:

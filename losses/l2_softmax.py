@@ -12,6 +12,7 @@ from marginbench import Head, register_head
 from marginbench.errors import UserError
 from marginbench.heads import classifier_weight
 from marginbench.heads.geometry import direction
+from marginbench.heads.linear import linear_cross_entropy
 from marginbench.heads.search_spaces import scale_range
 from marginbench.plugins.parameters import Positive, Probability
 from marginbench.plugins.search_ranges import Range
@@ -54,6 +55,8 @@ class L2Softmax(Head):
     boundary_formula = "α(W₁ − W₂)x/‖x‖ + b₁ − b₂ = 0"
     paper = "Ranjan et al., L2-constrained Softmax Loss, 2017, Eq. 3"
 
+    softmax_over_classes = True
+
     def __init__(
         self,
         in_features: int,
@@ -79,7 +82,8 @@ class L2Softmax(Head):
         return cosine
 
     def loss(self, features: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(self.scores(features), labels)
+        constrained = self.alpha * direction(features)
+        return linear_cross_entropy(self, self.weight, constrained, labels, bias=self.bias)
 
     def scores(self, features: Tensor) -> Tensor:
         return F.linear(self.alpha * direction(features), self.weight, self.bias)

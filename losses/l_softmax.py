@@ -6,10 +6,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from marginbench import Head, register_head
-from marginbench.heads import WithoutMargin, classifier_weight, replace_target
+from marginbench.heads import WithoutMargin, classifier_weight
 from marginbench.heads.annealing import MarginAnnealing
 from marginbench.heads.chebyshev import multiplicative_psi
-from marginbench.heads.geometry import norm_and_direction
+from marginbench.heads.linear import linear_cross_entropy
 from marginbench.heads.search_spaces import multiplicative_space
 from marginbench.plugins.parameters import IntegerMultiplicativeMargin, NonNegative
 from marginbench.plugins.search_ranges import Range
@@ -40,6 +40,8 @@ class LSoftmax(Head):
     per_iteration = ("lambda_gamma",)
     without_margin = WithoutMargin({"m": 1}, "softmax")
 
+    softmax_over_classes = True
+
     def __init__(
         self,
         in_features: int,
@@ -65,16 +67,14 @@ class LSoftmax(Head):
         return multiplicative_psi(cosine, self.m)
 
     def loss(self, features: Tensor, labels: Tensor) -> Tensor:
-        logits = self.scores(features)
         if self.m == 1:
-            return F.cross_entropy(logits, labels)
+            return linear_cross_entropy(self, self.weight, features, labels)
         self.annealing.advance()
-        feature_norm, feature_direction = norm_and_direction(features)
-        weight_norm, weight_direction = norm_and_direction(self.weight[labels])
-        cosine = (feature_direction * weight_direction).sum(dim=1, keepdim=True)
-        plain = logits.gather(1, labels[:, None])
-        target = self.annealing.blend(plain, weight_norm * feature_norm * self.psi(cosine))
-        return F.cross_entropy(replace_target(logits, labels, target), labels)
+        return linear_cross_entropy(self, self.weight, features, labels, margin=self.target)
+
+    def target(self, plain: Tensor, norms: Tensor, cosine: Tensor) -> Tensor:
+        """‖w_y‖‖x‖ψ(θ), blended by λ with the logit without margin; all (N, 1)."""
+        return self.annealing.blend(plain, norms * self.psi(cosine))
 
     def scores(self, features: Tensor) -> Tensor:
         return F.linear(features, self.weight)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from marginbench import CosineHead, register_head
 from marginbench.errors import UserError
@@ -48,6 +47,7 @@ class MagFace(CosineHead):
     formula = "z_y = s·cos(θ_y + m(‖x‖)),  z_j = s·cos θ_j;  + λ_g(‖x‖/u_a² + 1/‖x‖)"
     boundary_formula = "s(cos(θ₁ + m(‖x‖)) − cos θ₂) = 0"
     paper = "Meng et al., MagFace, CVPR 2021, Section 3"
+    softmax_over_classes = True
     without_margin = WithoutMargin(
         {"l_m": 0.0, "u_m": 0.0, "lambda_g": 0.0, "s": 16.0}, "normface", {"s": 16.0}
     )
@@ -97,8 +97,7 @@ class MagFace(CosineHead):
         return additive_psi(cosine, self.l_m + (self.u_m - self.l_m) * share, self.beyond)
 
     def loss(self, features: Tensor, labels: Tensor) -> Tensor:
-        norms, cosine = self.norms_and_cosines(features)
+        loss, norms = self.softmax_loss(features, labels)
         a = norms.clamp(self.l_a, self.u_a)
         reward = (a / self.u_a**2 + 1 / a).mean()
-        logits = self.training_logits(norms, cosine, labels)
-        return F.cross_entropy(logits, labels) + self.lambda_g * reward
+        return loss + self.lambda_g * reward

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from marginbench import Head, register_head
 from marginbench.heads import classifier_weight
+from marginbench.heads.linear import linear_cross_entropy
 from marginbench.plugins.search_ranges import Range
 
 
@@ -26,6 +27,8 @@ class Softmax(Head):
     boundary_formula = "(W₁ − W₂)x + b₁ − b₂ = 0"
     paper = "Liu et al., Large-Margin Softmax Loss, ICML 2016, Eq. 1–2"
 
+    softmax_over_classes = True
+
     def __init__(self, in_features: int, num_classes: int, *, bias: bool = False) -> None:
         super().__init__(in_features, num_classes)
         self.weight = classifier_weight(num_classes, in_features)
@@ -40,7 +43,7 @@ class Softmax(Head):
         return cosine
 
     def loss(self, features: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(self.scores(features), labels)
+        return linear_cross_entropy(self, self.weight, features, labels, bias=self.bias)
 
     def scores(self, features: Tensor) -> Tensor:
         return F.linear(features, self.weight, self.bias)

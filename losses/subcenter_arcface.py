@@ -68,7 +68,6 @@ class SubcenterArcFace(CosineHead):
     def psi(self, cosine: Tensor) -> Tensor:
         return additive_psi(cosine, self.m, self.beyond)
 
-    def norms_and_cosines(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        norms, directions = norm_and_direction(features)
-        centres = norm_and_direction(self.weight)[1]
-        return norms, torch.einsum("nd,kcd->nkc", directions, centres).amax(dim=2)
+    def cosines(self, directions: Tensor, weight: Tensor) -> Tensor:
+        centres = norm_and_direction(weight)[1]
+        return torch.einsum("nd,kcd->nkc", directions, centres).amax(dim=2)

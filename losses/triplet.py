@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from marginbench import Head, register_head
 from marginbench.heads import WithoutMargin, classifier_weight
 from marginbench.heads.geometry import norm_and_direction
+from marginbench.heads.linear import linear_cross_entropy
 from marginbench.heads.pairs import pair_masks
 from marginbench.plugins.parameters import NonNegative, SquaredDistanceMargin
 from marginbench.plugins.search_ranges import LogUniform, Range, Uniform
@@ -39,6 +40,7 @@ class Triplet(Head):
     formula = "−log softmax(Wᵀx)_y + w·mean max(0, d²(a, p) − d²(a, n) + α),  features normalised"
     paper = "Schroff et al., FaceNet, CVPR 2015, Eq. 2–3; Hermans et al., 2017, Eq. 5"
     needs_pairs = True
+    softmax_over_classes = True
     without_margin = WithoutMargin({"weight": 0.0}, "softmax")
 
     def __init__(
@@ -61,7 +63,7 @@ class Triplet(Head):
         return {"margin": Uniform(0.05, 1.0), "weight": LogUniform(0.1, 10.0)}
 
     def loss(self, features: Tensor, labels: Tensor) -> Tensor:
-        cross_entropy = F.cross_entropy(self.scores(features), labels)
+        cross_entropy = linear_cross_entropy(self, self.weight, features, labels)
         return cross_entropy + self.triplet_weight * self.triplet(features, labels)
 
     def triplet(self, features: Tensor, labels: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from marginbench import Head, register_head
 from marginbench.errors import UserError
 from marginbench.heads import WithoutMargin, classifier_weight
+from marginbench.heads.linear import linear_cross_entropy
 from marginbench.plugins.parameters import NonNegative
 from marginbench.plugins.search_ranges import Range
 
@@ -33,6 +34,8 @@ class WeightedSoftmax(Head):
     boundary_formula = "(W₁ − W₂)x = 0"
     paper = "Xie and Tu, Holistically-Nested Edge Detection, ICCV 2015, Eq. 2"
     without_margin = WithoutMargin({"class_weights": None}, "softmax")
+
+    softmax_over_classes = True
 
     class_weights: Tensor
 
@@ -62,8 +65,9 @@ class WeightedSoftmax(Head):
         return cosine
 
     def loss(self, features: Tensor, labels: Tensor) -> Tensor:
-        losses = F.cross_entropy(self.scores(features), labels, reduction="none")
-        return (self.class_weights[labels] * losses).mean()
+        return linear_cross_entropy(
+            self, self.weight, features, labels, class_weights=self.class_weights
+        )
 
     def scores(self, features: Tensor) -> Tensor:
         return F.linear(features, self.weight)

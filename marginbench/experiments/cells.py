@@ -168,7 +168,7 @@ def resolved_component(name: str, values: dict[str, Any], model: type[BaseModel]
     added = tuple(
         parameter
         for parameter, neutral in neutral_values(model).items()
-        if _canonical(values[parameter]) == _canonical(neutral)
+        if parameter in values and _canonical(values[parameter]) == _canonical(neutral)
     )
     return Component(
         name=name, parameters=values, added_later=added, former_names=former_names(model)

@@ -7,6 +7,7 @@ weights. Adding one means writing a subclass of :class:`Head` (or :class:`Cosine
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -14,7 +15,7 @@ from marginbench.errors import UserError
 from marginbench.heads.base import Head, WithoutMargin, classifier_weight, replace_target
 from marginbench.heads.cosine import CosineHead
 from marginbench.plugins.loading import HEADS_GROUP, load_group
-from marginbench.plugins.parameters import parameter_model, resolve
+from marginbench.plugins.parameters import neutral_values, parameter_model, resolve
 from marginbench.plugins.registry import Registry
 
 __all__ = [
@@ -70,10 +71,17 @@ def head_class(name: str) -> type[Head]:
 def resolve_head_parameters(name: str, given: dict[str, Any]) -> dict[str, Any]:
     """The parameters of a head, checked, with the defaults filled in.
 
+    Those that it shares with other heads are left out at their neutral values, so that a cell from
+    before there were any stays the same to the letter.
+
     Raises:
         UserError: an unknown head or parameter, or a value that is not allowed.
     """
-    return resolve(f"head {name!r}", head_class(name), given)
+    kind = head_class(name)
+    values = resolve(f"head {name!r}", kind, given)
+    shared = neutral_values(parameter_model(f"head {name!r}", kind.shared_parameters()))
+    own = inspect.signature(kind).parameters
+    return {k: v for k, v in values.items() if k in own or k not in shared or v != shared[k]}
 
 
 def build_head(name: str, in_features: int, num_classes: int, **parameters: Any) -> Head:
@@ -89,4 +97,9 @@ def build_head(name: str, in_features: int, num_classes: int, **parameters: Any)
             the head, the parameter and what is allowed.
     """
     values = resolve_head_parameters(name, parameters)
-    return head_class(name)(in_features, num_classes, **values)
+    kind = head_class(name)
+    own = inspect.signature(kind).parameters
+    shared = {key: values.pop(key) for key in values.keys() - own.keys()}
+    head = kind(in_features, num_classes, **values)
+    head.many_classes = kind.shared_parameters()(**shared)
+    return head

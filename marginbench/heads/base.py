@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from marginbench.errors import UserError
+from marginbench.heads.many_classes import ManyClasses, many_classes, no_many_classes
 from marginbench.plugins.search_ranges import Range
 
 
@@ -58,6 +59,12 @@ class Head(nn.Module, ABC):
     per_iteration: ClassVar[tuple[str, ...]] = ()
     """Parameters that are rates an iteration: a trial of half the length has them doubled."""
 
+    softmax_over_classes: ClassVar[bool] = False
+    """Whether the loss is a cross-entropy that takes its classes as :attr:`many_classes` says.
+    Such a head has the parameters of :func:`marginbench.heads.many_classes.many_classes`."""
+    many_classes: ManyClasses = ManyClasses()
+    """How the loss takes its classes; :func:`marginbench.heads.build_head` sets it."""
+
     def __init__(self, in_features: int, num_classes: int) -> None:
         super().__init__()
         for name, value in (("in_features", in_features), ("num_classes", num_classes)):
@@ -68,6 +75,11 @@ class Head(nn.Module, ABC):
                 )
         self.in_features = in_features
         self.num_classes = num_classes
+
+    @classmethod
+    def shared_parameters(cls) -> Callable[..., Any]:
+        """What declares the parameters that such heads have besides those of ``__init__``."""
+        return many_classes if cls.softmax_over_classes else no_many_classes
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
         """The mean loss over a batch.

@@ -98,12 +98,38 @@ def parameter_model(owner: str, function: Callable[..., Any]) -> type[BaseModel]
 
     Args:
         owner: what the parameters belong to, for messages ("head 'arcface'").
-        function: its keyword-only arguments are the parameters; each needs an annotation.
+        function: its keyword-only arguments are the parameters; each needs an annotation. Those
+            that a class shares with others (:func:`shared_parameters`) come after its own.
 
     Raises:
         UserError: the function swallows any keyword (``**``) or leaves a parameter unannotated.
     """
     target = function.__init__ if inspect.isclass(function) else function
+    fields = _keyword_fields(owner, target)
+    for name, field in _keyword_fields(owner, shared_parameters(function)).items():
+        fields.setdefault(name, field)
+    return make_parameter_model(owner, fields)
+
+
+def shared_parameters(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What declares the parameters that a class has in common with others of its kind.
+
+    These are none of its ``__init__``: whoever builds it passes them on by other ways. A parameter
+    of its own by the same name comes first.
+
+    Args:
+        function: a class with a method ``shared_parameters()``, or anything else, which has none.
+    """
+    found = getattr(function, "shared_parameters", None)
+    return found() if inspect.isclass(function) and found is not None else _no_parameters
+
+
+def _no_parameters() -> None:
+    """Has none."""
+
+
+def _keyword_fields(owner: str, target: Callable[..., Any]) -> dict[str, Any]:
+    """(annotation, default) of each keyword-only parameter; ``...`` where there is no default."""
     hints = get_type_hints(target, include_extras=True)
     fields: dict[str, Any] = {}
     for name, parameter in inspect.signature(target).parameters.items():
@@ -118,7 +144,7 @@ def parameter_model(owner: str, function: Callable[..., Any]) -> type[BaseModel]
             raise UserError(f"{owner}: parameter {name!r} needs a type annotation")
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
         fields[name] = (hints[name], default)
-    return make_parameter_model(owner, fields)
+    return fields
 
 
 def make_parameter_model(owner: str, fields: Mapping[str, Any]) -> type[BaseModel]:

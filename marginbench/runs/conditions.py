@@ -10,9 +10,14 @@ import pandas as pd
 
 from marginbench.experiments.cells import Cell
 
+ALWAYS_SHOWN = ("m", "sampled_classes")
+
 
 def row_labels(cells: list[Cell]) -> list[str]:
-    """Head and m, and the parameters that differ between the cells of one head and setting."""
+    """Head and m, and the parameters that differ between the cells of one head and setting.
+
+    A loss over sampled classes is another one than its head's, and always says so.
+    """
     seen: dict[tuple[str, str], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for cell in cells:
         for name, value in cell.head.parameters.items():
@@ -23,7 +28,7 @@ def row_labels(cells: list[Cell]) -> list[str]:
         shown = {
             name: value
             for name, value in cell.head.parameters.items()
-            if name == "m" or len(varying[name]) > 1
+            if name in ALWAYS_SHOWN or len(varying[name]) > 1
         }
         labels.append(f"{cell.head.name} {values_as_text(shown)}".strip())
     return labels

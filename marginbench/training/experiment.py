@@ -25,6 +25,7 @@ from marginbench.training.fused_layers import fuse_layers
 from marginbench.training.optimisers import build_optimiser
 from marginbench.training.ranks import Ranks
 from marginbench.training.seeds import seeded
+from marginbench.training.sharded_classifier import ShardedClassifier, can_be_sharded
 from marginbench.training.streaming import BatchStream, resident_limit
 from marginbench.training.synchronised_normalisation import synchronise_normalisation
 
@@ -88,11 +89,26 @@ class Experiment:
             else self.backbone
         )
         self._training_head: nn.Module = self.head
+        self.sharded: ShardedClassifier | None = None
 
     def connect_ranks(self) -> None:
-        """Let gradients flow between the ranks; to be called by all of them, before training."""
+        """Let gradients flow between the ranks; to be called by all of them, before training.
+
+        A classifier whose loss is taken in chunks is cut here: each rank keeps its classes.
+        """
         self._training_backbone = self.ranks.wrap(self._training_backbone, self.device)
-        self._training_head = self.ranks.wrap(self.head, self.device)
+        # Gradients are clipped by the norm of all of them, of which a rank with some has a part.
+        whole = self.cell.optimiser.clip_norm > 0
+        if not whole and can_be_sharded(self.head, self.cell.schedule.batch_size, self.ranks):
+            self.sharded = ShardedClassifier(self.head, self.optimiser, self.ranks)
+        # Every rank draws the same sample of classes, and has its whole gradient.
+        sampled = self.head.many_classes.sampled_classes < 1
+        alone = ["weight"] if self.sharded is not None or sampled else []
+        self._training_head = self.ranks.wrap(self.head, self.device, alone)
+
+    def whole_classifier(self) -> contextlib.AbstractContextManager[None]:
+        """Within it rank 0 has all classes; to be entered by every rank."""
+        return contextlib.nullcontext() if self.sharded is None else self.sharded.whole()
 
     def features(self, images: Tensor) -> Tensor:
         """uint8 images (N, C, H, W) on the device → features (N, D), in the cell's precision."""

@@ -82,9 +82,10 @@ def train(
     evaluations = schedule.evaluation_iterations()
 
     def save() -> None:
-        if lease is not None:
-            lease.check()
-            save_checkpoint(folder.checkpoint, folder.key, experiment, progress)
+        with experiment.whole_classifier():
+            if lease is not None:
+                lease.check()
+                save_checkpoint(folder.checkpoint, folder.key, experiment, progress)
 
     reason = _divergence(experiment, progress) if progress.history else None
     last_save = time.monotonic()
@@ -110,15 +111,18 @@ def train(
         if ranks.any_of(should_stop()):
             save()
             raise Interrupted
-        if time.monotonic() - last_save >= checkpoint_seconds:
+        due = time.monotonic() - last_save >= checkpoint_seconds
+        # All ranks have a part in saving a classifier that is cut, each by a clock of its own.
+        if due if experiment.sharded is None else ranks.any_of(due):
             save()
             last_save = time.monotonic()
     save()
     result = None
-    if lease is not None:
-        result = _finish(
-            experiment, progress, reason, folder, lease, started, processor_started, resumed_at
-        )
+    with experiment.whole_classifier():
+        if lease is not None:
+            result = _finish(
+                experiment, progress, reason, folder, lease, started, processor_started, resumed_at
+            )
     return ranks.share(result)
 
 
@@ -162,9 +166,10 @@ def _record(experiment: Experiment, progress: Progress) -> None:
         "learning_rate": learning_rate(progress.iteration, cell.optimiser, cell.schedule, cuts),
         "loss": float(progress.loss_sum) / progress.loss_count,
     }
-    if experiment.ranks.leads:
-        row |= error_rates(experiment)
-        row |= {name: float(value) for name, value in experiment.head.diagnostics().items()}
+    with experiment.whole_classifier():
+        if experiment.ranks.leads:
+            row |= error_rates(experiment)
+            row |= {name: float(value) for name, value in experiment.head.diagnostics().items()}
     progress.history.append(experiment.ranks.share(row))
     progress.loss_sum.zero_()
     progress.loss_count = 0

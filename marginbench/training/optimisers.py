@@ -7,19 +7,28 @@ from typing import Any
 
 from torch import nn
 
+from marginbench.errors import UserError
 from marginbench.experiments.cell_fields import Optimiser, Schedule
+from marginbench.heads import Head
 from marginbench.training.adaptive_optimisers import AdamW, RMSprop
 from marginbench.training.functional_optimiser import FunctionalOptimiser
 from marginbench.training.momentum import MomentumSGD
 
 
-def build_optimiser(
-    backbone: nn.Module, head: nn.Module, settings: Optimiser
-) -> FunctionalOptimiser:
+def build_optimiser(backbone: nn.Module, head: Head, settings: Optimiser) -> FunctionalOptimiser:
     """The optimiser of a backbone and a head; see :class:`marginbench.experiments.cells.Optimiser`.
 
     Each of its groups has "of_head": whether its learning rate is the head's own.
+
+    Raises:
+        UserError: a sample of the classes with another kind than SGD, or with clipping.
     """
+    share = head.many_classes.sampled_classes
+    if share < 1 and (settings.kind != "sgd" or settings.clip_norm):
+        raise UserError(
+            f"cell: sampled_classes = {share:g} is not allowed with optimiser.kind = "
+            f"{settings.kind!r}, optimiser.clip_norm = {settings.clip_norm:g}; allowed: 'sgd', 0"
+        )
     # One learning rate needs no groups of its own for the head.
     parts = [(False, (backbone, head))]
     if settings.head_rate != 1:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import socket
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -127,10 +127,20 @@ class Ranks:
         """Every rank's features (B, D) under one another, (size·B, D), in the ranks' order."""
         return features if self.size == 1 else _Gather.apply(features, self)
 
-    def wrap(self, module: nn.Module, device: torch.device) -> nn.Module:
-        """The module to call in training: its gradients are averaged over the ranks."""
-        if self.size == 1 or not any(p.requires_grad for p in module.parameters()):
+    def wrap(
+        self, module: nn.Module, device: torch.device, alone: Collection[str] = ()
+    ) -> nn.Module:
+        """The module to call in training: its gradients are averaged over the ranks.
+
+        Args:
+            module: see above.
+            device: where it is.
+            alone: names of parameters whose gradient is whole on this rank as it is.
+        """
+        shared = [p for n, p in module.named_parameters() if n not in alone and p.requires_grad]
+        if self.size == 1 or not shared:
             return module
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, list(alone))
         with warnings.catch_warnings():
             # Newer torch has another name for it, which older torch does not know.
             warnings.filterwarnings("ignore", message=".*broadcast_buffers.*is deprecated")

@@ -13,7 +13,7 @@ from marginbench.command_line import main
 from tests.command_line.conftest import hear_ctrl_c
 from tests.conftest import TINY_SUITE
 from tests.dispatch.slurm.slurm_cluster import wait_until
-from tests.training.two_processes import on_ranks, torchrun_environment
+from tests.training.rank_processes import on_ranks, torchrun_environment
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 DEADLINE = 300

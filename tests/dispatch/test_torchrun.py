@@ -10,8 +10,8 @@ from marginbench.errors import UserError
 from marginbench.runs.cell_status import State
 from marginbench.runs.run_folder import RunFolder
 from tests.conftest import tiny_cell
+from tests.training.rank_processes import SIZE, free_address, on_ranks, torchrun_environment
 from tests.training.test_ranks import _work as work_on_rank
-from tests.training.two_processes import SIZE, free_address, on_ranks, torchrun_environment
 
 
 def together(ranks, address, cells, suite_folder, patch):

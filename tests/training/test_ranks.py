@@ -23,7 +23,7 @@ from marginbench.training.experiment import build_experiment
 from marginbench.training.ranks import Ranks, joined, local_device
 from marginbench.training.step import TrainingStep
 from tests.conftest import tiny_cell, train_cell
-from tests.training.two_processes import on_ranks
+from tests.training.rank_processes import on_ranks
 
 
 def _work(ranks, address, cell, suite_folder):

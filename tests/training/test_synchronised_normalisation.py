@@ -10,7 +10,7 @@ from torch import nn
 from marginbench.errors import UserError
 from marginbench.training.ranks import joined
 from marginbench.training.synchronised_normalisation import synchronise_normalisation
-from tests.training.two_processes import SIZE, on_ranks
+from tests.training.rank_processes import SIZE, on_ranks
 
 
 def _normalise(ranks, address, make, inputs, target):

@@ -1,4 +1,4 @@
-"""A function on two processes, each with its rank."""
+"""A function on several processes, each with its rank."""
 
 import multiprocessing
 import socket
@@ -19,15 +19,17 @@ def free_address():
         return f"tcp://127.0.0.1:{listener.getsockname()[1]}"
 
 
-def on_ranks(function, *arguments):
-    """What the function returns on each of two processes; it gets its Ranks first."""
+def on_ranks(function, *arguments, size=SIZE):
+    """What the function returns on each of the processes; it gets its Ranks first."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["marginbench.dispatch.worker_preload"])
     address = free_address()
     results = context.Queue()
     processes = [
-        context.Process(target=_one_rank, args=(function, rank, address, results, arguments))
-        for rank in range(SIZE)
+        context.Process(
+            target=_one_rank, args=(function, Ranks(rank, size), address, results, arguments)
+        )
+        for rank in range(size)
     ]
     for process in processes:
         process.start()
@@ -41,7 +43,7 @@ def on_ranks(function, *arguments):
     for value in found.values():
         if isinstance(value, str) and value.startswith("Traceback"):
             pytest.fail(value)
-    return [found[rank] for rank in range(SIZE)]
+    return [found[rank] for rank in range(size)]
 
 
 def torchrun_environment(ranks, address):
@@ -52,9 +54,9 @@ def torchrun_environment(ranks, address):
     return {name: str(value) for name, value in own.items()}
 
 
-def _one_rank(function, rank, address, results, arguments):
+def _one_rank(function, ranks, address, results, arguments):
     torch.set_num_threads(1)
     try:
-        results.put((rank, function(Ranks(rank, SIZE), address, *arguments)))
+        results.put((ranks.rank, function(ranks, address, *arguments)))
     except BaseException:
-        results.put((rank, traceback.format_exc()))
+        results.put((ranks.rank, traceback.format_exc()))
