@@ -55,6 +55,9 @@ COLUMNS = [
     "augmentation",
     "precision",
     "conditions",
+    "equal_within",
+    "max_seeds",
+    "spending",
     "key",
     "folder",
 ]
@@ -83,7 +86,9 @@ def results(
     last resumed; ``label`` names head and m, and whatever else tells the suite's rows of one head
     apart; ``comparison`` is equal for cells that differ in head and seed only, ``setting`` is its
     name; ``conditions`` is all that cells of one comparison share, value by field
-    ("schedule.iterations", "backbone.parameters.width"); ``folder`` is the run folder. What a cell
+    ("schedule.iterations", "backbone.parameters.width"); ``equal_within`` is the suite's δ;
+    ``max_seeds`` and ``spending`` are of the plan of a suite that is run until it is decided
+    (:class:`marginbench.runs.seed_plan.SeedPlan`); ``folder`` is the run folder. What a cell
     does not have is missing (NaN, None). Names and messages are printable
     (:func:`marginbench.text.printable_line`).
 
@@ -115,11 +120,11 @@ def results(
         )
     rows = []
     for folder, label in zip(run.runs, row_labels([r.cell for r in run.runs]), strict=True):
-        rows.append(_row(folder, label, run.suite.baseline))
+        rows.append(_row(folder, label, run))
     frame = pd.DataFrame(rows, columns=COLUMNS)
     for column in ("setting", "label", "message", "class_names", "remarks"):
         frame[column] = frame[column].map(_printable)
-    return frame.astype(dict.fromkeys(FRACTIONS, float))
+    return frame.astype(dict.fromkeys((*FRACTIONS, "equal_within", "max_seeds"), float))
 
 
 def history(frame: pd.DataFrame) -> pd.DataFrame:
@@ -258,7 +263,7 @@ def _finished(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["state"].isin([state.value for state in FINISHED])]
 
 
-def _row(folder: RunFolder, label: str, baseline: str) -> dict[str, Any]:
+def _row(folder: RunFolder, label: str, run: SuiteRun) -> dict[str, Any]:
     cell = folder.cell
     status = folder.status()
     result = status.result or {}
@@ -269,7 +274,7 @@ def _row(folder: RunFolder, label: str, baseline: str) -> dict[str, Any]:
         "label": label,
         "head": cell.head.name,
         "head_parameters": cell.head.parameters,
-        "is_baseline": cell.head.name == baseline,
+        "is_baseline": cell.head.name == run.suite.baseline,
         "seed": cell.seed,
         "state": status.state.value,
         "message": status.message,
@@ -284,6 +289,9 @@ def _row(folder: RunFolder, label: str, baseline: str) -> dict[str, Any]:
         "augmentation": cell.schedule.augmentation,
         "precision": cell.precision,
         "conditions": _conditions(cell),
+        "equal_within": run.suite.equal_within,
+        "max_seeds": run.plan.max_seeds if run.plan else None,
+        "spending": run.plan.spending if run.plan else None,
         "key": folder.key,
         "folder": folder.path,
     }
