@@ -161,6 +161,12 @@ def run(**options: Any) -> None:
     metavar="NAME",
     help="Only this section. May be repeated.",
 )
+@click.option(
+    "--against",
+    metavar="HEAD",
+    help="Compare with this head, not with the suite's baseline: 'l-softmax m=2', as the tables "
+    "name it.",
+)
 def report(**options: Any) -> None:
     """Write the report of SUITE from what is there, finished or not."""
     from marginbench.command_line.report import report_suite
