@@ -278,7 +278,10 @@ def _images(
 
 
 def _right_answers(rows: pd.DataFrame, seed: int) -> np.ndarray | None:
-    """Which test images the run of a seed gets right; None where it does not say."""
+    """Which test images the run of a seed gets right, as bits; None where it does not say.
+
+    The last byte is filled up with images that both get wrong, which say nothing in McNemar's test.
+    """
     folder = rows.loc[rows["seed"] == seed, "folder"].iloc[0]
     if not isinstance(folder, Path):
         return None
@@ -286,7 +289,9 @@ def _right_answers(rows: pd.DataFrame, seed: int) -> np.ndarray | None:
         arrays = evaluation(folder)
     except DamagedFile:
         return None
-    return arrays["test_right"].astype(bool) if "test_right" in arrays else None
+    if "test_right" not in arrays:
+        return None
+    return np.unpackbits(arrays["test_right"]).astype(bool)
 
 
 def _mean(values: list[float]) -> float:

@@ -21,6 +21,19 @@ from marginbench.runs.run_folder import FINISHED, RunFolder, State
 from marginbench.runs.suite_runs import SuiteRun, open_suite
 from marginbench.text import printable_line
 
+FEATURE_NUMBERS = (
+    "angle_to_centre",
+    "angle_between_centres",
+    "angle_to_nearest_centre",
+    "compactness_ratio",
+    "feature_norm",
+    "feature_norm_deviation",
+    "calibration_error",
+    "scaled_calibration_error",
+    "temperature",
+)
+"""Of the test features (marginbench.evaluation.final); missing in folders of earlier versions."""
+
 COLUMNS = [
     "setting",
     "comparison",
@@ -40,6 +53,7 @@ COLUMNS = [
     "verification_of",
     "verification",
     "remarks",
+    *FEATURE_NUMBERS,
     "feature_dimension",
     "num_classes",
     "class_names",
@@ -124,7 +138,8 @@ def results(
     frame = pd.DataFrame(rows, columns=COLUMNS)
     for column in ("setting", "label", "message", "class_names", "remarks"):
         frame[column] = frame[column].map(_printable)
-    return frame.astype(dict.fromkeys((*FRACTIONS, "equal_within", "max_seeds"), float))
+    numbers = (*FRACTIONS, *FEATURE_NUMBERS, "equal_within", "max_seeds")
+    return frame.astype(dict.fromkeys(numbers, float))
 
 
 def history(frame: pd.DataFrame) -> pd.DataFrame:
