@@ -6,6 +6,7 @@ import gc
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -195,12 +196,20 @@ def run(until_decided: bool, max_seeds: int | None, **options: Any) -> None:
     help="Compare with this head, not with the suite's baseline: 'l-softmax m=2', as the tables "
     "name it.",
 )
-def report(**options: Any) -> None:
-    """Write the report of SUITE from what is there, finished or not."""
-    from marginbench.command_line.report import report_suite
+@click.argument("more_suites", nargs=-1, metavar="[SUITE]...")
+def report(more_suites: tuple[str, ...], **options: Any) -> None:
+    """Write the report of SUITE from what is there, finished or not.
+
+    Of several SUITEs one report: ranks over the data sets, and who beats whom.
+    """
+    from marginbench.command_line.report import report_suite, report_suites
 
     _load(options.pop("plugins"))
-    sys.exit(report_suite(SuiteSelection.taken_from(options), **options))
+    selection = SuiteSelection.taken_from(options)
+    if more_suites:
+        others = [replace(selection, suite=name) for name in more_suites]
+        sys.exit(report_suites([selection, *others], **options))
+    sys.exit(report_suite(selection, **options))
 
 
 @main.command(

@@ -106,7 +106,7 @@ def verdicts(results: pd.DataFrame, against: str | None = None) -> pd.DataFrame:
     rows = [
         row
         for table in compared_tables(frame)
-        for row in _rows_of_table(table, frame, _within(results), plan_of(results))
+        for row in _rows_of_table(table, frame[frame["comparison"].isin(table.comparisons)])
     ]
     made = pd.DataFrame(rows, columns=COLUMNS)
     numbers = {"more_seeds": float, "p_images": float, "look": float, "max_seeds": float}
@@ -126,17 +126,16 @@ def _within(results: pd.DataFrame) -> float | None:
     return float(known.iloc[0]) if len(known) else None
 
 
-def _rows_of_table(
-    table: ComparedTable, results: pd.DataFrame, within: float | None, plan: SeedPlan | None
-) -> Iterable[dict[str, Any]]:
+def _rows_of_table(table: ComparedTable, results: pd.DataFrame) -> Iterable[dict[str, Any]]:
+    """The rows of one table; ``results`` are those of its cells."""
+    within, plan = _within(results), plan_of(results)
     groups = dict(iter(table.rows.groupby("label", sort=False)))
     baseline = next((label for label, rows in groups.items() if rows["is_baseline"].any()), None)
     if baseline is None:
         return
     known = {label: finished_values(rows) for label, rows in groups.items()}
     others = [label for label in groups if label != baseline]
-    own = results[results["comparison"].isin(table.comparisons)].drop_duplicates("label")
-    heads = own.set_index("label")[["head", "head_parameters"]]
+    heads = results.drop_duplicates("label").set_index("label")[["head", "head_parameters"]]
     pairs = {label: _shared(known[label], known[baseline]) for label in others}
     sign = -1 if table.lower_is_better else 1
     if plan is not None and len(groups[baseline]) < plan.looks[0]:

@@ -35,6 +35,7 @@ FEATURE_NUMBERS = (
 """Of the test features (marginbench.evaluation.final); missing in folders of earlier versions."""
 
 COLUMNS = [
+    "suite",
     "setting",
     "comparison",
     "label",
@@ -284,6 +285,7 @@ def _row(folder: RunFolder, label: str, run: SuiteRun) -> dict[str, Any]:
     result = status.result or {}
     row = {name: result.get(name) for name in COLUMNS}
     return row | {
+        "suite": run.suite.name,
         "setting": cell.setting,
         "comparison": cell.comparison,
         "label": label,
