@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Table as PrintingTable
 
 from marginbench.command_line.live_display import make_console
 from marginbench.command_line.suite_selection import SuiteSelection
+from marginbench.errors import UserError
+from marginbench.experiments.suites import Suite
 from marginbench.reporting.report_state import (
     PrintedTable,
     fingerprint,
@@ -17,7 +20,7 @@ from marginbench.reporting.report_state import (
     remember,
     still_good,
 )
-from marginbench.reporting.sections import chosen_sections
+from marginbench.reporting.sections import Table, chosen_sections
 from marginbench.runs.cell_status import State
 from marginbench.runs.stale_results import code_notes, image_notes
 from marginbench.runs.suite_runs import SuiteRun, check_writable
@@ -25,31 +28,93 @@ from marginbench.text import count
 
 PRINTED = ("comparison-", "verification-accuracy-")
 """How the names of the tables begin that the terminal shows too."""
+PRINTED_OF_SEVERAL = ("ranks", "wins-draws-losses")
+NOT_PRINTED = ("test set 95 %", "train error %", "gap")
+"""Columns that a terminal has no room for."""
 
 
 def report_suite(
     selection: SuiteSelection,
     *,
     sections: tuple[str, ...],
+    against: str | None = None,
 ) -> int:
-    """Write the report from what is there.
+    """Write the report from what is there, compared with the head ``against`` if it is given.
 
     Returns:
         Exit status: 0, or 1 if a cell is damaged or a section could not be made.
 
     Raises:
-        UserError: as :func:`run_suite`, or an unknown section.
+        UserError: as :func:`run_suite`, an unknown section, or a head that is not there.
     """
     console = make_console()
     if sections:
         chosen_sections(list(sections))
     suite_run = selection.open()
     check_writable(suite_run.folder)
-    return show_report(console, suite_run, list(sections) or None)
+    return show_report(console, suite_run, list(sections) or None, against=against)
+
+
+def report_suites(
+    selections: Sequence[SuiteSelection],
+    *,
+    sections: tuple[str, ...],
+    against: str | None = None,
+) -> int:
+    """Write one report of several suites, into ``RUNS/A+B/report``.
+
+    Returns:
+        Exit status: 0, or 1 if a section could not be made.
+
+    Raises:
+        UserError: see :func:`report_suite`; a suite that is given twice.
+    """
+    from marginbench.reporting.compared_tables import with_baseline
+    from marginbench.reporting.page import write_report
+    from marginbench.reporting.several_suites import together
+    from marginbench.runs.results import results
+
+    console = make_console()
+    if sections:
+        chosen_sections(list(sections))
+    runs = {selection.suite: selection.open() for selection in selections}
+    names = [run.suite.name for run in runs.values()]
+    if len(set(names)) < len(selections):
+        raise UserError(f"suites {', '.join(s.suite for s in selections)}: one is given twice")
+    frame = together({run.suite.name: results(run) for run in runs.values()})
+    if against is not None:
+        frame = with_baseline(frame, against)
+    first = next(iter(runs.values()))
+    suite = Suite(
+        name=", ".join(names),
+        description="; ".join(run.suite.description for run in runs.values()),
+        needs="",
+        seeds=first.suite.seeds,
+        baseline=first.suite.baseline,
+        sections=None,
+        function=lambda seeds: [],
+    )
+    folder = selections[0].runs / "+".join(names) / "report"
+    check_writable(folder)
+    notes = [note for run in runs.values() for note in _left_notes(run)]
+    report = write_report(frame, suite, folder, list(sections) or None, notes)
+    for table in report.tables:
+        if table.name.startswith((*PRINTED, *PRINTED_OF_SEVERAL)):
+            _print_table(console, _printed(table))
+    for name, why in report.failed_sections:
+        console.print(f"[red]section {name} could not be made[/]: {escape(why)}", highlight=False)
+    page = escape(str(report.page))
+    console.print(f"\nreport: {page}", highlight=False, soft_wrap=True)
+    return 1 if report.failed_sections else 0
 
 
 def show_report(
-    console: Console, suite_run: SuiteRun, sections: list[str] | None, *, keep: bool = False
+    console: Console,
+    suite_run: SuiteRun,
+    sections: list[str] | None,
+    *,
+    keep: bool = False,
+    against: str | None = None,
 ) -> int:
     """Make the report and print its comparison tables, and what is wrong with it.
 
@@ -58,6 +123,7 @@ def show_report(
         suite_run: the cells, in whatever state.
         sections: see :func:`marginbench.reporting.page.write_report`.
         keep: leave a report alone that would come out the same.
+        against: the head that the others are compared with; None for the suite's baseline.
 
     Returns:
         Exit status: 0, or 1 if a cell is damaged, a section could not be made, or the report could
@@ -67,12 +133,12 @@ def show_report(
     statuses = [run.status() for run in suite_run.runs]
     cells = list(zip(suite_run.runs, statuses, strict=True))
     notes = code_notes(cells) + image_notes(cells) + _left_notes(suite_run)
-    made_from = fingerprint(suite_run, statuses, sections)
+    made_from = fingerprint(suite_run, statuses, sections, against)
     kept = still_good(folder, made_from) if keep else None
     failed: list[tuple[str, str]] = []
     if kept is None:
         try:
-            tables, failed = _make_report(suite_run, sections, made_from, notes)
+            tables, failed = _make_report(suite_run, sections, made_from, notes, against)
         except OSError as error:
             path = error.filename2 or error.filename or folder
             reason = error.strerror or error
@@ -109,33 +175,38 @@ def _left_notes(suite_run: SuiteRun) -> list[str]:
 
 
 def _make_report(
-    suite_run: SuiteRun, sections: list[str] | None, made_from: str, notes: list[str]
+    suite_run: SuiteRun,
+    sections: list[str] | None,
+    made_from: str,
+    notes: list[str],
+    against: str | None,
 ) -> tuple[list[PrintedTable], list[tuple[str, str]]]:
     """The comparison tables, and the sections that could not be made, with the reason."""
+    from marginbench.reporting.compared_tables import with_baseline
     from marginbench.reporting.page import write_report
     from marginbench.runs.results import results
 
     folder = suite_run.report_folder
+    frame = results(suite_run)
+    if against is not None:
+        frame = with_baseline(frame, against)
     forget(folder)
-    report = write_report(results(suite_run), suite_run.suite, folder, sections, notes)
+    report = write_report(frame, suite_run.suite, folder, sections, notes)
     shown = [table for table in report.tables if table.name.startswith(PRINTED)]
     if not report.failed_sections:
         remember(folder, made_from, {table.name: table.caption for table in shown})
-    printed = [
-        PrintedTable(
-            table.caption,
-            list(table.frame.columns),
-            [[str(cell) for cell in row] for row in table.frame.itertuples(index=False)],
-        )
-        for table in shown
-    ]
-    return printed, report.failed_sections
+    return [_printed(table) for table in shown], report.failed_sections
+
+
+def _printed(table: Table) -> PrintedTable:
+    rows = [[str(cell) for cell in row] for row in table.frame.itertuples(index=False)]
+    return PrintedTable(table.caption, list(table.frame.columns), rows)
 
 
 def _print_table(console: Console, content: PrintedTable) -> None:
     """A comparison table, without the columns that a terminal has no room for."""
-    shown = [column for column, name in enumerate(content.columns) if name != "train error %"]
-    table = Table(box=None, header_style="bold", pad_edge=False)
+    shown = [column for column, name in enumerate(content.columns) if name not in NOT_PRINTED]
+    table = PrintingTable(box=None, header_style="bold", pad_edge=False)
     for position, column in enumerate(shown):
         justify: Literal["left", "right"] = "right" if position else "left"
         table.add_column(content.columns[column], justify=justify, no_wrap=True)

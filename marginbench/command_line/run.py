@@ -64,7 +64,7 @@ def run_cells(
     force: bool,
     retrain_stale: bool,
 ) -> int:
-    """Train those of the chosen cells that are not done, then report.
+    """Train what is not done, then report.
 
     Returns:
         Exit status: 0, 1 if a cell failed or is damaged, 130 if interrupted.

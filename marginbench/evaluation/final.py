@@ -10,6 +10,8 @@ from torch import Tensor
 
 from marginbench.backbones import Backbone
 from marginbench.data import ImageData, VerificationPairs
+from marginbench.evaluation.calibration import calibration_error, scaled_calibration
+from marginbench.evaluation.feature_geometry import feature_geometry
 from marginbench.evaluation.verification_evaluation import evaluate_verification
 from marginbench.experiments.cells import Cell
 from marginbench.heads import Head
@@ -18,6 +20,7 @@ from marginbench.heads.geometry import direction
 BATCH = 1024
 TRAIN_SAMPLE = 10_000
 DRAWN_SAMPLE = 5_000
+CALIBRATED_SAMPLE = 10_000
 DRAWN_DIMENSIONS = 3
 COMPARED_CLASSES = 1_000
 
@@ -87,15 +90,21 @@ def final_evaluation(model: Model) -> tuple[dict[str, Any], dict[str, np.ndarray
         numbers: verification, one entry a set of pairs (see
             :func:`evaluate_verification`), and of the first
             set verification_accuracy, verification_standard_error (in [0, 1]) and
-            verification_of.
-        arrays: with test images and at most 1,000 classes class_cosine (K, K), mean cosine
+            verification_of; with test images those of :func:`feature_geometry`, and
+            calibration_error, scaled_calibration_error (see
+            :mod:`marginbench.evaluation.calibration`) and temperature.
+        arrays: with test images test_right, whether each was classified right, as bits in bytes
+            (``numpy.packbits``), and with at most 1,000 classes class_cosine (K, K), mean cosine
             between test features by class; of features with at most 3 dimensions, the features
             and labels themselves; of each set of pairs verification/NAME/scores, same and fold.
     """
     numbers: dict[str, Any] = {}
     arrays: dict[str, np.ndarray] = {}
     if len(model.test_images):
-        arrays |= _class_arrays(model)
+        features = compute_features(model, model.test_images)
+        arrays |= _class_arrays(model, features)
+        arrays["test_right"], found = _answers(model, features)
+        numbers |= found
     sets = [_verify(model, pairs) for pairs in model.data.verification]
     for found, of_pairs in sets:
         arrays |= {f"verification/{found['name']}/{key}": a for key, a in of_pairs.items()}
@@ -134,9 +143,25 @@ def _verify(model: Model, pairs: VerificationPairs) -> tuple[dict[str, Any], dic
     return evaluate_verification(features, pairs, model.cell.verification)
 
 
-def _class_arrays(model: Model) -> dict[str, np.ndarray]:
+@torch.no_grad()
+def _answers(model: Model, test: Tensor) -> tuple[np.ndarray, dict[str, Any]]:
+    """The bits of test_right, and the numbers of geometry and calibration."""
+    labels = model.test_labels
+    model.head.eval()
+    right = torch.cat([model.head.logits(part).argmax(dim=1) for part in test.split(BATCH)])
+    numbers: dict[str, Any] = dict(feature_geometry(test, labels, model.data.num_classes))
+    # Drawn in an order that has nothing to do with the classes.
+    chosen = _shuffled(len(labels), CALIBRATED_SAMPLE).to(model.device)
+    logits = torch.cat([model.head.logits(part) for part in test[chosen].split(BATCH)])
+    if len(chosen) > 1 and torch.isfinite(logits).all():
+        numbers["calibration_error"] = calibration_error(logits, labels[chosen])
+        scaled, temperature = scaled_calibration(logits, labels[chosen])
+        numbers |= {"scaled_calibration_error": scaled, "temperature": temperature}
+    return np.packbits((right == labels).cpu().numpy()), numbers
+
+
+def _class_arrays(model: Model, test: Tensor) -> dict[str, np.ndarray]:
     arrays = {}
-    test = compute_features(model, model.test_images)
     labels = model.test_labels
     if model.data.num_classes <= COMPARED_CLASSES:
         arrays["class_cosine"] = class_cosine(test, labels, model.data.num_classes)
@@ -184,8 +209,11 @@ def _sampled_training_images(model: Model, at_most: int) -> tuple[Tensor, Tensor
 
 def _sample(count: int, at_most: int) -> Tensor:
     """Indices of all, or of so many drawn by a fixed seed: a source may come class by class."""
-    if count <= at_most:
-        return torch.arange(count)
+    return torch.arange(count) if count <= at_most else _shuffled(count, at_most)
+
+
+def _shuffled(count: int, at_most: int) -> Tensor:
+    """Indices of so many, or all if there are fewer, in an order drawn by a fixed seed."""
     return torch.randperm(count, generator=torch.Generator().manual_seed(0))[:at_most]
 
 

@@ -38,6 +38,8 @@ MOST_SEEDS = 10_000
 
 Seeds = Annotated[int, Field(ge=1, le=MOST_SEEDS)]
 """How many seeds: a whole number from 1 to 10,000."""
+Difference = Annotated[float, Field(gt=0, lt=1)]
+"""Of two errors, as a fraction: above 0, below 1."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class Suite:
         sizes: the smaller sizes of the same experiment, each with its number of seeds: "small" is
             for two CPU cores.
         search: how `marginbench tune` searches it.
+        equal_within: δ: heads whose errors (or verification accuracies) differ by less count as
+            equal, as a fraction: 0.002 is 0.2 percentage points. None: equality is not claimed.
     """
 
     name: str
@@ -66,6 +70,7 @@ class Suite:
     function: SuiteFunction
     sizes: Mapping[str, int] = field(default_factory=dict)
     search: Search = field(default_factory=Search)
+    equal_within: float | None = None
 
     def cells(self, seeds: int | None = None, size: str = FULL) -> list[Cell]:
         """The suite's cells, as declared (not resolved).
@@ -120,6 +125,7 @@ def suite(
     sections: Sequence[str] | None = None,
     sizes: Mapping[str, Seeds] | None = None,
     search: Search | None = None,
+    equal_within: Difference | None = None,
 ) -> Callable[[SuiteFunction], SuiteFunction]:
     """Function decorator: make a suite known. The function takes the seeds and returns cells.
 
@@ -137,6 +143,7 @@ def suite(
         "baseline": baseline,
         "sections": sections,
         "sizes": sizes,
+        "equal_within": equal_within,
     }
     owner = f"suite {quoted(name)}"
     if search is not None and not isinstance(search, Search):

@@ -52,7 +52,7 @@ class VerifiedSetting:
         rows: one a head and seed, in the suite's order: label, is_baseline, seed, state (done
             where all cells are), verification_accuracy and verification_standard_error (between
             folds), train_error, entries (the cells' numbers, see
-            :func:`evaluate_verification`) and folders.
+            :func:`evaluate_verification`), folders and comparisons (of the cells).
         remarks: of the data.
     """
 
@@ -173,6 +173,7 @@ def _runs(rows: pd.DataFrame, set_name: str) -> pd.DataFrame:
                 "train_error": float(done["train_error"].mean()) if complete else None,
                 "entries": entries,
                 "folders": list(done["folder"]),
+                "comparisons": tuple(cells["comparison"]),
             }
         )
     frame = pd.DataFrame(records)

@@ -56,6 +56,11 @@ def recorded_cells(suite_folder: Path, known: Container[str]) -> tuple[list[RunF
     return list(found.values()), unread
 
 
+def recorded_keys(suite_folder: Path) -> set[str]:
+    """The keys of the manifest's whole lines."""
+    return {key for line in _lines(suite_folder) if (key := _key(line)) is not None}
+
+
 def record_cells(suite_folder: Path, runs: Iterable[RunFolder]) -> None:
     """Add the cells that the manifest does not have yet.
 
@@ -65,7 +70,7 @@ def record_cells(suite_folder: Path, runs: Iterable[RunFolder]) -> None:
     Raises:
         OSError: the manifest cannot be written.
     """
-    there = {_key(line) for line in _lines(suite_folder)}
+    there = recorded_keys(suite_folder)
     lines = [
         f'{BEGIN}{run.key}", "cell": {json.dumps(json.loads(run.cell.to_json()))}}}\n'
         for run in runs

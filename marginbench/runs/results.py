@@ -22,7 +22,21 @@ from marginbench.runs.tuned_results import tuned_rows
 from marginbench.runs.tuned_runs import TunedRun, reopen_tuned
 from marginbench.text import printable_line
 
+FEATURE_NUMBERS = (
+    "angle_to_centre",
+    "angle_between_centres",
+    "angle_to_nearest_centre",
+    "compactness_ratio",
+    "feature_norm",
+    "feature_norm_deviation",
+    "calibration_error",
+    "scaled_calibration_error",
+    "temperature",
+)
+"""Of the test features (marginbench.evaluation.final); missing in folders of earlier versions."""
+
 COLUMNS = [
+    "suite",
     "setting",
     "comparison",
     "label",
@@ -41,6 +55,7 @@ COLUMNS = [
     "verification_of",
     "verification",
     "remarks",
+    *FEATURE_NUMBERS,
     "feature_dimension",
     "num_classes",
     "class_names",
@@ -56,6 +71,9 @@ COLUMNS = [
     "augmentation",
     "precision",
     "conditions",
+    "equal_within",
+    "max_seeds",
+    "spending",
     "key",
     "folder",
     "search",
@@ -86,8 +104,10 @@ def results(
     last resumed; ``label`` names head and m, and what else distinguishes the suite's rows of one
     head; ``comparison`` is equal for cells that differ in head and seed only, ``setting`` is its
     name; ``conditions`` is all that cells of one comparison share, value by field
-    ("schedule.iterations", "backbone.parameters.width"); ``folder`` is the run folder; ``search``
-    of a tuned suite is the search that has chosen the parameters, a
+    ("schedule.iterations", "backbone.parameters.width"); ``equal_within`` is the suite's δ;
+    ``max_seeds`` and ``spending`` are of the plan of a suite that is run until it is decided
+    (:class:`marginbench.runs.seed_plan.SeedPlan`); ``folder`` is the run folder; ``search`` of a
+    tuned suite is the search that has chosen the parameters, a
     :class:`marginbench.runs.search_results.SearchResult`. What a cell does not have is missing
     (NaN, None). Names and messages are printable
     (:func:`marginbench.text.printable_line`).
@@ -126,13 +146,12 @@ def results(
         rows = tuned_rows(run, _row)
     else:
         labels = row_labels([r.cell for r in run.runs])
-        rows = [
-            _row(r, label, run.suite.baseline) for r, label in zip(run.runs, labels, strict=True)
-        ]
+        rows = [_row(r, label, run) for r, label in zip(run.runs, labels, strict=True)]
     frame = pd.DataFrame(rows, columns=COLUMNS)
     for column in ("setting", "label", "message", "class_names", "remarks"):
         frame[column] = frame[column].map(_printable)
-    return frame.astype(dict.fromkeys(FRACTIONS, float))
+    numbers = (*FRACTIONS, *FEATURE_NUMBERS, "equal_within", "max_seeds")
+    return frame.astype(dict.fromkeys(numbers, float))
 
 
 def history(frame: pd.DataFrame) -> pd.DataFrame:
@@ -194,18 +213,19 @@ def _finished(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["state"].isin([state.value for state in FINISHED])]
 
 
-def _row(folder: RunFolder, label: str, baseline: str) -> dict[str, Any]:
+def _row(folder: RunFolder, label: str, run: SuiteRun) -> dict[str, Any]:
     cell = folder.cell
     status = folder.status()
     result = status.result or {}
     row = {name: result.get(name) for name in COLUMNS}
     return row | {
+        "suite": run.suite.name,
         "setting": cell.setting,
         "comparison": cell.comparison,
         "label": label,
         "head": cell.head.name,
         "head_parameters": cell.head.parameters,
-        "is_baseline": cell.head.name == baseline,
+        "is_baseline": cell.head.name == run.suite.baseline,
         "seed": cell.seed,
         "state": status.state.value,
         "message": status.message,
@@ -220,6 +240,9 @@ def _row(folder: RunFolder, label: str, baseline: str) -> dict[str, Any]:
         "augmentation": cell.schedule.augmentation,
         "precision": cell.precision,
         "conditions": conditions_of(cell),
+        "equal_within": run.suite.equal_within,
+        "max_seeds": run.plan.max_seeds if run.plan else None,
+        "spending": run.plan.spending if run.plan else None,
         "key": folder.key,
         "folder": folder.path,
     }

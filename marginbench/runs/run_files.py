@@ -77,6 +77,15 @@ class _Result(StoredModel):
     verification_standard_error: FiniteFloat | None = None
     verification_of: str | None = None
     verification: list[_Verification] | None = None
+    angle_to_centre: FiniteFloat | None = None
+    angle_between_centres: FiniteFloat | None = None
+    angle_to_nearest_centre: FiniteFloat | None = None
+    compactness_ratio: FiniteFloat | None = None
+    feature_norm: FiniteFloat | None = None
+    feature_norm_deviation: FiniteFloat | None = None
+    calibration_error: Fraction | None = None
+    scaled_calibration_error: Fraction | None = None
+    temperature: FiniteFloat | None = None
 
 
 def odd_file(entries: Iterable[os.DirEntry[str]]) -> str | None:

@@ -20,8 +20,10 @@ from marginbench.runs.manifest import (
     known_resolver,
     record_cells,
     recorded_cells,
+    recorded_keys,
 )
 from marginbench.runs.run_folder import RunFolder
+from marginbench.runs.seed_plan import SeedPlan, keep_plan, read_plan
 from marginbench.text import quoted
 
 
@@ -38,6 +40,7 @@ class SuiteRun:
         left: cells of the manifest that are no longer the suite's.
         unread: a message for each line of the manifest that does not read.
         resolver: what resolved the cells.
+        plan: of a suite that is run until it is decided.
     """
 
     suite: Suite
@@ -48,9 +51,10 @@ class SuiteRun:
     left: list[RunFolder] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
     resolver: Resolver = field(default_factory=Resolver)
+    plan: SeedPlan | None = None
 
     def record(self) -> None:
-        """Add the cells to the suite's manifest, and keep what their parts were resolved to.
+        """Add the cells to the suite's manifest; keep what they were resolved to, and the plan.
 
         Raises:
             UserError: the suite's folder cannot be written.
@@ -58,6 +62,8 @@ class SuiteRun:
         try:
             record_cells(self.folder, self.runs)
             keep_resolution(self.folder, self.resolver)
+            if self.plan is not None:
+                keep_plan(self.folder, self.plan)
         except OSError as error:
             reason = error.strerror or error
             raise UserError(f"{self.folder} cannot be written: {reason}") from error
@@ -83,7 +89,8 @@ def open_suite(
     Args:
         name: of the suite, or the path of its file.
         runs_folder: RUNS.
-        seeds: how many; the size's own number if None.
+        seeds: how many. If None, the size's own number, or, of a suite that is run until it is
+            decided, those of the first look and all that later looks have asked for.
         size: see :class:`marginbench.experiments.suites.Suite`.
         only: names of heads; none for all.
         more_heads: heads to put into every comparison beside the suite's own, as
@@ -97,8 +104,10 @@ def open_suite(
             same cell twice, a baseline or a head in ``only`` that the suite does not have.
     """
     suite = find_suite(name)
-    own = suite.cells(seeds, size)
-    folder = runs_folder / (suite.name if size == FULL else f"{suite.name}-{size}")
+    folder = suite_folder(suite, runs_folder, size)
+    plan = read_plan(folder)
+    by_plan = plan if seeds is None else None
+    own = suite.cells(by_plan.max_seeds if by_plan else seeds, size)
     resolve = known_resolver(folder)
     if not resolve.found():
         to_be_resolved(own)
@@ -111,6 +120,9 @@ def open_suite(
         raise UserError(f"suite {suite.name!r}: {error}") from error
     runs = [RunFolder(folder, cell) for cell in cells]
     _refuse_twins(suite, runs)
+    if by_plan:
+        asked = recorded_keys(folder)
+        runs = [run for run in runs if run.cell.seed < by_plan.looks[0] or run.key in asked]
     further, left, unread = _recorded_besides(folder, runs, seeds)
     heads = [*only, *(parse_component(text).name for text in more_heads)] if only else []
     _check_heads(suite, runs, [*further, *left], heads, gone_heads)
@@ -118,7 +130,12 @@ def open_suite(
         [run for run in part if not heads or run.cell.head.name in heads]
         for part in (runs, further, left)
     )
-    return SuiteRun(suite, folder, chosen, len(runs), further, left, unread, resolve)
+    return SuiteRun(suite, folder, chosen, len(runs), further, left, unread, resolve, plan)
+
+
+def suite_folder(suite: Suite, runs_folder: Path, size: str = FULL) -> Path:
+    """Where a suite's run folders are."""
+    return runs_folder / (suite.name if size == FULL else f"{suite.name}-{size}")
 
 
 def check_writable(folder: Path) -> None:

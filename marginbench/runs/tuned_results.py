@@ -9,6 +9,7 @@ from marginbench.runs.cell_status import State
 from marginbench.runs.conditions import conditions_of
 from marginbench.runs.run_folder import RunFolder
 from marginbench.runs.search_results import SearchResult
+from marginbench.runs.suite_runs import SuiteRun
 from marginbench.runs.tuned_runs import TunedRun
 from marginbench.text import count
 
@@ -21,7 +22,7 @@ NOT_YET = (
 
 
 def tuned_rows(
-    run: TunedRun, row: Callable[[RunFolder, str, str], dict[str, Any]]
+    run: TunedRun, row: Callable[[RunFolder, str, SuiteRun], dict[str, Any]]
 ) -> list[dict[str, Any]]:
     """One row a final run.
 
@@ -30,13 +31,13 @@ def tuned_rows(
 
     Args:
         run: the searches and their runs.
-        row: makes the row of a run folder, given the label and the baseline.
+        row: makes the row of a run folder, given the label and the suite's run.
     """
     rows = []
     for result in run.results:
         search = result.search
         for cell in search.final_cells(result.chosen or 0):
-            values = row(RunFolder(run.folder, cell), search.head, run.suite.baseline)
+            values = row(RunFolder(run.folder, cell), search.head, run)
             if result.chosen is None:
                 values |= dict.fromkeys(NOT_YET) | _unchosen(result)
             rows.append(

@@ -196,6 +196,33 @@ def test_report_from_an_unfinished_grid(copy_of_finished, marginbench, tiny_suit
     assert "Overfitting" not in page
 
 
+def test_any_head_can_be_what_the_others_are_compared_with(
+    copy_of_finished, marginbench, tiny_suite
+):
+    against = ["report", tiny_suite, "--section", "comparison", "--against"]
+    assert marginbench(*against, "l-softmax").returncode == 0
+    lines = (copy_of_finished / "runs/tiny/report/comparison-tiny.csv").read_text().splitlines()
+    assert [line.split(",")[:2] for line in lines[2:]] == [["l-softmax m=2", "baseline"]]
+    done = marginbench(*against, "arcface")
+    assert done.returncode != 0
+    assert "allowed: softmax, l-softmax m=2" in " ".join((done.stdout + done.stderr).split())
+
+
+def test_several_suites_have_one_report(copy_of_finished, marginbench, tiny_suite):
+    other = copy_of_finished / "other.py"
+    other.write_text(tiny_suite.read_text().replace('"tiny"', '"other"').replace("tiny(", "other("))
+    shutil.copytree(copy_of_finished / "runs/tiny", copy_of_finished / "runs/other")
+    done = marginbench("report", tiny_suite, other, "--section", "data-sets")
+    assert done.returncode == 0, done.stderr
+    assert "Mean rank over the data sets" in done.stdout
+    folder = copy_of_finished / "runs/tiny+other/report"
+    assert (folder / "critical-difference.png").is_file()
+    assert "l-softmax m=2" in (folder / "wins-draws-losses.csv").read_text()
+    again = marginbench("report", tiny_suite, tiny_suite)
+    assert again.returncode != 0
+    assert "one is given twice" in again.stdout + again.stderr
+
+
 def test_a_report_counts_the_cells_that_left_the_suite(copy_of_finished, marginbench, tiny_suite):
     file = copy_of_finished / "runs/tiny/cells.jsonl"
     assert len(file.read_text().splitlines()) == 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -23,9 +24,23 @@ from marginbench.command_line.suite_selection import SuiteSelection
     metavar="NAME",
     help="Only this section. May be repeated.",
 )
-def report(**options: Any) -> None:
-    """Write the report of SUITE from what is there, finished or not."""
-    from marginbench.command_line.report import report_suite
+@click.option(
+    "--against",
+    metavar="HEAD",
+    help="Compare with this head, not with the suite's baseline: 'l-softmax m=2', as the tables "
+    "name it.",
+)
+@click.argument("more_suites", nargs=-1, metavar="[SUITE]...")
+def report(more_suites: tuple[str, ...], **options: Any) -> None:
+    """Write the report of SUITE from what is there, finished or not.
+
+    Of several SUITEs one report: ranks over the data sets, and who beats whom.
+    """
+    from marginbench.command_line.report import report_suite, report_suites
 
     load_plugins(options.pop("plugins"))
-    sys.exit(report_suite(SuiteSelection.taken_from(options), **options))
+    selection = SuiteSelection.taken_from(options)
+    if more_suites:
+        others = [replace(selection, suite=name) for name in more_suites]
+        sys.exit(report_suites([selection, *others], **options))
+    sys.exit(report_suite(selection, **options))

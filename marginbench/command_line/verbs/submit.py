@@ -12,6 +12,11 @@ from marginbench.command_line.plugin_files import know_plugins
 from marginbench.command_line.search_options import search_options, tuned_option
 from marginbench.command_line.suite_options import retrain_stale_option, suite_options
 from marginbench.command_line.suite_selection import SuiteSelection
+from marginbench.command_line.until_decided_options import (
+    refuse_max_seeds,
+    until_decided_options,
+)
+from marginbench.errors import UserError
 
 
 @click.command(
@@ -25,7 +30,8 @@ from marginbench.command_line.suite_selection import SuiteSelection
 @click.option("--retry-failed", is_flag=True, help="Submit the failed cells again too.")
 @retrain_stale_option
 @click.option("--dry-run", is_flag=True, help="Show the cells and the sbatch script; submit none.")
-def submit(**options: Any) -> None:
+@until_decided_options
+def submit(until_decided: bool, max_seeds: int | None, **options: Any) -> None:
     """Submit the cells of SUITE that are neither done nor in the queue to a SLURM cluster.
 
     Returns at once; `marginbench status` shows their states. Settings that are not given come
@@ -47,4 +53,11 @@ def submit(**options: Any) -> None:
     selection = SuiteSelection.taken_from(options)
     names = ("profile", "retry_failed", "retrain_stale", "dry_run")
     rest = {name: options.pop(name) for name in names}
+    if until_decided:
+        from marginbench.command_line.until_decided import submit_until_decided
+
+        if selection.tuned:
+            raise UserError("--tuned is not allowed with --until-decided; allowed: either of them")
+        sys.exit(submit_until_decided(selection, max_seeds, given=options, **rest))
+    refuse_max_seeds(max_seeds)
     sys.exit(submit_suite(selection, given=options, **rest))

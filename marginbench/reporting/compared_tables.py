@@ -1,0 +1,84 @@
+"""What is compared with what: for every setting the rows of one measure, head by head and seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from marginbench.errors import UserError
+from marginbench.reporting.verification_results import verified_settings
+from marginbench.runs.conditions import settings
+from marginbench.runs.results import only_verified
+from marginbench.text import quoted
+
+TEST_ERROR = "test_error"
+VERIFICATION_ACCURACY = "verification_accuracy"
+
+
+@dataclass(frozen=True)
+class ComparedTable:
+    """One measure of one setting.
+
+    Attributes:
+        setting: its name; of several sets of pairs, with the set's.
+        measure: "test_error" or "verification_accuracy".
+        rows: label, is_baseline, seed, state, value (a fraction; NaN where the run has none) and
+            folder (None where a run has several), in the suite's order.
+        comparisons: of the cells, see :func:`marginbench.runs.results.results`.
+        decides: whether it is the setting's first measure, by which seeds are added.
+    """
+
+    setting: str
+    measure: str
+    rows: pd.DataFrame
+    comparisons: frozenset[str]
+    decides: bool
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Of errors; not of accuracies."""
+        return self.measure == TEST_ERROR
+
+
+def compared_tables(results: pd.DataFrame) -> list[ComparedTable]:
+    """Of a results frame: test errors of each setting, accuracies of each set of pairs."""
+    tables = []
+    for name, rows in settings(results):
+        if only_verified(rows):
+            continue
+        kept = rows[["label", "is_baseline", "seed", "state", "folder"]]
+        kept = kept.assign(value=rows["test_error"].astype(float))
+        comparisons = frozenset(rows["comparison"])
+        tables.append(ComparedTable(name, TEST_ERROR, kept, comparisons, True))
+    for verified in verified_settings(results):
+        rows = verified.rows
+        comparisons = frozenset(key for keys in rows["comparisons"] for key in keys)
+        first = not any(comparisons & table.comparisons for table in tables)
+        kept = rows[["label", "is_baseline", "seed", "state"]].assign(
+            value=rows["verification_accuracy"], folder=None
+        )
+        tables.append(ComparedTable(verified.name, VERIFICATION_ACCURACY, kept, comparisons, first))
+    return tables
+
+
+def with_baseline(results: pd.DataFrame, head: str) -> pd.DataFrame:
+    """The frame with another head as the baseline.
+
+    Args:
+        results: see :mod:`marginbench.runs.results`.
+        head: a label as the tables show it ("l-softmax m=2"), or the name of a head that has one
+            label in every setting.
+
+    Raises:
+        UserError: no setting has it, or a name stands for several; the message lists the labels.
+    """
+    chosen = results["label"] == head
+    if not chosen.any():
+        chosen = results["head"] == head
+        several = results[chosen].groupby("comparison")["label"].nunique()
+        if not chosen.any() or (several > 1).any():
+            labels = ", ".join(dict.fromkeys(results["label"]))
+            why = "stands for several" if chosen.any() else "is not in this suite"
+            raise UserError(f"--against {quoted(head)} {why}; allowed: {labels}")
+    return results.assign(is_baseline=chosen)

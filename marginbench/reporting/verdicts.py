@@ -1,0 +1,297 @@
+"""Is a head better than the baseline, worse, equal, or not decided, and by how many seeds more?
+
+:func:`verdicts` makes one frame of it, from which tables, sentences and the forest plot are drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from marginbench.errors import DamagedFile
+from marginbench.reporting.compared_tables import ComparedTable, compared_tables, with_baseline
+from marginbench.reporting.decisions import ONE_LEVEL, Decision, Look, decide, one_look
+from marginbench.reporting.power import seeds_for_difference, seeds_for_equality
+from marginbench.reporting.proportions import chance_of_winning, mcnemar
+from marginbench.reporting.significance import LEVEL, mean_interval, shows_spread
+from marginbench.runs.cell_status import FINISHED, State
+from marginbench.runs.results import evaluation
+from marginbench.runs.seed_plan import SeedPlan
+
+BETTER, WORSE, EQUAL, NOT_DECIDED = "better", "worse", "equal", "not decided"
+DIVERGED, NO_RESULT = "diverged", "no result"
+VERDICTS = (BETTER, WORSE, EQUAL, NOT_DECIDED, DIVERGED, NO_RESULT)
+
+COLUMNS = [
+    "setting",
+    "measure",
+    "label",
+    "head",
+    "parameters",
+    "baseline",
+    "verdict",
+    "difference",
+    "low",
+    "high",
+    "corrected_low",
+    "corrected_high",
+    "value",
+    "baseline_value",
+    "seeds",
+    "asked",
+    "diverged",
+    "more_seeds",
+    "p",
+    "p_corrected",
+    "compared_heads",
+    "probability_better",
+    "probability_low",
+    "probability_high",
+    "p_images",
+    "equal_within",
+    "lower_is_better",
+    "look",
+    "looks_left",
+    "max_seeds",
+    "decides",
+    "comparisons",
+]
+
+
+def verdicts(results: pd.DataFrame, against: str | None = None) -> pd.DataFrame:
+    """Every head of every setting against the baseline, by the seeds that both finished.
+
+    Args:
+        results: see :func:`marginbench.runs.results.results`.
+        against: compare with this head instead, see
+            :func:`marginbench.reporting.compared_tables.with_baseline`.
+
+    Returns:
+        One row a setting, measure and head other than the baseline, in the suite's order; none for
+        a setting without the baseline. Fractions, not percent. What is not there is NaN.
+
+        - setting: its name; measure: "test_error", or "verification_accuracy" of a set of pairs.
+        - label, head, parameters: the head; baseline: the label of what it is compared with.
+        - verdict: "better" or "worse" where Holm's corrected paired t-test bears a difference,
+          "equal" where the corrected interval lies inside ±``equal_within``, else "not decided";
+          "diverged" where all its finished runs did, "no result" where none has finished.
+        - difference: mean over seeds of the head's measure minus the baseline's, so that of errors
+          a negative one is a gain (``lower_is_better``); low, high: its own 95 % interval;
+          corrected_low, corrected_high: the interval at 1 − 5 %/``compared_heads``, of the look
+          that decided if there are several. NaN where all seeds have the same difference.
+        - value, baseline_value: means over the same seeds.
+        - seeds: that both finished; asked: of the head, diverged: of these.
+        - more_seeds: of an undecided head, how many seeds more would decide with a chance of 80 %
+          if the mean and the spread seen are true; infinity above 10,000; NaN where the seeds show
+          no spread, or where the verdict is another.
+        - p, p_corrected: of the paired t-test, by itself and corrected over heads and looks.
+        - probability_better: P(A > B), the chance that one run beats the paired one of the
+          baseline, with its 95 % interval.
+        - p_images: McNemar's test of two single runs (one seed) on the test images; NaN of more
+          seeds, and of old run folders, which do not keep the answers.
+        - equal_within: δ.
+        - look: seeds at the look that decided, or at the last one; looks_left: planned and not yet
+          taken; max_seeds: of the plan. NaN, 0 and NaN where the number of seeds was fixed.
+        - decides: whether seeds are added by this measure; comparisons: of the cells.
+
+    Raises:
+        UserError: ``against`` is no head of the frame.
+    """
+    frame = results if against is None else with_baseline(results, against)
+    rows = [
+        row
+        for table in compared_tables(frame)
+        for row in _rows_of_table(table, frame[frame["comparison"].isin(table.comparisons)])
+    ]
+    made = pd.DataFrame(rows, columns=COLUMNS)
+    numbers = {"more_seeds": float, "p_images": float, "look": float, "max_seeds": float}
+    return made.astype(numbers | {"equal_within": float})
+
+
+def plan_of(results: pd.DataFrame) -> SeedPlan | None:
+    """The plan of looks that a results frame carries."""
+    planned = results.dropna(subset=["max_seeds"])
+    if planned.empty:
+        return None
+    return SeedPlan(int(planned["max_seeds"].iloc[0]), planned["spending"].iloc[0])
+
+
+def _within(results: pd.DataFrame) -> float | None:
+    known = results["equal_within"].dropna()
+    return float(known.iloc[0]) if len(known) else None
+
+
+def _rows_of_table(table: ComparedTable, results: pd.DataFrame) -> Iterable[dict[str, Any]]:
+    """The rows of one table; ``results`` are those of its cells."""
+    within, plan = _within(results), plan_of(results)
+    groups = dict(iter(table.rows.groupby("label", sort=False)))
+    baseline = next((label for label, rows in groups.items() if rows["is_baseline"].any()), None)
+    if baseline is None:
+        return
+    known = {label: finished_values(rows) for label, rows in groups.items()}
+    others = [label for label in groups if label != baseline]
+    heads = results.drop_duplicates("label").set_index("label")[["head", "head_parameters"]]
+    pairs = {label: _shared(known[label], known[baseline]) for label in others}
+    sign = -1 if table.lower_is_better else 1
+    if plan is not None and len(groups[baseline]) < plan.looks[0]:
+        # Its seeds are not the plan's: the suite gives it fewer, whatever it is asked for.
+        plan = None
+    if plan is None:
+        gains = {label: tuple(sign * (a - b) for _, a, b in pairs[label]) for label in others}
+        decisions = decide(one_look(gains), ONE_LEVEL, within)
+        tested = sum(shows_spread(values) for values in gains.values())
+    else:
+        looks = [_look(groups, baseline, pairs, sign, seeds) for seeds in plan.looks]
+        decisions = decide(looks, plan.levels(LEVEL), within, len(others))
+        tested = len(others)
+    for label in others:
+        decision = decisions[label]
+        states = groups[label]["state"]
+        row = _numbers(pairs[label], sign, decision, within, plan)
+        yield row | {
+            "setting": table.setting,
+            "measure": table.measure,
+            "label": label,
+            "head": heads.at[label, "head"],
+            "parameters": heads.at[label, "head_parameters"],
+            "baseline": baseline,
+            "verdict": _verdict(decision, states),
+            "asked": len(states),
+            "diverged": int((states == State.DIVERGED.value).sum()),
+            "compared_heads": tested,
+            "p_images": _images(groups, label, baseline, pairs[label]),
+            "equal_within": within,
+            "lower_is_better": table.lower_is_better,
+            "max_seeds": plan.max_seeds if plan else None,
+            "decides": table.decides,
+            "comparisons": table.comparisons,
+        }
+
+
+def finished_values(rows: pd.DataFrame) -> dict[int, float]:
+    """Value by seed of the rows that are done and have one."""
+    done = rows[rows["state"] == State.DONE.value].dropna(subset=["value"])
+    return dict(zip(done["seed"], done["value"].astype(float), strict=True))
+
+
+def _shared(own: dict[int, float], other: dict[int, float]) -> list[tuple[int, float, float]]:
+    return [(seed, own[seed], other[seed]) for seed in sorted(own.keys() & other.keys())]
+
+
+def _look(
+    groups: dict[str, pd.DataFrame],
+    baseline: str,
+    pairs: dict[str, list[tuple[int, float, float]]],
+    sign: int,
+    seeds: int,
+) -> dict[str, Look]:
+    """Every head with the seeds below a number, and whether they all came to an end."""
+    ended = {
+        label: set(rows.loc[rows["state"].isin([s.value for s in FINISHED]), "seed"])
+        for label, rows in groups.items()
+    }
+    wanted = set(range(seeds))
+    return {
+        label: Look(
+            tuple(sign * (a - b) for seed, a, b in found if seed < seeds),
+            wanted <= ended[label] and wanted <= ended[baseline],
+        )
+        for label, found in pairs.items()
+    }
+
+
+def _numbers(
+    pairs: list[tuple[int, float, float]],
+    sign: int,
+    decision: Decision,
+    within: float | None,
+    plan: SeedPlan | None,
+) -> dict[str, Any]:
+    differences = [own - other for _, own, other in pairs]
+    low, high = mean_interval(differences)
+    probability, probability_low, probability_high = chance_of_winning(
+        [sign * difference for difference in differences]
+    )
+    corrected = sorted(sign * end for end in decision.interval)
+    looks = plan.looks if plan else ()
+    taken = -1 if decision.look is None else decision.look
+    return {
+        "difference": _mean(differences),
+        "low": low,
+        "high": high,
+        "corrected_low": corrected[0],
+        "corrected_high": corrected[1],
+        "value": _mean([own for _, own, _ in pairs]),
+        "baseline_value": _mean([other for _, _, other in pairs]),
+        "seeds": len(pairs),
+        "more_seeds": _more_seeds(differences, decision, within),
+        "p": decision.p_value,
+        "p_corrected": decision.p_corrected,
+        "probability_better": probability,
+        "probability_low": probability_low,
+        "probability_high": probability_high,
+        "look": looks[taken] if looks and taken >= 0 else None,
+        "looks_left": len(looks) - taken - 1 if decision.verdict == NOT_DECIDED and looks else 0,
+    }
+
+
+def _more_seeds(differences: list[float], decision: Decision, within: float | None) -> float:
+    """See :func:`verdicts`; whichever of difference and equality needs fewer."""
+    if decision.verdict != NOT_DECIDED or not shows_spread(differences):
+        return math.nan
+    mean, deviation = _mean(differences), float(np.std(differences, ddof=1))
+    needed = seeds_for_difference(mean / deviation, decision.level)
+    if within:
+        needed = min(needed, seeds_for_equality(mean, deviation, within, decision.level))
+    return max(1.0, needed - len(differences))
+
+
+def _verdict(decision: Decision, states: pd.Series) -> str:
+    ended = states[states.isin([state.value for state in FINISHED])]
+    if decision.verdict != NOT_DECIDED:
+        return decision.verdict
+    if ended.empty:
+        return NO_RESULT
+    return DIVERGED if (ended == State.DIVERGED.value).all() else NOT_DECIDED
+
+
+def _images(
+    groups: dict[str, pd.DataFrame],
+    label: str,
+    baseline: str,
+    pairs: list[tuple[int, float, float]],
+) -> float:
+    """McNemar's p-value, where there is one pair of runs and both keep their answers."""
+    if len(pairs) != 1:
+        return math.nan
+    seed = pairs[0][0]
+    answers = [_right_answers(groups[name], seed) for name in (label, baseline)]
+    if answers[0] is None or answers[1] is None or len(answers[0]) != len(answers[1]):
+        return math.nan
+    return mcnemar(answers[0], answers[1])
+
+
+def _right_answers(rows: pd.DataFrame, seed: int) -> np.ndarray | None:
+    """Which test images the run of a seed gets right, as bits; None where it does not say.
+
+    The last byte is filled up with images that both get wrong, which say nothing in McNemar's test.
+    """
+    folder = rows.loc[rows["seed"] == seed, "folder"].iloc[0]
+    if not isinstance(folder, Path):
+        return None
+    try:
+        arrays = evaluation(folder)
+    except DamagedFile:
+        return None
+    if "test_right" not in arrays:
+        return None
+    return np.unpackbits(arrays["test_right"]).astype(bool)
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else math.nan

@@ -1,0 +1,129 @@
+"""When a suite that runs until it is decided looks at its results, and what each look may spend.
+
+Testing again and again until p < 0.05 makes false claims. Here the looks are planned ahead, and
+each has a share of the level of its own: a spending function (Lan, DeMets, Biometrika, 1983) says
+how much of the level may be used up after a fraction of the seeds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+from marginbench.errors import DamagedFile, UserError
+from marginbench.files import write_text_atomically
+from marginbench.runs.run_files import as_json, read_json
+from marginbench.text import quoted
+
+PLAN = "until-decided.json"
+LOOKS = (5, 8, 12, 18, 30, 50, 80)
+"""Seeds at which results are looked at, as far as they are fewer than the most."""
+MAX_SEEDS = 30
+FEWEST_MAX_SEEDS = 5
+_NORMAL = NormalDist()
+
+
+def obrien_fleming(fraction: float, level: float) -> float:
+    """The level spent after a fraction of the seeds, in O'Brien and Fleming's shape: late."""
+    if fraction <= 0:
+        return 0.0
+    z = _NORMAL.inv_cdf(1 - level / 2)
+    return 2 * (1 - _NORMAL.cdf(z / math.sqrt(min(fraction, 1.0))))
+
+
+def pocock(fraction: float, level: float) -> float:
+    """The level spent after a fraction of the seeds, in Pocock's shape: nearly evenly."""
+    return level * math.log(1 + (math.e - 1) * min(max(fraction, 0.0), 1.0))
+
+
+SPENDING: Mapping[str, Callable[[float, float], float]] = {
+    "obrien-fleming": obrien_fleming,
+    "pocock": pocock,
+}
+
+
+@dataclass(frozen=True)
+class SeedPlan:
+    """The looks of a suite that is run until it is decided.
+
+    Attributes:
+        max_seeds: at the last look; at least 5.
+        spending: name of the spending function.
+    """
+
+    max_seeds: int = MAX_SEEDS
+    spending: str = "obrien-fleming"
+
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """Numbers of seeds, rising, the last ``max_seeds``."""
+        before = [n for n in LOOKS if 5 * n <= 4 * self.max_seeds]
+        return (*before, self.max_seeds)
+
+    def levels(self, level: float) -> tuple[float, ...]:
+        """What each look may spend; the sum is ``level``."""
+        spent = SPENDING[self.spending]
+        upto = [spent(n / self.max_seeds, level) for n in self.looks]
+        return tuple(now - before for before, now in zip([0.0, *upto], upto, strict=False))
+
+
+def read_plan(suite_folder: Path) -> SeedPlan | None:
+    """The plan that a suite was begun with; None without one.
+
+    Raises:
+        UserError: the file is damaged; the message says that the looks are not known without it.
+    """
+    path = suite_folder / PLAN
+    if not path.exists():
+        return None
+    try:
+        content: dict[str, Any] = read_json(path)
+    except DamagedFile as error:
+        raise UserError(str(error)) from None
+    seeds, spending = content.get("max_seeds"), str(content.get("spending"))
+    if type(seeds) is not int or seeds < FEWEST_MAX_SEEDS:
+        raise UserError(
+            f"{path}: max_seeds = {quoted(seeds)} is not allowed; allowed: a whole number of at "
+            f"least {FEWEST_MAX_SEEDS}"
+        )
+    if spending not in SPENDING:
+        raise UserError(
+            f"{path}: spending = {quoted(spending)} is not allowed; allowed: {', '.join(SPENDING)}"
+        )
+    return SeedPlan(seeds, spending)
+
+
+def begin_plan(suite_folder: Path, max_seeds: int | None) -> SeedPlan:
+    """The suite's plan: the one it was begun with, or a new one, which is not written.
+
+    Args:
+        suite_folder: ``RUNS/SUITE``.
+        max_seeds: as asked for; None for the plan's own, or 30.
+
+    Raises:
+        UserError: another number than the plan's: the looks must not depend on what was seen.
+    """
+    known = read_plan(suite_folder)
+    if known is None:
+        return SeedPlan(max_seeds or MAX_SEEDS)
+    if max_seeds not in (None, known.max_seeds):
+        raise UserError(
+            f"--max-seeds {max_seeds} is not allowed: {suite_folder / PLAN} plans "
+            f"{known.max_seeds}, and looks that are planned after results were seen keep no "
+            "promise; give another folder with --runs, or leave --max-seeds out"
+        )
+    return known
+
+
+def keep_plan(suite_folder: Path, plan: SeedPlan) -> None:
+    """Write the plan, so that every later command counts its looks.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    content = {"max_seeds": plan.max_seeds, "spending": plan.spending, "looks": plan.looks}
+    write_text_atomically(suite_folder / PLAN, as_json(content, indent=2))
