@@ -10,7 +10,11 @@ from torch import Tensor
 
 from marginbench.backbones import Backbone
 from marginbench.data import ImageData, VerificationPairs
-from marginbench.evaluation.verification_evaluation import evaluate_verification
+from marginbench.evaluation import RETRIEVAL
+from marginbench.evaluation.verification_evaluation import (
+    evaluate_verification,
+    retrieval_of_pairs,
+)
 from marginbench.experiments.cells import Cell
 from marginbench.heads import Head
 from marginbench.heads.geometry import direction
@@ -86,7 +90,8 @@ def final_evaluation(model: Model) -> tuple[dict[str, Any], dict[str, np.ndarray
         numbers: verification, one entry a set of pairs (see
             :func:`evaluate_verification`), and of the first
             set verification_accuracy, verification_standard_error (in [0, 1]) and
-            verification_of.
+            verification_of, and where its people are known those of
+            :data:`marginbench.evaluation.RETRIEVAL`.
         arrays: with test images and at most 1,000 classes class_cosine (K, K), mean cosine
             between test features by class; of features with at most 3 dimensions, the features
             and labels themselves; of each set of pairs verification/NAME/scores, same and fold.
@@ -103,8 +108,22 @@ def final_evaluation(model: Model) -> tuple[dict[str, Any], dict[str, np.ndarray
         numbers["verification_accuracy"] = first["accuracy"]
         numbers["verification_standard_error"] = first["standard_error"]
         numbers["verification_of"] = first["description"]
+        numbers |= {name: first["retrieval"][name] for name in RETRIEVAL if first["retrieval"]}
         numbers["verification"] = [found for found, _ in sets]
     return numbers, arrays
+
+
+def recorded_retrieval(model: Model) -> dict[str, float]:
+    """Numbers of the first set of pairs for a row of the history; none unless the cell asks.
+
+    They are those of :data:`marginbench.evaluation.RETRIEVAL`, by name.
+    """
+    if not (model.cell.verification.record_retrieval and model.data.verification):
+        return {}
+    pairs = model.data.verification[0]
+    features = verification_features(model, pairs.images).cpu().numpy()
+    found = retrieval_of_pairs(features, pairs)
+    return {name: getattr(found, name) for name in RETRIEVAL if found is not None}
 
 
 def verification_features(model: Model, images: Tensor) -> Tensor:

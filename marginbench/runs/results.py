@@ -11,6 +11,7 @@ import pandas as pd
 
 from marginbench.data.formats.archives import damage_named
 from marginbench.data.formats.array_archives import array_names, read_arrays
+from marginbench.evaluation import RETRIEVAL
 from marginbench.experiments.suites import FULL
 from marginbench.plugins.loading import load_plugin_file
 from marginbench.runs.cell_status import FINISHED, State
@@ -37,6 +38,7 @@ COLUMNS = [
     "verification_accuracy",
     "verification_standard_error",
     "verification_of",
+    *RETRIEVAL,
     "verification",
     "remarks",
     "feature_dimension",
@@ -63,6 +65,7 @@ FRACTIONS = (
     "test_error",
     "verification_accuracy",
     "verification_standard_error",
+    *RETRIEVAL,
 )
 
 

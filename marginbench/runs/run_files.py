@@ -50,11 +50,23 @@ class _Failure(StoredModel):
     final: bool = False
 
 
+class _Retrieval(StoredModel):
+    precision_at_1: Fraction
+    r_precision: Fraction
+    map_at_r: Fraction
+    recall_at: list[list[FiniteFloat]]
+    queries: NonNegativeInt
+    images: NonNegativeInt
+    classes: NonNegativeInt
+
+
 class _Verification(StoredModel):
     name: str
     description: str
     folds: dict[str, FiniteFloat]
     thresholds: list[FiniteFloat]
+    # Of results that were made before it was measured there is none.
+    retrieval: _Retrieval | None = None
 
 
 class _Result(StoredModel):
@@ -76,6 +88,9 @@ class _Result(StoredModel):
     verification_accuracy: Fraction | None = None
     verification_standard_error: FiniteFloat | None = None
     verification_of: str | None = None
+    precision_at_1: Fraction | None = None
+    r_precision: Fraction | None = None
+    map_at_r: Fraction | None = None
     verification: list[_Verification] | None = None
 
 

@@ -13,7 +13,7 @@ import torch
 
 import marginbench
 from marginbench.errors import UserError
-from marginbench.evaluation.final import error_rates, final_evaluation
+from marginbench.evaluation.final import error_rates, final_evaluation, recorded_retrieval
 from marginbench.experiments.cells import Cell
 from marginbench.files import write_atomically
 from marginbench.runs.deciding_code import read_sources
@@ -168,6 +168,7 @@ def _record(experiment: Experiment, progress: Progress) -> None:
     }
     if experiment.ranks.leads:
         row |= error_rates(experiment)
+        row |= recorded_retrieval(experiment)
         row |= {name: float(value) for name, value in experiment.head.diagnostics().items()}
     progress.history.append(experiment.ranks.share(row))
     progress.loss_sum.zero_()

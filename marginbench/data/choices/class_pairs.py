@@ -23,6 +23,9 @@ def pairs_of_classes(
 ) -> VerificationPairs:
     """Pairs of classes that are not trained on: the same for every head and every cell.
 
+    Up to 300 same and 300 different pairs in each of up to 10 folds: of few images as many as the
+    fold with the fewest has. All images of the classes are there to be retrieved, in pairs or not.
+
     Args:
         images: (M, C, H, W), uint8.
         labels: (M,), integers in [0, K).
@@ -39,10 +42,13 @@ def pairs_of_classes(
             f"different classes from 0 to {classes - 1}"
         )
     per_class = max(IMAGES_A_CLASS, -(-LEAST_IMAGES // len(wanted)))
-    chosen = np.sort(
-        np.concatenate([np.flatnonzero(labels == value)[:per_class] for value in wanted])
+    chosen = np.flatnonzero(np.isin(labels, wanted))
+    # Those that are paired: the first of each class.
+    paired = np.sort(
+        np.concatenate([np.flatnonzero(labels[chosen] == value)[:per_class] for value in wanted])
     )
-    first, second, same, fold = _draw(labels[chosen])
+    first, second, same, fold = _draw(labels[chosen][paired])
+    first, second = paired[first], paired[second]
     named = f"the classes {', '.join(names[value] for value in wanted)}"
     if len(wanted) > MOST_NAMED:
         named = f"{len(wanted)} classes"
@@ -68,26 +74,41 @@ def _draw(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nd
         first, second: (P,), indices into labels; same: (P,), bool; fold: (P,), int64.
     """
     random = np.random.default_rng(0)
+    most = int(np.unique(labels, return_counts=True)[1].max(initial=0))
+    folds = min(FOLDS, most // 2)
+    if folds < 2:
+        raise UserError(
+            f"the classes left out have at most {most} images each; allowed: one or more of 4 "
+            "images, so that two folds have a pair of one class"
+        )
     fold_of_image = np.empty(len(labels), dtype=np.int64)
     for value in np.unique(labels):
         members = random.permutation(np.flatnonzero(labels == value))
-        fold_of_image[members] = np.arange(len(members)) % FOLDS
+        fold_of_image[members] = np.arange(len(members)) % folds
+    fewest = min(_fewer_pairs(labels[fold_of_image == number]) for number in range(folds))
+    each = min(PAIRS_EACH, fewest)
+    if each < 1:
+        raise UserError(
+            f"{len(labels)} images of {len(np.unique(labels))} classes are too few to verify; "
+            "allowed: two classes or more of 4 images or more"
+        )
     first, second = [], []
-    for number in range(FOLDS):
+    for number in range(folds):
         images = np.flatnonzero(fold_of_image == number)
         left, right = np.triu_indices(len(images), k=1)
         is_same = labels[images[left]] == labels[images[right]]
         for wanted in (True, False):
             candidates = np.flatnonzero(is_same == wanted)
-            if len(candidates) < PAIRS_EACH:
-                raise UserError(
-                    f"fold {number} has {len(candidates)} pairs of "
-                    f"{'the same class' if wanted else 'different classes'}; "
-                    f"{PAIRS_EACH} are needed: use more images or fewer folds"
-                )
-            chosen = random.choice(candidates, size=PAIRS_EACH, replace=False)
+            chosen = random.choice(candidates, size=each, replace=False)
             first.append(images[left[chosen]])
             second.append(images[right[chosen]])
-    same = np.tile(np.repeat([True, False], PAIRS_EACH), FOLDS)
-    fold = np.repeat(np.arange(FOLDS), 2 * PAIRS_EACH)
+    same = np.tile(np.repeat([True, False], each), folds)
+    fold = np.repeat(np.arange(folds), 2 * each)
     return np.concatenate(first), np.concatenate(second), same, fold
+
+
+def _fewer_pairs(labels: np.ndarray) -> int:
+    """How many pairs there are of the kind, same or different, of which there are fewer."""
+    count = np.unique(labels, return_counts=True)[1]
+    same = int((count * (count - 1) // 2).sum())
+    return min(same, len(labels) * (len(labels) - 1) // 2 - same)
