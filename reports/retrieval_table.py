@@ -38,10 +38,6 @@ def retrieval_table(setting: VerifiedSetting) -> list[Table]:
 
 
 def _cells(row: ComparedRow, done: pd.DataFrame) -> dict[str, str]:
-    difference = "baseline" if row.is_baseline else "–"
-    if row.mean_difference is not None:
-        difference = f"{100 * row.mean_difference:+.2f}{_brackets(row.interval, '+')}"
-        difference += " *" if row.significant else ""
     recall = [
         {f"Recall@{int(k)} %": value for k, value in entry["retrieval"]["recall_at"] if k > 1}
         for entries in done["entries"]
@@ -50,15 +46,24 @@ def _cells(row: ComparedRow, done: pd.DataFrame) -> dict[str, str]:
     means = pd.DataFrame(recall).mean() if recall else pd.Series(dtype=float)
     return {
         "head": row.label,
-        **{title: _mean(done[name]) for name, title in NAMES.items()},
+        **{title: mean_text(done[name]) for name, title in NAMES.items()},
         **{title: f"{100 * value:.2f}" for title, value in means.items()},
         "seeds": row.seed_count,
-        "difference": difference,
+        "difference": difference_text(row),
         "p (Holm)": "" if row.p_value is None else f"{row.p_value:.3f}",
     }
 
 
-def _mean(values: pd.Series) -> str:
+def difference_text(row: ComparedRow) -> str:
+    """The mean difference to the baseline in percentage points, its interval, and the mark."""
+    if row.mean_difference is None:
+        return "baseline" if row.is_baseline else "–"
+    text = f"{100 * row.mean_difference:+.2f}{_brackets(row.interval, '+')}"
+    return text + (" *" if row.significant else "")
+
+
+def mean_text(values: pd.Series) -> str:
+    """The mean of fractions in percent, and in brackets its 95 % confidence interval."""
     if not len(values):
         return "–"
     interval = mean_interval(list(values)) if shows_spread(list(values)) else None

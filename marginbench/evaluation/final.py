@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 from marginbench.backbones import Backbone
 from marginbench.data import ImageData, VerificationPairs
 from marginbench.evaluation import RETRIEVAL
+from marginbench.evaluation.one_shot import one_shot
 from marginbench.evaluation.verification_evaluation import (
     evaluate_verification,
     retrieval_of_pairs,
@@ -91,7 +93,8 @@ def final_evaluation(model: Model) -> tuple[dict[str, Any], dict[str, np.ndarray
             :func:`evaluate_verification`), and of the first
             set verification_accuracy, verification_standard_error (in [0, 1]) and
             verification_of, and where its people are known those of
-            :data:`marginbench.evaluation.RETRIEVAL`.
+            :data:`marginbench.evaluation.RETRIEVAL`; one_shot_error and one_shot where the data has
+            such a task.
         arrays: with test images and at most 1,000 classes class_cosine (K, K), mean cosine
             between test features by class; of features with at most 3 dimensions, the features
             and labels themselves; of each set of pairs verification/NAME/scores, same and fold.
@@ -110,6 +113,10 @@ def final_evaluation(model: Model) -> tuple[dict[str, Any], dict[str, np.ndarray
         numbers["verification_of"] = first["description"]
         numbers |= {name: first["retrieval"][name] for name in RETRIEVAL if first["retrieval"]}
         numbers["verification"] = [found for found, _ in sets]
+    if model.data.one_shot is not None:
+        features = verification_features(model, model.data.one_shot.images).cpu()
+        found = one_shot(features, model.data.one_shot)
+        numbers |= {"one_shot_error": 1 - found.accuracy, "one_shot": asdict(found)}
     return numbers, arrays
 
 

@@ -40,6 +40,8 @@ COLUMNS = [
     "verification_of",
     *RETRIEVAL,
     "verification",
+    "one_shot_error",
+    "one_shot",
     "remarks",
     "feature_dimension",
     "num_classes",
@@ -66,6 +68,7 @@ FRACTIONS = (
     "verification_accuracy",
     "verification_standard_error",
     *RETRIEVAL,
+    "one_shot_error",
 )
 
 

@@ -60,6 +60,11 @@ class _Retrieval(StoredModel):
     classes: NonNegativeInt
 
 
+class _OneShot(StoredModel):
+    runs: list[Fraction]
+    ways: list[NonNegativeInt]
+
+
 class _Verification(StoredModel):
     name: str
     description: str
@@ -92,6 +97,8 @@ class _Result(StoredModel):
     r_precision: Fraction | None = None
     map_at_r: Fraction | None = None
     verification: list[_Verification] | None = None
+    one_shot_error: Fraction | None = None
+    one_shot: _OneShot | None = None
 
 
 def odd_file(entries: Iterable[os.DirEntry[str]]) -> str | None:
