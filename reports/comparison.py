@@ -75,6 +75,12 @@ def _caption(name: str, rows: pd.DataFrame, compared: list[ComparedRow]) -> str:
     )
     if not any(row.is_baseline and row.test_errors for row in compared):
         caption += " No finished baseline: nothing can be compared with it."
+    by_means = rows[rows["tested_by_class_means"].eq(True)]["label"].unique()
+    if len(by_means):
+        caption += (
+            f" Without logits, and tested by the nearest class mean of the training features: "
+            f"{', '.join(by_means)}."
+        )
     devices = sorted(rows["device"].dropna().unique())
     if len(devices) > 1:
         caption += f" The runs come from different devices: {', '.join(devices)}."

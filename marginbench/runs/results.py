@@ -35,6 +35,7 @@ COLUMNS = [
     "iterations",
     "train_error",
     "test_error",
+    "tested_by_class_means",
     "verification_accuracy",
     "verification_standard_error",
     "verification_of",

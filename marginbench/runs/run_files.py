@@ -84,6 +84,7 @@ class _Result(StoredModel):
     train_error: Fraction
     test_error: Fraction | None
     device: str
+    tested_by_class_means: bool | None = None
     feature_dimension: NonNegativeInt | None = None
     num_classes: NonNegativeInt | None = None
     train_images: NonNegativeInt | None = None

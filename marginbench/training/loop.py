@@ -203,6 +203,7 @@ def _finish(
         "train_error": last["train_error"],
         "test_error": last["test_error"],
         **numbers,
+        "tested_by_class_means": experiment.head.tested_by_class_means,
         "feature_dimension": experiment.backbone.out_features,
         "num_classes": experiment.data.num_classes,
         "class_names": [printable_line(n) for n in experiment.data.class_names[:NAMED_CLASSES]],
