@@ -97,7 +97,7 @@ def _set_class_means(model: Model) -> None:
     for images, labels in parts:
         sums.index_add_(0, labels, direction(compute_features(model, images).double()))
     counts = torch.bincount(model.train_labels, minlength=classes)
-    model.head.class_means.copy_(sums / counts[:, None])  # type: ignore[operator, arg-type]
+    model.head.class_means.copy_(sums / counts[:, None])  # type: ignore[operator]
 
 
 def final_evaluation(model: Model) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

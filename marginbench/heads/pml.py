@@ -77,9 +77,10 @@ class MetricLearningHead(Head):
 
     def scores(self, features: Tensor) -> Tensor:
         if not self.tested_by_class_means:
-            logits = self.metric_loss.get_logits(features)
+            theirs: Any = self.metric_loss
+            logits = theirs.get_logits(features)
             # ProxyNCA's are distances: the lower, the nearer.
-            return logits if self.metric_loss.distance.is_inverted else -logits
+            return logits if theirs.distance.is_inverted else -logits
         return direction(features) @ direction(self.class_means.to(features)).T
 
     def _try(self, owner: str, miner: str | None) -> None:
@@ -189,7 +190,7 @@ def _signature(loss_class: type[nn.Module]) -> Iterator[tuple[str, inspect.Param
     for one in loss_class.__mro__:
         if not one.__module__.startswith(LIBRARY) or "__init__" not in vars(one):
             continue
-        parameters = list(inspect.signature(one.__init__).parameters.values())[1:]
+        parameters = list(inspect.signature(vars(one)["__init__"]).parameters.values())[1:]
         for parameter in parameters:
             is_named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
             if is_named and parameter.name not in found:
