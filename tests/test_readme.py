@@ -15,7 +15,7 @@ from marginbench import component, grid, results
 from marginbench.command_line import main
 from marginbench.data import _registry as data_sources
 from marginbench.dispatch.slurm.settings import make_settings, read_profile
-from marginbench.experiments import grids
+from marginbench.experiments import suites
 from marginbench.experiments.suites import find_suite
 from marginbench.plugins import loading, registrations
 from marginbench.plugins.parameters import resolve
@@ -52,7 +52,7 @@ def block_with(word):
 @pytest.fixture
 def folder(tmp_path, monkeypatch, scratch_registry):
     """An empty folder, with the files that the documents say to save; registries to spoil."""
-    for registry in (grids._registry, sections._registry):
+    for registry in (suites._registry, sections._registry):
         registry.names()
         for attribute in ("_entries", "_origins"):
             monkeypatch.setattr(registry, attribute, dict(getattr(registry, attribute)))
@@ -124,10 +124,25 @@ def test_the_suite_the_head_and_the_section_make_rows(folder, marginbench):
     names["frame"] = results("my_suite.py", "runs", size="small")
     exec(block_with("load_trained(frame"), names)
     assert names["predicted"].shape == (2,)
+    use_what_was_trained(names["frame"]["folder"].iloc[0], folder, marginbench)
     shown = ["--plugin", "my_section.py", "--section", "slowest"]
     assert marginbench("report", "digits", *shown).returncode == 0
     marginbench("report", "my_suite.py", "--size", "small", *shown)
     assert "The five slowest cells" in (folder / "runs/scales-small/report/index.html").read_text()
+
+
+def use_what_was_trained(cell, folder, marginbench):
+    """The README's two commands, with one of the cells as CELL."""
+    (folder / "new-birds").mkdir()
+    Image.fromarray(np.zeros((20, 30, 3), dtype=np.uint8)).save(folder / "new-birds" / "1.png")
+    for verb in ("export", "embed"):
+        (line,) = [line for line in COMMANDS if line.startswith(f"marginbench {verb} CELL")]
+        words = line.replace("CELL", shlex.quote(str(cell))).split()[1:]
+        done = marginbench(*words)
+        assert done.returncode == 0, done.stderr
+    assert (folder / "model.onnx").is_file()
+    with np.load(folder / "features.npz") as found:
+        assert len(found["features"]) == len(found["files"]) == 1
 
 
 def test_own_images_are_trained_on(folder, marginbench):
