@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from marginbench import SectionContent, Table, section
-from marginbench.reporting.compared_tables import TEST_ERROR
+from marginbench.reporting.compared_tables import MEASURES, TEST_ERROR
 from marginbench.reporting.comparison_table import ComparedRow, compare
 from marginbench.reporting.proportions import wilson_interval
 from marginbench.reporting.verdict_words import (
@@ -67,8 +67,7 @@ def _verdict_table(name: str, measure: str, rows: pd.DataFrame) -> Table:
         for row in rows.itertuples()
     )
     first = rows.iloc[0]
-    what = "test error" if measure == TEST_ERROR else "verification accuracy"
-    caption = f"{name}: {what}, each head against {first['baseline']}."
+    caption = f"{name}: {MEASURES[measure]}, each head against {first['baseline']}."
     if first["equal_within"] > 0:
         caption += f" Equal is within ±{100 * first['equal_within']:.2f} percentage points."
     if first["max_seeds"] > 0:
@@ -80,7 +79,7 @@ def _verdict_table(name: str, measure: str, rows: pd.DataFrame) -> Table:
         " In brackets the 95 % interval of the difference by itself. P(better): the chance that "
         "one run of the head beats the baseline's run of the same seed, with its 95 % interval."
     )
-    kind = "" if measure == TEST_ERROR else "verification-"
+    kind = "" if measure == TEST_ERROR else f"{slug(MEASURES[measure])}-"
     return Table(f"verdicts-{kind}{slug(name)}", caption, frame)
 
 
@@ -119,6 +118,12 @@ def _caption(name: str, rows: pd.DataFrame, compared: list[ComparedRow]) -> str:
     )
     if not any(row.is_baseline and row.test_errors for row in compared):
         caption += " No finished baseline: nothing can be compared with it."
+    by_means = rows[rows["tested_by_class_means"].eq(True)]["label"].unique()
+    if len(by_means):
+        caption += (
+            f" Without logits, and tested by the nearest class mean of the training features: "
+            f"{', '.join(by_means)}."
+        )
     devices = sorted(rows["device"].dropna().unique())
     if len(devices) > 1:
         caption += f" The runs come from different devices: {', '.join(devices)}."

@@ -19,6 +19,7 @@ from marginbench.reporting.verdicts import verdicts
 from marginbench.reporting.verification_results import VerifiedSetting, verified_settings
 from marginbench.text import percent, slug
 
+from .retrieval_table import retrieval_table
 from .verification_figures import (
     accuracy_figure,
     curve_figure,
@@ -31,7 +32,7 @@ NAMED_PAIRS = 10
 
 @section("verification", title="Verification", order=50)
 def verification(results: pd.DataFrame) -> SectionContent:
-    """For every set of pairs: accuracy, ROC, histograms, identification, the hardest pairs."""
+    """For every set of pairs: accuracy, retrieval, ROC, histograms, identification, hard pairs."""
     text, tables, figures = [], [], []
     styles = label_styles(results["label"])
     found = verdicts(results)
@@ -48,6 +49,7 @@ def verification(results: pd.DataFrame) -> SectionContent:
             label: [setting.characteristic(row) for row in group.itertuples()]
             for label, group in done.groupby("label", sort=False)
         }
+        tables += retrieval_table(setting, found)
         tables += [_rates_table(setting, curves), *_identification_table(setting, done)]
         tables += _hardest_table(setting, done)
         figures.append(accuracy_figure(setting, compared))

@@ -133,10 +133,25 @@ def test_the_suite_the_head_and_the_section_make_rows(folder, marginbench):
     names["frame"] = results("my_suite.py", "runs", size="small")
     exec(block_with("load_trained(frame"), names)
     assert names["predicted"].shape == (2,)
+    use_what_was_trained(names["frame"]["folder"].iloc[0], folder, marginbench)
     shown = ["--plugin", "my_section.py", "--section", "slowest"]
     assert marginbench("report", "digits", *shown).returncode == 0
     marginbench("report", "my_suite.py", "--size", "small", *shown)
     assert "The five slowest cells" in (folder / "runs/scales-small/report/index.html").read_text()
+
+
+def use_what_was_trained(cell, folder, marginbench):
+    """The README's two commands, with one of the cells as CELL."""
+    (folder / "new-birds").mkdir()
+    Image.fromarray(np.zeros((20, 30, 3), dtype=np.uint8)).save(folder / "new-birds" / "1.png")
+    for verb in ("export", "embed"):
+        (line,) = [line for line in COMMANDS if line.startswith(f"marginbench {verb} CELL")]
+        words = line.replace("CELL", shlex.quote(str(cell))).split()[1:]
+        done = marginbench(*words)
+        assert done.returncode == 0, done.stderr
+    assert (folder / "model.onnx").is_file()
+    with np.load(folder / "features.npz") as found:
+        assert len(found["features"]) == len(found["files"]) == 1
 
 
 def test_own_images_are_trained_on(folder, marginbench):

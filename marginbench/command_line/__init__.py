@@ -10,6 +10,8 @@ from marginbench import __version__
 from marginbench.command_line.command_group import Group, show_warning
 from marginbench.command_line.verbs.cancel import cancel
 from marginbench.command_line.verbs.check_head import check_head
+from marginbench.command_line.verbs.embed import embed
+from marginbench.command_line.verbs.export import export
 from marginbench.command_line.verbs.heads import heads
 from marginbench.command_line.verbs.logs import logs
 from marginbench.command_line.verbs.report import report
@@ -32,7 +34,21 @@ def main() -> None:
     warnings.showwarning = show_warning
 
 
-for verb in (suites, heads, table1, check_head, run, tune, report, submit, status, logs, cancel):
+for verb in (
+    suites,
+    heads,
+    table1,
+    check_head,
+    run,
+    tune,
+    report,
+    submit,
+    status,
+    logs,
+    cancel,
+    export,
+    embed,
+):
     main.add_command(verb)
 
 

@@ -51,6 +51,36 @@ class VerificationPairs:
 
 
 @dataclass(frozen=True)
+class OneShotRun:
+    """Some classes, each known by one image, and images to be classified among them.
+
+    Attributes:
+        name: of the run.
+        known: (W,), int64, indices of the task's images, one a class.
+        tested: (Q,), int64, indices of the task's images.
+        answers: (Q,), int64, in [0, W): the class of each.
+    """
+
+    name: str
+    known: Tensor
+    tested: Tensor
+    answers: Tensor
+
+
+@dataclass(frozen=True)
+class OneShotTask:
+    """One-shot classification of classes that are not trained on.
+
+    Attributes:
+        images: (M, C, H, W), uint8.
+        runs: one or more.
+    """
+
+    images: Tensor
+    runs: tuple[OneShotRun, ...]
+
+
+@dataclass(frozen=True)
 class ImageData:
     """Images and labels, whole in memory.
 
@@ -61,6 +91,7 @@ class ImageData:
         class_names: K names.
         verification: sets of pairs of classes not trained on.
         remarks: sentences for the report: what was left out, and by which list.
+        one_shot: a task of classes not trained on, where there is one.
     """
 
     train_images: Tensor
@@ -70,6 +101,7 @@ class ImageData:
     class_names: tuple[str, ...]
     verification: tuple[VerificationPairs, ...] = ()
     remarks: tuple[str, ...] = ()
+    one_shot: OneShotTask | None = None
 
     @property
     def num_classes(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,9 +11,14 @@ from torch import Tensor
 
 from marginbench.backbones import Backbone
 from marginbench.data import ImageData, VerificationPairs
+from marginbench.evaluation import RETRIEVAL
 from marginbench.evaluation.calibration import calibration_error, scaled_calibration
 from marginbench.evaluation.feature_geometry import feature_geometry
-from marginbench.evaluation.verification_evaluation import evaluate_verification
+from marginbench.evaluation.one_shot import one_shot
+from marginbench.evaluation.verification_evaluation import (
+    evaluate_verification,
+    retrieval_of_pairs,
+)
 from marginbench.experiments.cells import Cell
 from marginbench.heads import Head
 from marginbench.heads.geometry import direction
@@ -90,7 +96,9 @@ def final_evaluation(model: Model) -> tuple[dict[str, Any], dict[str, np.ndarray
         numbers: verification, one entry a set of pairs (see
             :func:`evaluate_verification`), and of the first
             set verification_accuracy, verification_standard_error (in [0, 1]) and
-            verification_of; with test images those of :func:`feature_geometry`, and
+            verification_of, and where its people are known those of
+            :data:`marginbench.evaluation.RETRIEVAL`; one_shot_error and one_shot where the data has
+            such a task; with test images those of :func:`feature_geometry`, and
             calibration_error, scaled_calibration_error (see
             :mod:`marginbench.evaluation.calibration`) and temperature.
         arrays: with test images test_right, whether each was classified right, as bits in bytes
@@ -113,8 +121,26 @@ def final_evaluation(model: Model) -> tuple[dict[str, Any], dict[str, np.ndarray
         numbers["verification_accuracy"] = first["accuracy"]
         numbers["verification_standard_error"] = first["standard_error"]
         numbers["verification_of"] = first["description"]
+        numbers |= {name: first["retrieval"][name] for name in RETRIEVAL if first["retrieval"]}
         numbers["verification"] = [found for found, _ in sets]
+    if model.data.one_shot is not None:
+        features = verification_features(model, model.data.one_shot.images).cpu()
+        found = one_shot(features, model.data.one_shot)
+        numbers |= {"one_shot_error": 1 - found.accuracy, "one_shot": asdict(found)}
     return numbers, arrays
+
+
+def recorded_retrieval(model: Model) -> dict[str, float]:
+    """Numbers of the first set of pairs for a row of the history; none unless the cell asks.
+
+    They are those of :data:`marginbench.evaluation.RETRIEVAL`, by name.
+    """
+    if not (model.cell.verification.record_retrieval and model.data.verification):
+        return {}
+    pairs = model.data.verification[0]
+    features = verification_features(model, pairs.images).cpu().numpy()
+    found = retrieval_of_pairs(features, pairs)
+    return {name: getattr(found, name) for name in RETRIEVAL if found is not None}
 
 
 def verification_features(model: Model, images: Tensor) -> Tensor:

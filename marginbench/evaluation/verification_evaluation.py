@@ -7,12 +7,14 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import torch
 
 from marginbench.data import VerificationPairs
 from marginbench.errors import UserError
 from marginbench.evaluation.feature_transform import FeatureTransform, fit_transform, unit_rows
 from marginbench.evaluation.identification import identification
 from marginbench.evaluation.receiver_operating import characteristic
+from marginbench.evaluation.retrieval import Retrieval, retrieval
 from marginbench.evaluation.verification import VerificationAccuracy, verification_accuracy
 from marginbench.experiments.cell_fields import Verification
 
@@ -23,7 +25,7 @@ HARDEST = 10
 def evaluate_verification(
     features: np.ndarray, pairs: VerificationPairs, settings: Verification
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Accuracy by the protocol, ROC, identification, accuracy by PCA dimension, hardest pairs.
+    """Accuracy by the protocol, ROC, retrieval, identification, accuracy by PCA, hardest pairs.
 
     Args:
         features: (M, D), of the pairs' images, mirror images already put in.
@@ -45,6 +47,7 @@ def evaluate_verification(
         people = (pairs.people.numpy()[first], pairs.people.numpy()[second])
     summary = characteristic(accuracy.scores, same, accuracy.right, people)
     known = _identification(features, pairs, accuracy)
+    found = retrieval_of_pairs(features, pairs)
     numbers = {
         "name": pairs.name,
         "description": pairs.description,
@@ -57,6 +60,7 @@ def evaluate_verification(
         "thresholds": accuracy.thresholds.tolist(),
         "characteristic": asdict(summary),
         "identification": known,
+        "retrieval": None if found is None else asdict(found),
         "by_dimension": _by_dimension(scorer, pairs, features.shape[1]),
         "hardest": _hardest(pairs, accuracy),
     }
@@ -64,6 +68,30 @@ def evaluate_verification(
     if people is not None:
         arrays["people"] = np.stack(people)
     return numbers, arrays
+
+
+def retrieval_of_pairs(features: np.ndarray, pairs: VerificationPairs) -> Retrieval | None:
+    """Retrieval among the images of a set of pairs, without centring and PCA.
+
+    All its images where all its folds are tested, those that are in no pair among them; else the
+    images of the tested pairs.
+
+    Args:
+        features: (M, D), of the pairs' images, mirror images already put in.
+        pairs: whose images they are.
+
+    Returns:
+        None where the people are not known, or none has two images.
+    """
+    if pairs.people is None:
+        return None
+    people, chosen = pairs.people, np.arange(len(features))
+    if pairs.tested_folds is not None:
+        tested = np.isin(pairs.fold.numpy(), pairs.tested_folds)
+        both = [pairs.first.numpy()[tested], pairs.second.numpy()[tested]]
+        chosen = np.unique(np.concatenate(both))
+    unit = unit_rows(np.asarray(features, dtype=np.float64)[chosen])
+    return retrieval(torch.from_numpy(unit), people[chosen])
 
 
 def check_verification(pairs: VerificationPairs, settings: Verification, features: int) -> None:

@@ -97,8 +97,13 @@ class Verification(FrozenValue):
         centre: whether the mean of the features is subtracted.
         dimensions: so many principal components of the centred features are kept; 0: no PCA. The
             mean and the components are those of the folds on which the threshold is chosen.
+        record_retrieval: whether retrieval on the first set of pairs is also measured at every
+            evaluation, and recorded in the history.
+        record_retrieval: whether retrieval is also measured along the way, at every evaluation, and
+            recorded in the history.
     """
 
     mirror: Literal["none", "sum", "concatenate"] = "none"
     centre: bool = False
     dimensions: Annotated[int, Field(ge=0)] = 0
+    record_retrieval: bool = False

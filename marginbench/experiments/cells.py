@@ -25,6 +25,7 @@ FUSED = "fused"
 
 
 ADDED_LATER: Mapping[str, Any] = {
+    "verification.record_retrieval": False,
     "verification": {"mirror": "none", "centre": False, "dimensions": 0},
     "schedule.plateau_patience": 0,
     "schedule.plateau_cuts": 2,

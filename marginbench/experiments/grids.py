@@ -30,13 +30,21 @@ def every_other_head(**suggested: Any) -> Component:
     return Component(name=EVERY_OTHER_HEAD, parameters=suggested)
 
 
+FAMILY = "pml:"
+"""Of the heads that are another library's losses; a name in a shell may begin with it."""
+
+
 def parse_component(text: str) -> Component:
     """A component as typed in a shell: ``arcface`` or ``arcface:m=0.3,s=10``.
+
+    A loss of pytorch-metric-learning keeps its family: ``pml:ProxyAnchorLoss:margin=0.2``.
 
     Raises:
         UserError: the text has another form.
     """
-    name, _, rest = text.partition(":")
+    family = FAMILY if text.startswith(FAMILY) else ""
+    name, _, rest = text.removeprefix(family).partition(":")
+    name = family + name
     parameters = {}
     for part in rest.split(",") if rest else []:
         parameter, equals, value = part.partition("=")

@@ -7,6 +7,7 @@ weights. Adding one means writing a subclass of :class:`Head` (or :class:`Cosine
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -60,11 +61,15 @@ def head_names() -> list[str]:
 
 
 def head_class(name: str) -> type[Head]:
-    """The head registered under a name.
+    """The head registered under a name, or "pml:LOSS", a loss of pytorch-metric-learning.
 
     Raises:
         UserError: there is none; the message lists those that there are.
     """
+    family, colon, model = name.partition(":")
+    if colon and family == "pml":
+        # By name, so that no other head counts as one that needs that library.
+        return importlib.import_module("marginbench.heads.pml").metric_learning_head(model)
     return _registry.get(name)
 
 

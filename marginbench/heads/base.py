@@ -54,6 +54,10 @@ class Head(nn.Module, ABC):
     """Where it comes from: authors, title, venue, equation."""
     needs_pairs: ClassVar[bool] = False
     """Whether a batch must hold several samples of one class for the loss to mean anything."""
+    tested_by_class_means: ClassVar[bool] = False
+    """Whether the head has no logits of its own: it then has a buffer ``class_means``, (K, D), the
+    mean direction of each class's training features, which the evaluation sets, and by which
+    :meth:`logits` tells the classes apart."""
     without_margin: ClassVar[WithoutMargin | None] = None
     """With these parameters the margin vanishes, and the loss is that of another head."""
     per_iteration: ClassVar[tuple[str, ...]] = ()

@@ -14,6 +14,15 @@ from marginbench.text import quoted
 
 TEST_ERROR = "test_error"
 VERIFICATION_ACCURACY = "verification_accuracy"
+MAP_AT_R = "map_at_r"
+ONE_SHOT_ERROR = "one_shot_error"
+MEASURES = {
+    TEST_ERROR: "test error",
+    VERIFICATION_ACCURACY: "verification accuracy",
+    MAP_AT_R: "MAP@R",
+    ONE_SHOT_ERROR: "one-shot error",
+}
+"""In words, by the column of the results frame."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +31,7 @@ class ComparedTable:
 
     Attributes:
         setting: its name; of several sets of pairs, with the set's.
-        measure: "test_error" or "verification_accuracy".
+        measure: one of :data:`MEASURES`.
         rows: label, is_baseline, seed, state, value (a fraction; NaN where the run has none) and
             folder (None where a run has several), in the suite's order.
         comparisons: of the cells, see :func:`marginbench.runs.results.results`.
@@ -38,11 +47,11 @@ class ComparedTable:
     @property
     def lower_is_better(self) -> bool:
         """Of errors; not of accuracies."""
-        return self.measure == TEST_ERROR
+        return self.measure in (TEST_ERROR, ONE_SHOT_ERROR)
 
 
 def compared_tables(results: pd.DataFrame) -> list[ComparedTable]:
-    """Of a results frame: test errors of each setting, accuracies of each set of pairs."""
+    """Of a results frame: the errors of each setting, accuracy and MAP@R of each set of pairs."""
     tables = []
     for name, rows in settings(results):
         if only_verified(rows):
@@ -59,6 +68,16 @@ def compared_tables(results: pd.DataFrame) -> list[ComparedTable]:
             value=rows["verification_accuracy"], folder=None
         )
         tables.append(ComparedTable(verified.name, VERIFICATION_ACCURACY, kept, comparisons, first))
+        if rows[MAP_AT_R].notna().any():
+            kept = kept.assign(value=rows[MAP_AT_R].astype(float))
+            tables.append(ComparedTable(verified.name, MAP_AT_R, kept, comparisons, False))
+    for name, rows in settings(results):
+        if rows[ONE_SHOT_ERROR].notna().any():
+            kept = rows[["label", "is_baseline", "seed", "state", "folder"]]
+            kept = kept.assign(value=rows[ONE_SHOT_ERROR].astype(float))
+            tables.append(
+                ComparedTable(name, ONE_SHOT_ERROR, kept, frozenset(rows["comparison"]), False)
+            )
     return tables
 
 

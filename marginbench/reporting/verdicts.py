@@ -75,7 +75,7 @@ def verdicts(results: pd.DataFrame, against: str | None = None) -> pd.DataFrame:
         One row a setting, measure and head other than the baseline, in the suite's order; none for
         a setting without the baseline. Fractions, not percent. What is not there is NaN.
 
-        - setting: its name; measure: "test_error", or "verification_accuracy" of a set of pairs.
+        - setting: its name; measure: of :data:`marginbench.reporting.compared_tables.MEASURES`.
         - label, head, parameters: the head; baseline: the label of what it is compared with.
         - verdict: "better" or "worse" where Holm's corrected paired t-test bears a difference,
           "equal" where the corrected interval lies inside ±``equal_within``, else "not decided";

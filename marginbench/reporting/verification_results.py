@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from marginbench.evaluation import RETRIEVAL
 from marginbench.evaluation.receiver_operating import Characteristic, characteristic
 from marginbench.runs.cell_status import State
 from marginbench.runs.conditions import conditions_key, settings
@@ -51,8 +52,9 @@ class VerifiedSetting:
         cells_a_run: how many cells make up one run of a head: ten where each tests one set.
         rows: one a head and seed, in the suite's order: label, is_baseline, seed, state (done
             where all cells are), verification_accuracy and verification_standard_error (between
-            folds), train_error, entries (the cells' numbers, see
-            :func:`evaluate_verification`), folders and comparisons (of the cells).
+            folds), those of :data:`RETRIEVAL` (NaN where a cell has none), train_error, entries
+            (the cells' numbers, see :func:`evaluate_verification`), folders and comparisons (of
+            the cells).
         remarks: of the data.
     """
 
@@ -170,6 +172,7 @@ def _runs(rows: pd.DataFrame, set_name: str) -> pd.DataFrame:
                 "state": cells["state"].iloc[0] if alone or complete else INCOMPLETE,
                 "verification_accuracy": float(np.mean(folds)) if complete else None,
                 "verification_standard_error": _standard_error(folds) if complete else None,
+                **{name: _retrieval(entries, name) if complete else None for name in RETRIEVAL},
                 "train_error": float(done["train_error"].mean()) if complete else None,
                 "entries": entries,
                 "folders": list(done["folder"]),
@@ -177,7 +180,14 @@ def _runs(rows: pd.DataFrame, set_name: str) -> pd.DataFrame:
             }
         )
     frame = pd.DataFrame(records)
-    return frame.astype({"verification_accuracy": float, "verification_standard_error": float})
+    numbers = ("verification_accuracy", "verification_standard_error", *RETRIEVAL)
+    return frame.astype(dict.fromkeys(numbers, float))
+
+
+def _retrieval(entries: list[dict[str, Any]], name: str) -> float | None:
+    """The mean over a run's cells; None where one of them has none."""
+    found = [entry.get("retrieval") for entry in entries]
+    return None if None in found else float(np.mean([one[name] for one in found if one]))
 
 
 def _standard_error(folds: list[float]) -> float | None:

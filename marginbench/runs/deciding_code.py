@@ -55,6 +55,7 @@ _LIBRARIES = {
     "numpy": "numpy",
     "scipy": "scipy",
     "sklearn": "scikit-learn",
+    "pytorch_metric_learning": "pytorch-metric-learning",
     "timm": "timm",
     "torch": "torch",
     "torchvision": "torchvision",

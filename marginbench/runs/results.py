@@ -11,6 +11,7 @@ import pandas as pd
 
 from marginbench.data.formats.archives import damage_named
 from marginbench.data.formats.array_archives import array_names, read_arrays
+from marginbench.evaluation import RETRIEVAL
 from marginbench.experiments.suites import FULL
 from marginbench.plugins.loading import load_plugin_file
 from marginbench.runs.cell_status import FINISHED, State
@@ -50,10 +51,14 @@ COLUMNS = [
     "iterations",
     "train_error",
     "test_error",
+    "tested_by_class_means",
     "verification_accuracy",
     "verification_standard_error",
     "verification_of",
+    *RETRIEVAL,
     "verification",
+    "one_shot_error",
+    "one_shot",
     "remarks",
     *FEATURE_NUMBERS,
     "feature_dimension",
@@ -84,6 +89,8 @@ FRACTIONS = (
     "test_error",
     "verification_accuracy",
     "verification_standard_error",
+    *RETRIEVAL,
+    "one_shot_error",
 )
 
 

@@ -50,11 +50,28 @@ class _Failure(StoredModel):
     final: bool = False
 
 
+class _Retrieval(StoredModel):
+    precision_at_1: Fraction
+    r_precision: Fraction
+    map_at_r: Fraction
+    recall_at: list[list[FiniteFloat]]
+    queries: NonNegativeInt
+    images: NonNegativeInt
+    classes: NonNegativeInt
+
+
+class _OneShot(StoredModel):
+    runs: list[Fraction]
+    ways: list[NonNegativeInt]
+
+
 class _Verification(StoredModel):
     name: str
     description: str
     folds: dict[str, FiniteFloat]
     thresholds: list[FiniteFloat]
+    # Of results that were made before it was measured there is none.
+    retrieval: _Retrieval | None = None
 
 
 class _Result(StoredModel):
@@ -67,6 +84,7 @@ class _Result(StoredModel):
     train_error: Fraction
     test_error: Fraction | None
     device: str
+    tested_by_class_means: bool | None = None
     feature_dimension: NonNegativeInt | None = None
     num_classes: NonNegativeInt | None = None
     train_images: NonNegativeInt | None = None
@@ -76,6 +94,9 @@ class _Result(StoredModel):
     verification_accuracy: Fraction | None = None
     verification_standard_error: FiniteFloat | None = None
     verification_of: str | None = None
+    precision_at_1: Fraction | None = None
+    r_precision: Fraction | None = None
+    map_at_r: Fraction | None = None
     verification: list[_Verification] | None = None
     angle_to_centre: FiniteFloat | None = None
     angle_between_centres: FiniteFloat | None = None
@@ -86,6 +107,8 @@ class _Result(StoredModel):
     calibration_error: Fraction | None = None
     scaled_calibration_error: Fraction | None = None
     temperature: FiniteFloat | None = None
+    one_shot_error: Fraction | None = None
+    one_shot: _OneShot | None = None
 
 
 def odd_file(entries: Iterable[os.DirEntry[str]]) -> str | None:

@@ -13,7 +13,7 @@ import torch
 
 import marginbench
 from marginbench.errors import UserError
-from marginbench.evaluation.final import error_rates, final_evaluation
+from marginbench.evaluation.final import error_rates, final_evaluation, recorded_retrieval
 from marginbench.experiments.cells import Cell
 from marginbench.files import write_atomically
 from marginbench.runs.deciding_code import read_sources
@@ -169,6 +169,7 @@ def _record(experiment: Experiment, progress: Progress) -> None:
     with experiment.whole_classifier():
         if experiment.ranks.leads:
             row |= error_rates(experiment)
+            row |= recorded_retrieval(experiment)
             row |= {name: float(value) for name, value in experiment.head.diagnostics().items()}
     progress.history.append(experiment.ranks.share(row))
     progress.loss_sum.zero_()
@@ -203,6 +204,7 @@ def _finish(
         "train_error": last["train_error"],
         "test_error": last["test_error"],
         **numbers,
+        "tested_by_class_means": experiment.head.tested_by_class_means,
         "feature_dimension": experiment.backbone.out_features,
         "num_classes": experiment.data.num_classes,
         "class_names": [printable_line(n) for n in experiment.data.class_names[:NAMED_CLASSES]],

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from marginbench.backbones import Backbone
+from marginbench.data import load_data
 from marginbench.errors import DamagedFile, UserError
 from marginbench.experiments.cells import Cell, cell_from_json
 from marginbench.heads import Head
@@ -132,6 +133,17 @@ def load_trained(
         experiment.backbone, experiment.mean_image, half_on_cuda=cell.precision == "bf16"
     )
     return Trained(backbone.to(device).eval(), experiment.head.to(device).eval())
+
+
+def images_of_cell(run_folder: str | Path) -> Tensor:
+    """The test images of a run folder's cell, else those that it verifies on: (N, C, H, W), uint8.
+
+    Raises:
+        UserError: as :func:`load_trained`.
+    """
+    cell = _cell(Path(run_folder))
+    data = load_data(cell.data.name, cell.data.parameters)
+    return data.test_images if len(data.test_images) else data.verification[0].images
 
 
 def _cell(folder: Path) -> Cell:

@@ -178,3 +178,54 @@ def test_deep_images_are_refused(write_folder):
     Image.fromarray(np.zeros((7, 9), dtype=np.uint16)).save(folder / "train" / "ant" / "deep.png")
     with pytest.raises(UserError, match="mode 'I;16'; allowed: images of 8 bits"):
         load_data("folder", {"name": "mine"})
+
+
+CLASSES = ("ant", "bee", "cat", "dog", "eel")
+
+
+def test_a_share_of_the_classes_is_left_out_whole(write_folder):
+    write_folder(splits=(".",), each=6, classes=CLASSES)
+    data = load_data("folder", {"name": "mine", "left_out_share": 0.4})
+    assert data.class_names == ("ant", "bee", "cat")
+    assert (len(data.train_images), len(data.test_images)) == (18, 0)
+    (pairs,) = data.verification
+    assert torch.bincount(pairs.people).tolist() == [0, 0, 0, 6, 6]
+    everything = load_data("folder", {"name": "mine", "test_share": 0.5})
+    whole = torch.cat([everything.train_images, everything.test_images]).flatten(1)
+    parts = torch.cat([data.train_images, pairs.images]).flatten(1)
+    assert sorted(whole.tolist()) == sorted(parts.tolist())
+
+
+def test_a_file_names_the_classes_that_are_left_out(write_folder, root):
+    write_folder(splits=(".",), each=4, classes=CLASSES)
+    listed = root / "held.txt"
+    listed.write_text("dog\n\nbee\n")
+    ask = {"name": "mine", "left_out_file": "held.txt"}
+    data = load_data("folder", ask)
+    assert data.class_names == ("ant", "cat", "eel")
+    assert data.verification[0].people.unique().tolist() == [1, 3]
+    before = key_of("folder", **ask)
+    for text, words in (
+        ("dog\nbird", "line 2: no class 'bird'; allowed: ant, bee"),
+        ("dog\nbee\ndog", "line 3: the class 'dog' is in line 1 already"),
+        ("dog", "names 1 of 5 classes; allowed: 2 to 3"),
+    ):
+        listed.write_text(text)
+        _key_once.cache_clear()
+        with pytest.raises(UserError, match=words):
+            load_data("folder", ask)
+    listed.write_text("dog\nant\n")
+    _key_once.cache_clear()
+    assert key_of("folder", **ask) != before
+
+
+def test_choices_of_classes_that_cannot_be_are_refused(write_folder, root):
+    write_folder(splits=(".",), each=4, classes=CLASSES)
+    (root / "held.txt").write_text("dog\nbee\n")
+    for given, words in (
+        ({"left_out_share": 0.2}, "left_out_share = 0.2 leaves out 1 of 5 classes"),
+        ({"left_out_share": 0.4, "left_out": [0, 1]}, r"left_out = \[0, 1\] is not allowed with"),
+        ({"left_out_share": 0.4, "left_out_file": "held.txt"}, "allowed: one of them"),
+    ):
+        with pytest.raises(UserError, match=words):
+            load_data("folder", {"name": "mine", **given})

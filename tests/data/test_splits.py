@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -111,3 +112,26 @@ def test_impossible_choices_are_refused(parameters, words):
 def test_a_split_that_would_empty_a_class_is_refused():
     with pytest.raises(UserError, match="validation = 'held-out' is not allowed"):
         choose_images(sets(classes=4, train_each=1), validation="held-out")
+
+
+def test_of_few_images_as_many_pairs_are_verified_as_there_are():
+    """Five images a class make two folds, in which a class has 3 pairs or 1."""
+    whole = sets(classes=5, train_each=5, test_each=5)
+    (pairs,) = choose_images(whole, left_out=(0, 1, 2)).verification
+    assert torch.bincount(pairs.fold).tolist() == [6, 6]
+    for fold in (0, 1):
+        same = pairs.same[pairs.fold == fold]
+        assert same.sum() == (~same).sum() == 3
+    with pytest.raises(UserError, match="at most 3 images each; allowed: one or more of 4"):
+        choose_images(sets(classes=5, test_each=3), left_out=(0, 1, 2))
+
+
+def test_all_images_of_classes_left_out_are_there_to_be_retrieved():
+    whole = sets(classes=4, train_each=1, test_each=1200)
+    (pairs,) = choose_images(whole, left_out=(1, 3)).verification
+    assert len(pairs.images) == 2400
+    paired = torch.cat([pairs.first, pairs.second])
+    # The first thousand of each class, as ever.
+    for value in (1, 3):
+        own = torch.nonzero(pairs.people == value).flatten()
+        assert not torch.isin(own[1000:], paired).any()

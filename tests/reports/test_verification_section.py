@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 from marginbench.reports.verification import verification
+from scipy import stats
 
+from marginbench.evaluation import RETRIEVAL
 from marginbench.evaluation.receiver_operating import characteristic
 from marginbench.evaluation.verification_evaluation import evaluate_verification
 from marginbench.experiments.cell_fields import Verification
@@ -34,6 +36,7 @@ def verified(folder, head="softmax", seed=0, tested=None, noise=0, sets=("made-u
         "verification_accuracy": entries[0]["accuracy"],
         "verification_of": entries[0]["description"],
         "verification_standard_error": entries[0]["standard_error"],
+        **{name: entries[0]["retrieval"][name] for name in RETRIEVAL},
         "remarks": [],
         "test_images": 0,
         "folder": run_folder,
@@ -70,6 +73,31 @@ def test_accuracy_and_difference_are_those_of_the_runs(tmp_path):
         "verification-scores-faces",
         "verification-dimension-faces",
     ]
+
+
+def test_retrieval_is_that_of_the_runs_with_its_interval(tmp_path):
+    rows = [
+        verified(tmp_path, head, seed, noise=noise)
+        for head, noise in (("softmax", 0.9), ("arcface", 0.4))
+        for seed in range(4)
+    ]
+    retrieval = table(verification(frame(rows)), "retrieval-faces").set_index("head")
+    of = {h: [r["map_at_r"] for r in rows if r["head"] == h] for h in ("softmax", "arcface")}
+    mean, error = np.mean(of["arcface"]), stats.sem(of["arcface"])
+    low, high = stats.t.interval(0.95, 3, mean, error)
+    expected = f"{100 * mean:.2f} [{100 * low:.2f}, {100 * high:.2f}]"
+    assert retrieval.loc["arcface", "MAP@R %"] == expected
+    gain = 100 * (mean - np.mean(of["softmax"]))
+    assert retrieval.loc["arcface", "difference"].startswith(f"{gain:+.2f} [")
+    second = np.mean([r["verification"][0]["retrieval"]["recall_at"][1][1] for r in rows[:4]])
+    assert retrieval.loc["softmax", "Recall@2 %"] == f"{100 * second:.2f}"
+
+
+def test_results_without_retrieval_have_no_such_table(tmp_path):
+    row = verified(tmp_path)
+    del row["verification"][0]["retrieval"]
+    names = [t.name for t in verification(frame([row])).tables]
+    assert not [name for name in names if name.startswith("retrieval")]
 
 
 def test_rates_are_those_of_the_results(tmp_path):

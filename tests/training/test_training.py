@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 
 from marginbench.errors import DamagedFile, UserError
+from marginbench.evaluation import RETRIEVAL
 from marginbench.evaluation.final import class_cosine
-from marginbench.experiments.cell_fields import Optimiser, Schedule
+from marginbench.experiments.cell_fields import Optimiser, Schedule, Verification
 from marginbench.plugins.component import Component
 from marginbench.runs.cell_status import State
 from marginbench.training import loop as training
@@ -108,6 +109,19 @@ def test_the_history_has_what_was_asked_for(tmp_path):
     assert result["test_error"] == rows[-1]["test_error"]
     assert result["iteration"] == 24
     assert folder.status().state == State.DONE
+
+
+def test_retrieval_is_recorded_along_the_way_where_it_is_asked_for(tmp_path):
+    cell = tiny_cell(data=Component(name="digits", parameters={"left_out": [7, 8, 9]}))
+    asking = cell.model_copy(update={"verification": Verification(record_retrieval=True)})
+    assert cell.key != asking.key
+    result, folder = train_cell(asking, tmp_path)
+    rows = folder.read_history()
+    final = result["verification"][0]["retrieval"]
+    assert final["queries"] == final["images"] > 500
+    for name in RETRIEVAL:
+        assert rows[-1][name] == result[name] == final[name]
+        assert rows[0][name] != rows[-1][name]
 
 
 def test_recorded_errors_are_those_of_the_model_with_the_margin_off(tmp_path):

@@ -12,7 +12,6 @@ from marginbench.errors import UserError
 
 FOLDS = 10
 PAIRS_EACH = 300
-FEWEST_PAIRS = 10
 IMAGES_A_FOLD = 10
 # Pairs within a fold are listed one by one: a bounded number of images keeps that small.
 IMAGES_A_CLASS = 100
@@ -30,13 +29,16 @@ def pairs_of_classes(
 ) -> VerificationPairs:
     """Pairs of classes that are not trained on: the same for every head and every cell.
 
+    Up to 300 same and 300 different pairs in each of up to 10 folds: of few images as many as the
+    fold with the fewest has. All images of the classes are there to be retrieved, in pairs or not.
+
     Args:
         images: (M, C, H, W), uint8.
         labels: (M,), integers in [0, K).
         left_out: the classes.
         names: of all K classes.
-        fewer: whether there may be fewer folds and pairs than usual where there are few images:
-            folds of ten images of each class, two folds at least.
+        fewer: whether folds have ten images of the largest class, so that few images make few
+            folds; else two are enough.
 
     Raises:
         UserError: classes that are not there or cannot be left out, or too few images of them.
@@ -48,13 +50,14 @@ def pairs_of_classes(
             f"different classes from 0 to {classes - 1}"
         )
     per_class = max(IMAGES_A_CLASS, -(-LEAST_IMAGES // len(wanted)))
-    chosen = np.sort(
-        np.concatenate([np.flatnonzero(labels == value)[:per_class] for value in wanted])
+    chosen = np.flatnonzero(np.isin(labels, wanted))
+    # Those that are paired: the first of each class.
+    paired = np.sort(
+        np.concatenate([np.flatnonzero(labels[chosen] == value)[:per_class] for value in wanted])
     )
-    smallest = min(int(np.sum(labels[chosen] == value)) for value in wanted)
-    folds = max(2, min(FOLDS, smallest // IMAGES_A_FOLD)) if fewer else FOLDS
-    drawn = _draw(labels[chosen], folds, FEWEST_PAIRS if fewer else PAIRS_EACH)
+    drawn = _draw(labels[chosen][paired], IMAGES_A_FOLD if fewer else 2)
     first, second, same, fold = drawn
+    first, second = paired[first], paired[second]
     named = f"the classes {', '.join(names[value] for value in wanted)}"
     if len(wanted) > MOST_NAMED:
         named = f"{len(wanted)} classes"
@@ -71,7 +74,7 @@ def pairs_of_classes(
 
 
 def _draw(
-    labels: np.ndarray, fold_count: int, fewest: int
+    labels: np.ndarray, images_a_fold: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Same and different pairs in equal number, in the manner of LFW's view 2.
 
@@ -80,42 +83,47 @@ def _draw(
 
     Args:
         labels: of the images.
-        fold_count: how many folds.
-        fewest: pairs of either kind that a fold must have; it gets up to PAIRS_EACH.
+        images_a_fold: of the largest class; there are up to ten folds, and two at least.
 
     Returns:
         first, second: (P,), indices into labels; same: (P,), bool; fold: (P,), int64.
     """
     random = np.random.default_rng(0)
+    most = int(np.unique(labels, return_counts=True)[1].max(initial=0))
+    folds = max(2, min(FOLDS, most // images_a_fold))
+    if most < 4:
+        raise UserError(
+            f"the classes left out have at most {most} images each; allowed: one or more of 4 "
+            "images, so that two folds have a pair of one class"
+        )
     fold_of_image = np.empty(len(labels), dtype=np.int64)
     for value in np.unique(labels):
         members = random.permutation(np.flatnonzero(labels == value))
-        fold_of_image[members] = np.arange(len(members)) % fold_count
-    folds = [_pairs_within(labels, fold_of_image, number) for number in range(fold_count)]
-    each = min(PAIRS_EACH, *(len(left) for fold in folds for left, _ in fold))
-    for number, fold in enumerate(folds):
-        for kind, (left, _) in zip(("the same class", "different classes"), fold, strict=True):
-            if len(left) < fewest:
-                raise UserError(
-                    f"fold {number} has {len(left)} pairs of {kind}; {fewest} are needed: use "
-                    "more images or fewer folds"
-                )
+        fold_of_image[members] = np.arange(len(members)) % folds
+    fewest = min(_fewer_pairs(labels[fold_of_image == number]) for number in range(folds))
+    each = min(PAIRS_EACH, fewest)
+    if each < 1:
+        raise UserError(
+            f"{len(labels)} images of {len(np.unique(labels))} classes are too few to verify; "
+            "allowed: two classes or more of 4 images or more"
+        )
     first, second = [], []
-    for fold in folds:
-        for left, right in fold:
-            chosen = random.choice(len(left), size=each, replace=False)
-            first.append(left[chosen])
-            second.append(right[chosen])
-    same = np.tile(np.repeat([True, False], each), fold_count)
-    fold_of_pair = np.repeat(np.arange(fold_count), 2 * each)
-    return np.concatenate(first), np.concatenate(second), same, fold_of_pair
+    for number in range(folds):
+        images = np.flatnonzero(fold_of_image == number)
+        left, right = np.triu_indices(len(images), k=1)
+        is_same = labels[images[left]] == labels[images[right]]
+        for wanted in (True, False):
+            candidates = np.flatnonzero(is_same == wanted)
+            chosen = random.choice(candidates, size=each, replace=False)
+            first.append(images[left[chosen]])
+            second.append(images[right[chosen]])
+    same = np.tile(np.repeat([True, False], each), folds)
+    fold = np.repeat(np.arange(folds), 2 * each)
+    return np.concatenate(first), np.concatenate(second), same, fold
 
 
-def _pairs_within(
-    labels: np.ndarray, fold_of_image: np.ndarray, number: int
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Every pair of images of a fold: those of one class, then the others."""
-    images = np.flatnonzero(fold_of_image == number)
-    left, right = (images[side] for side in np.triu_indices(len(images), k=1))
-    is_same = labels[left] == labels[right]
-    return [(left[chosen], right[chosen]) for chosen in (is_same, ~is_same)]
+def _fewer_pairs(labels: np.ndarray) -> int:
+    """How many pairs there are of the kind, same or different, of which there are fewer."""
+    count = np.unique(labels, return_counts=True)[1]
+    same = int((count * (count - 1) // 2).sum())
+    return min(same, len(labels) * (len(labels) - 1) // 2 - same)

@@ -42,9 +42,10 @@ class ImageSets:
     """A data set as its files have it.
 
     Attributes:
-        train_images, test_images: (N, C, H, W), uint8.
+        train_images, test_images: (N, C, H, W), uint8; no test images (N = 0) only with left_out.
         train_labels, test_labels: (N,), int64, in [0, K).
         class_names: K names.
+        left_out: classes that the source itself has for verification and retrieval only.
     """
 
     train_images: np.ndarray
@@ -52,6 +53,7 @@ class ImageSets:
     test_images: np.ndarray
     test_labels: np.ndarray
     class_names: tuple[str, ...]
+    left_out: tuple[int, ...] = ()
 
     @property
     def splits(
@@ -85,10 +87,11 @@ def choose_images(
         train_count: train on so many images, the same share of each class; None for all.
         test_count: test on so many.
         left_out: classes that are not trained on; verification runs on pairs of their images (10
-            folds of 300 same and 300 different pairs, as in LFW's protocol).
+            folds of 300 same and 300 different pairs, as in LFW's protocol). None given,
+            those of the source itself.
         pair_images: images (M, C, H, W) and labels (M,) to take these pairs from; None for the
-            test set, or with "held-out" the training set. Test images may be among them: given,
-            "held-out" has no such pairs.
+            test set, or with "held-out" or without a test set the training set. Test images may be
+            among them: given, "held-out" has no such pairs.
         validation_draw: see :data:`Draw`.
         split_seed: draws training and test set anew from both; None leaves them as they are. See
             :data:`Split`.
@@ -101,10 +104,17 @@ def choose_images(
     if split_seed is not None:
         sets = _split_anew(sets, split_seed)
     verification: tuple[VerificationPairs, ...] = ()
+    if left_out and sets.left_out:
+        raise UserError(
+            f"left_out = {list(left_out)} is not allowed with classes left out by a share or a "
+            "file; allowed: one of these"
+        )
+    left_out = left_out or sets.left_out
     if left_out:
         if validation == "none" or (validation == "held-out" and pair_images is None):
             training, test = sets.splits
-            images, labels = pair_images or (training if validation == "held-out" else test)[1:]
+            trained = validation == "held-out" or not len(sets.test_images)
+            images, labels = pair_images or (training if trained else test)[1:]
             verification = (pairs_of_classes(images, labels, left_out, sets.class_names),)
         sets = _without_classes(sets, left_out)
     if validation == "held-out":
@@ -126,7 +136,7 @@ def choose_images(
 
 def _check_sets(sets: ImageSets) -> None:
     for split, images, labels in sets.splits:
-        if not len(images):
+        if not len(images) and (split == "training" or not sets.left_out):
             raise UserError(f"there is no {split} image")
         check_split(split, images, labels, sets.class_names)
     if sets.train_images.shape[1:] != sets.test_images.shape[1:]:

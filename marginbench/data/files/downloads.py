@@ -23,7 +23,8 @@ class Download:
     Attributes:
         folder: of the data set below the data folder, or of its files where they are no archive.
         urls: of the folders that hold the files; where one fails, the next is used.
-        hashes: of each file, by its name: ".gz" is unpacked beside it, ".tar.gz" in its place.
+        hashes: of each file, by its name: ".gz" and ".zip" are unpacked beside it, ".tar.gz" in
+            its place.
     """
 
     folder: str
@@ -53,6 +54,14 @@ DOWNLOADS = {
             "train-labels-idx1-ubyte.gz": "md5:25c81989df183df01b3e8a0aad5dffbe",
             "t10k-images-idx3-ubyte.gz": "md5:bef4ecab320f06d8554ea6380940ec79",
             "t10k-labels-idx1-ubyte.gz": "md5:bb300cfdad3c16e7a12a480ee83cd310",
+        },
+    ),
+    "Omniglot": Download(
+        "omniglot-py",
+        ("https://raw.githubusercontent.com/brendenlake/omniglot/master/python/",),
+        {
+            "images_background.zip": "md5:68d2efa1b9178cc56df9314c21c6e718",
+            "images_evaluation.zip": "md5:6b91aef0f799c5bb55b94e3f2daec811",
         },
     ),
     "CIFAR10": Download(
@@ -133,11 +142,12 @@ def _download(dataset: str, root: Path) -> None:
         path = root if is_archive else root / download.folder
         errors = []
         for url in download.urls:
-            unpack = (
-                pooch.Untar(extract_dir=".")
-                if is_archive
-                else pooch.Decompress(name=name.removesuffix(".gz"))
-            )
+            if name.endswith(".zip"):
+                unpack = pooch.Unzip(extract_dir=".")
+            elif is_archive:
+                unpack = pooch.Untar(extract_dir=".")
+            else:
+                unpack = pooch.Decompress(name=name.removesuffix(".gz"))
             try:
                 pooch.retrieve(url + name, known_hash, name, path, unpack)
                 break

@@ -15,22 +15,32 @@ import numpy as np
 from pydantic import Field
 
 from marginbench.data import data_source
+from marginbench.data.choices.class_lists import last_classes, listed_classes
 from marginbench.data.choices.image_choices import with_image_choices
 from marginbench.data.choices.splits import ImageSets, stratified
 from marginbench.data.files.array_cache import decoded_images
-from marginbench.data.files.content import Part, check_content, fill_in_content
+from marginbench.data.files.content import (
+    Part,
+    check_content,
+    check_contents,
+    fill_in_content,
+)
 from marginbench.data.files.image_folders import image_files
 from marginbench.data.files.paths import data_path
 from marginbench.data.formats.array_files import read_array_file
 from marginbench.data.formats.images import Colour, Preprocessing, decode_image, preprocess
 from marginbench.errors import UserError
-from marginbench.plugins.parameters import PositiveInteger
+from marginbench.plugins.parameters import AddedLater, PositiveInteger
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 def _parts(values: Mapping[str, Any]) -> list[Part]:
-    return [("", data_path(values["name"]))]
+    listed = values.get("left_out_file")
+    return [
+        ("", data_path(values["name"])),
+        *([("classes left out", data_path(listed))] if listed else []),
+    ]
 
 
 @data_source("folder", complete=fill_in_content(_parts))
@@ -41,6 +51,8 @@ def folder(
     size: PositiveInteger | None = None,
     colour: Colour = "rgb",
     test_share: Share | None = None,
+    left_out_share: Annotated[Share | None, AddedLater(None)] = None,
+    left_out_file: Annotated[str | None, AddedLater(None)] = None,
     content: str = "",
 ) -> ImageSets:
     """Image files, a folder a class: NAME/train/CLASS/* and NAME/test/CLASS/*, or NAME/CLASS/*.
@@ -53,16 +65,34 @@ def folder(
         size: every image is resized to size×size; None for images of one size already.
         colour: "rgb" or "grey".
         test_share: of NAME/CLASS/*, the share of each class's images that is for testing; None
-            where there are train and test.
-        content: hash of the images; filled in, and with it given the cell is tied to it.
+            where there are train and test, or where some classes are left out: all images of
+            the others are then trained on, and nothing but verification and retrieval tested.
+        left_out_share: so many of the classes are not trained on: the last ones in the order of
+            their names, as the second half of CUB-200-2011's (Song et al., CVPR 2016).
+        left_out_file: instead, a text file with the name of one such class a line, relative to the
+            data folder.
+        content: hash of the images, and of the file if there is one; filled in, and with it given
+            the cell is tied to it.
 
     Raises:
         UserError: files that are missing, damaged or changed, classes without images, or
             parameters that are not allowed.
     """
     path = data_path(name)
-    check_content(path, content)
-    return _read_folder(path, content, Preprocessing(size, colour), test_share)
+    if left_out_share is not None and left_out_file is not None:
+        raise UserError(
+            f"left_out_file = {left_out_file!r} is not allowed with left_out_share = "
+            f"{left_out_share:g}; allowed: one of them"
+        )
+    parts = _parts({"name": name, "left_out_file": left_out_file})
+    own = check_contents(parts, content)[""]
+    is_open = left_out_share is not None or left_out_file is not None
+    sets = _read_folder(path, own, Preprocessing(size, colour), test_share, is_open=is_open)
+    if left_out_file is not None:
+        return replace(sets, left_out=listed_classes(data_path(left_out_file), sets.class_names))
+    if left_out_share is not None:
+        return replace(sets, left_out=last_classes(left_out_share, sets.class_names))
+    return sets
 
 
 @data_source("npz", complete=fill_in_content(_parts))
@@ -112,7 +142,12 @@ def _resized_sets(sets: ImageSets, content: str, size: int) -> ImageSets:
 
 
 def _read_folder(
-    path: Path, content: str, preprocessing: Preprocessing, test_share: float | None
+    path: Path,
+    content: str,
+    preprocessing: Preprocessing,
+    test_share: float | None,
+    *,
+    is_open: bool = False,
 ) -> ImageSets:
     is_split = (path / "train").is_dir() and (path / "test").is_dir()
     if is_split and test_share is not None:
@@ -120,10 +155,11 @@ def _read_folder(
             f"test_share = {test_share:g} is not allowed, as {str(path)!r} has 'train' "
             "and 'test'; allowed: None"
         )
-    if not is_split and test_share is None:
+    if not is_split and test_share is None and not is_open:
         raise UserError(
             f"{str(path)!r} has no 'train' and 'test'; allowed: both of them, with a "
-            "folder a class in each, or a folder a class and test_share from 0 to 1"
+            "folder a class in each, or a folder a class and test_share from 0 to 1 or "
+            "left_out_share from 0 to 1"
         )
     found = image_files(path)
     train_path = path / "train" if is_split else path
@@ -134,8 +170,10 @@ def _read_folder(
         # Slices copy nothing of what is mapped.
         train, test = slice(len(files)), slice(len(files), None)
         files, labels = [*files, *test_files], np.concatenate([labels, test_labels])
+    elif test_share is None:
+        train, test = np.arange(len(files)), np.arange(0)
     else:
-        test = stratified(labels, max(round((test_share or 0) * len(files)), 1), seed=2)
+        test = stratified(labels, max(round(test_share * len(files)), 1), seed=2)
         train = np.setdiff1d(np.arange(len(files)), test)
     what = {"source": "folder", "content": content, "split": is_split, **asdict(preprocessing)}
     images = _decoded(what, files, preprocessing, (path, content))

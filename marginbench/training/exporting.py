@@ -1,0 +1,184 @@
+"""A finished cell's model as a file: safetensors or ONNX, checked against torch."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from marginbench.errors import UserError
+from marginbench.training.trained import Trained, images_of_cell, load_trained
+
+OPSET = 17
+CHECKED_IMAGES = 1_000
+BATCH = 128
+TOLERANCE = 1e-4
+"""Of features and logits, as a share of the largest absolute value of torch's."""
+
+
+class ImagesToFeatures(nn.Module):
+    """What is exported to ONNX: uint8 images (N, C, H, W) → features (N, D) and logits (N, K)."""
+
+    def __init__(self, trained: Trained) -> None:
+        super().__init__()
+        self.backbone = trained.backbone.backbone
+        self.head = trained.head
+        self.register_buffer("mean_image", trained.backbone.mean_image)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.backbone(images.float() / 255 - self.mean_image)
+        return features, self.head.scores(features)
+
+
+def export_model(
+    run_folder: str | Path, to: str | Path, *, plugins: Sequence[str | Path] = ()
+) -> tuple[float, int]:
+    """Write the model of a finished cell, and check the file before it gets its name.
+
+    A ``.safetensors`` file has the tensors ``backbone.*``, ``head.*`` and ``mean_image`` (C, H, W;
+    the input is images / 255 − mean_image), and the cell as JSON in its metadata. An ``.onnx`` file
+    has the input ``images``, uint8 (N, C, H, W) for any N, and the outputs ``features`` (N, D) and
+    ``logits`` (N, K). The check takes the cell's test images (else those that it verifies on), at
+    most 1,000, through the model as read back from the file.
+
+    Args:
+        run_folder: ``RUNS/SUITE/CELL-KEY``.
+        to: the file; one that is there is replaced.
+        plugins: see :func:`marginbench.training.trained.load_trained`.
+
+    Returns:
+        The largest difference of the features to torch's, and the number of images checked.
+
+    Raises:
+        UserError: another kind of file, a library that is not installed, a folder that cannot be
+            written, a model that cannot be exported or computes otherwise, or as
+            :func:`load_trained`.
+    """
+    path = Path(to)
+    kinds: dict[str, tuple[Callable[..., None], Callable[..., tuple[Tensor, Tensor]]]] = {
+        ".safetensors": (_write_safetensors, _run_safetensors),
+        ".onnx": (_write_onnx, _run_onnx),
+    }
+    if path.suffix not in kinds:
+        raise UserError(
+            f"--to {str(path)!r} is not allowed; allowed: a file that ends in .safetensors or .onnx"
+        )
+    write, run = kinds[path.suffix]
+    trained = load_trained(run_folder, plugins=plugins)
+    images = images_of_cell(run_folder)[:CHECKED_IMAGES]
+    temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
+    try:
+        with _as_user_error(path):
+            write(trained, temporary, (Path(run_folder) / "cell.json").read_text())
+            found = run(trained, temporary, images)
+            difference = _check(path, trained, images, found)
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return difference, len(images)
+
+
+@contextlib.contextmanager
+def _as_user_error(path: Path) -> Iterator[None]:
+    """A block that writes the file."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{str(path)!r} needs {error.name}, which is not installed: "
+            "pip install 'marginbench[export]'"
+        ) from error
+    except OSError as error:
+        raise UserError(f"{str(path)!r} cannot be written: {error.strerror or error}") from error
+
+
+def _check(path: Path, trained: Trained, images: Tensor, found: tuple[Tensor, Tensor]) -> float:
+    expected = _outputs(trained, images)
+    worst = 0.0
+    for what, own, theirs in zip(("features", "logits"), expected, found, strict=True):
+        difference = float((own - theirs).abs().max())
+        largest = float(own.abs().max())
+        if not difference <= TOLERANCE * largest + 1e-7:
+            raise UserError(
+                f"{str(path)!r} is not written: its {what} differ from torch's by {difference:.2g} "
+                f"on the test images; allowed: {TOLERANCE:g} of the largest, {largest:.3g}"
+            )
+        worst = max(worst, difference) if what == "features" else worst
+    return worst
+
+
+@torch.no_grad()
+def _outputs(trained: Trained, images: Tensor) -> tuple[Tensor, Tensor]:
+    features = torch.cat([trained.backbone(part) for part in images.split(BATCH)])
+    return features, trained.head.logits(features)
+
+
+def _write_safetensors(trained: Trained, path: Path, cell: str) -> None:
+    from safetensors.torch import save_file
+
+    tensors = {f"backbone.{k}": v for k, v in trained.backbone.backbone.state_dict().items()}
+    tensors |= {f"head.{k}": v for k, v in trained.head.state_dict().items()}
+    tensors["mean_image"] = trained.backbone.mean_image
+    # Its own copy of each: safetensors refuses tensors that share memory or are not contiguous.
+    own = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
+    save_file(own, os.fspath(path), metadata={"cell": cell, "format": "pt"})
+
+
+def _run_safetensors(trained: Trained, path: Path, images: Tensor) -> tuple[Tensor, Tensor]:
+    from safetensors.torch import load_file
+
+    kept = [(m, {k: v.clone() for k, v in m.state_dict().items()}) for m in trained]
+    read = load_file(os.fspath(path))
+    try:
+        for name, model in (("backbone", trained.backbone.backbone), ("head", trained.head)):
+            start = f"{name}."
+            model.load_state_dict(
+                {k.removeprefix(start): v for k, v in read.items() if k.startswith(start)}
+            )
+        trained.backbone.mean_image.copy_(read["mean_image"])
+        return _outputs(trained, images)
+    finally:
+        for model, state in kept:
+            model.load_state_dict(state)
+
+
+def _write_onnx(trained: Trained, path: Path, cell: str) -> None:
+    import onnx
+
+    example = torch.zeros(2, *trained.backbone.mean_image.shape, dtype=torch.uint8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            torch.onnx.export(
+                ImagesToFeatures(trained).eval(),
+                (example,),
+                os.fspath(path),
+                input_names=["images"],
+                output_names=["features", "logits"],
+                dynamic_axes={name: {0: "N"} for name in ("images", "features", "logits")},
+                opset_version=OPSET,
+                # The other exporter takes several times as long, and compiles parts of the head.
+                dynamo=False,
+            )
+        except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
+            first = " ".join(str(error).split())[:300]
+            raise UserError(f"this model cannot be written as ONNX: {first}") from error
+    model = onnx.load(os.fspath(path))
+    model.metadata_props.add(key="cell", value=cell)
+    onnx.save(model, os.fspath(path))
+
+
+def _run_onnx(trained: Trained, path: Path, images: Tensor) -> tuple[Tensor, Tensor]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
+    parts = [session.run(None, {"images": part.numpy()}) for part in images.split(BATCH)]
+    features, logits = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return torch.from_numpy(features), torch.from_numpy(logits)
