@@ -72,18 +72,18 @@ def accuracies(protocol: Path, images: Path, dimensions: int) -> list[float]:
         )
         scored = sorted((cosine(moved[a], moved[b]), same) for a, b, same in others)
         # Below the lowest score, then between each two neighbours, then above the highest.
-        best, places = -1, []
+        best, positions = -1, []
         right = sum(same for _, same in scored)
-        for place in range(len(scored) + 1):
-            if place > 0:
-                right += -1 if scored[place - 1][1] else 1
+        for position in range(len(scored) + 1):
+            if position > 0:
+                right += -1 if scored[position - 1][1] else 1
             if right > best:
-                best, places = right, []
+                best, positions = right, []
             if right == best:
-                places.append(place)
-        place = places[(len(places) - 1) // 2]
-        low = scored[place - 1][0] if place > 0 else -math.inf
-        high = scored[place][0] if place < len(scored) else math.inf
+                positions.append(position)
+        position = positions[(len(positions) - 1) // 2]
+        low = scored[position - 1][0] if position > 0 else -math.inf
+        high = scored[position][0] if position < len(scored) else math.inf
         threshold = (low + high) / 2
         correct = sum((cosine(moved[a], moved[b]) >= threshold) == same for a, b, same in pairs)
         results.append(correct / len(pairs))

@@ -84,10 +84,10 @@ def _facts(run: SuiteRun, frame: pd.DataFrame, command: str) -> list[str]:
     environments = [folder.read_environment() for folder in run.runs if folder.key in done]
     versions = sorted({f"torch {e['torch']}, Python {e['python']}" for e in environments})
     ends = [datetime.strptime(e["finished"], "%Y-%m-%dT%H:%M:%SZ") for e in environments]
-    seconds = [float(e["seconds_of_last_try"]) for e in environments]
+    seconds = [float(e["seconds_of_last_attempt"]) for e in environments]
     begins = [end - timedelta(seconds=s) for end, s in zip(ends, seconds, strict=True)]
     wall = (max(ends) - min(begins)).total_seconds()
-    processor = sum(float(e["processor_seconds_of_last_try"]) for e in environments)
+    processor = sum(float(e["processor_seconds_of_last_attempt"]) for e in environments)
     devices = ", ".join(sorted(frame["device"].dropna().unique()))
     finished = max(ends).replace(tzinfo=UTC).strftime("%Y-%m-%d")
     numbers = [str(seed) for seed in sorted(frame["seed"].unique())]

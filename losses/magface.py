@@ -1,4 +1,4 @@
-"""MagFace: the margin grows with the feature's norm, which so comes to tell the quality."""
+"""MagFace: the margin grows with the feature's norm, which so comes to show the quality."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class MagFace(CosineHead):
     """z_y = s·cos(θ + m(a)), plus λ_g·g(a), a = ‖x‖ (Meng et al., CVPR 2021, Section 3).
 
     m(a) rises in a straight line from l_m at l_a to u_m at u_a, g(a) = a/u_a² + 1/a, and a is
-    kept within [l_a, u_a]. For the norms to find their place in that range, a backbone whose
+    kept within [l_a, u_a]. For the norms to lie in that range, a backbone whose
     features are much shorter or longer needs other limits.
 
     Args:

@@ -72,7 +72,7 @@ class SphereFace2(CosineHead):
         }
 
     def balancing_bias(self) -> float:
-        """b for which, at right angles to all classes, both sides pull with equal force.
+        """b for which, at right angles to all classes, both terms pull with equal force.
 
         The root of λ·σ(−s(g₀ − m) − b) = (1−λ)(K−1)·σ(s(g₀ + m) + b), g₀ = g(0).
         """

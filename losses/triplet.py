@@ -77,9 +77,9 @@ class Triplet(Head):
         if self.mining == "hard":
             return self.mean_hinge(positives.amax(dim=1), negatives.amin(dim=1))
         negatives = negatives.sort(dim=1).values
-        place = torch.searchsorted(negatives.detach(), squared.detach(), right=True)
-        nearest = negatives.gather(1, place.clamp(max=len(labels) - 1))
-        return self.mean_hinge(positives, torch.where(place < len(labels), nearest, torch.inf))
+        position = torch.searchsorted(negatives.detach(), squared.detach(), right=True)
+        nearest = negatives.gather(1, position.clamp(max=len(labels) - 1))
+        return self.mean_hinge(positives, torch.where(position < len(labels), nearest, torch.inf))
 
     def mean_hinge(self, positive: Tensor, negative: Tensor) -> Tensor:
         """The mean of the hinge where both squared distances are finite; shapes broadcast."""

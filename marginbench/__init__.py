@@ -24,7 +24,7 @@ What a plug-in or a notebook needs is imported from here:
 ====================  ==============================================================================
 
 Each name is loaded when it is asked for: ``import marginbench`` loads neither torch nor pandas.
-Everything else is in a subpackage; docs/architecture.md tells which.
+Everything else is in a subpackage; docs/architecture.md says which.
 """
 
 from __future__ import annotations

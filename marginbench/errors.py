@@ -1,4 +1,4 @@
-"""The errors that are a user's to mend, told apart from faults of the program."""
+"""The errors that are a user's to mend, as distinct from faults of the program."""
 
 from __future__ import annotations
 

@@ -72,13 +72,13 @@ def no_empty_folders_on_error(folder: Path) -> Iterator[None]:
     Args:
         folder: that the block makes, with its parents, if need be. What was there before stays.
     """
-    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         yield
     except BaseException:
         # Innermost first; one that is not empty holds all its parents.
         with contextlib.suppress(OSError):
-            for place in missing:
-                if place.exists():
-                    place.rmdir()
+            for path in missing:
+                if path.exists():
+                    path.rmdir()
         raise

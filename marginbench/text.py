@@ -25,7 +25,7 @@ def percent(fraction: float | None, digits: int = 2) -> str:
 def slug(text: str) -> str:
     """A text as part of a file name: lower case, words joined by hyphens, at most 80 characters.
 
-    Of a longer one the beginning, and a hash that tells it from others with the same beginning.
+    Of a longer one the beginning, and a hash that others with that beginning do not have.
     """
     name = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "unnamed"
     if len(name) <= LONGEST_SLUG:
@@ -52,7 +52,7 @@ def printable_line(text: str) -> str:
 
 def _sign(found: re.Match[str]) -> str:
     code = ord(found[0])
-    # Unicode has a picture of each of ASCII's control characters.
+    # Unicode has a symbol for each of ASCII's control characters.
     if code < 0x20:
         return chr(0x2400 + code)
     return "␡" if code == 0x7F else "\ufffd"
@@ -63,7 +63,7 @@ def quoted(value: object) -> str:
     try:
         text = repr(value)
     except Exception:
-        # An integer of more than 4,300 digits, or an object of a stranger's class.
+        # An integer of more than 4,300 digits, or an object of any class.
         return f"({type(value).__name__} that cannot be printed)"
     if len(text) <= LONGEST_QUOTE:
         return text

@@ -25,7 +25,7 @@ def comparison(results: pd.DataFrame) -> SectionContent:
 
 
 EXPLANATION = (
-    "Errors are those of the last iterate, never the best of many looks at the test set; the "
+    "Errors are those of the last iterate, never the best of many evaluations on the test set; the "
     "margin is off in testing. Heads that share a seed saw the same batches in the same order and "
     "started from the same backbone, so differences are taken seed by seed. A difference is marked "
     "* where a paired t-test, Holm-corrected over all heads of the table, gives p < 0.05; without "

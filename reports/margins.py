@@ -83,9 +83,9 @@ def _entries(results: pd.DataFrame) -> list[tuple[str, str, dict[str, Any]]]:
         parameters = row.get("head_parameters")
         parameters = dict(parameters) if isinstance(parameters, dict) else {}
         setting = str(row.get("setting", ""))
-        # λ is left out of every curve, and so tells no two of them apart.
-        telling = {k: v for k, v in parameters.items() if not k.startswith("lambda_")}
-        variant = repr((head, sorted(telling.items(), key=str)))
+        # λ is left out of every curve, and so distinguishes no two of them.
+        distinguishing = {k: v for k, v in parameters.items() if not k.startswith("lambda_")}
+        variant = repr((head, sorted(distinguishing.items(), key=str)))
         seen.setdefault(label, {}).setdefault(variant, (head, parameters, setting))
     return [
         (f"{label} ({setting})" if len(variants) > 1 else label, head, parameters)

@@ -115,7 +115,7 @@ def _gains(name: str, rows: pd.DataFrame, found: list[SearchResult]) -> Table:
 
 
 def _choices(name: str, found: list[SearchResult]) -> Table:
-    """Each searched parameter: the suite's value, the chosen one, its range and place in it."""
+    """Each searched parameter: the suite's value, the chosen one, its range and position in it."""
     lines = []
     repeated = max(own.search.repeat for own in found) > 0
     for own in found:
@@ -123,7 +123,7 @@ def _choices(name: str, found: list[SearchResult]) -> Table:
         for parameter, drawn in own.search.parameters.items():
             mine = own.search.own_value(parameter)
             value = None if chosen is None else own.search.trials[chosen].values[parameter]
-            place = None if chosen is None else drawn.place(value, mine)
+            position = None if chosen is None else drawn.position(value, mine)
             lines.append(
                 {
                     "head": own.search.head,
@@ -132,7 +132,7 @@ def _choices(name: str, found: list[SearchResult]) -> Table:
                     "own": _value(mine),
                     "chosen": "–" if chosen is None else _value(value),
                     "range": _range(drawn, mine),
-                    "place": "–" if place is None else f"{100 * place:.0f} %",
+                    "position": "–" if position is None else f"{100 * position:.0f} %",
                     "note": "at the edge" if parameter in at_edge else "",
                 }
             )
@@ -140,7 +140,7 @@ def _choices(name: str, found: list[SearchResult]) -> Table:
         f"{name}: what each head chose, and where it lies in its range (0 %: the low end). At the "
         f"edge, within {100 * EDGE:.0f} % of an end, the range may be too narrow."
     )
-    columns = ["head", "parameter", "own", "chosen", "range", "place", "note"]
+    columns = ["head", "parameter", "own", "chosen", "range", "position", "note"]
     return Table(
         f"tuning-choices-{slug(name)}",
         caption,
@@ -155,8 +155,12 @@ def _at_edge(own: SearchResult) -> dict[str, str]:
     values = own.search.trials[own.chosen].values
     found = {}
     for name, drawn in own.search.parameters.items():
-        place = drawn.place(values[name], own.search.own_value(name))
-        if not isinstance(drawn, Choice) and place is not None and not EDGE < place < 1 - EDGE:
+        position = drawn.position(values[name], own.search.own_value(name))
+        if (
+            not isinstance(drawn, Choice)
+            and position is not None
+            and not EDGE < position < 1 - EDGE
+        ):
             found[name] = name
     return found
 

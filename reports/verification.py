@@ -171,8 +171,8 @@ def _hardest_table(setting: VerifiedSetting, done: pd.DataFrame) -> list[Table]:
         for entry in row.entries:
             for kind, pairs in (entry["hardest"] or {}).items():
                 for pair in pairs:
-                    place = (kind, pair["first"], pair["second"])
-                    beyond[place].append(pair["beyond_threshold"])
+                    names = (kind, pair["first"], pair["second"])
+                    beyond[names].append(pair["beyond_threshold"])
     if not beyond:
         return []
     rows = []

@@ -51,8 +51,8 @@ def curve_figure(setting: VerifiedSetting, styles: Mapping[str, LabelStyle]) -> 
             pairs = setting.tested_pairs(row)
             curve = rates(pairs.scores, pairs.same)
             # The highest TAR whose FAR is at most that: a staircase, as the pairs have it.
-            place = np.searchsorted(curve.far[0], grid * (1 + 1e-12), side="right") - 1
-            curves.append(curve.tar[0][place])
+            index = np.searchsorted(curve.far[0], grid * (1 + 1e-12), side="right") - 1
+            curves.append(curve.tar[0][index])
         style = styles[label]
         axis.plot(
             grid,

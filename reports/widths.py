@@ -29,7 +29,7 @@ def widths(results: pd.DataFrame) -> SectionContent:
     )
     groups = [rows for _, rows in known.groupby(["network", "head", "parameters"], sort=False)]
     groups = [rows for rows in groups if rows["width"].nunique() > 1]
-    # What tells the figures apart.
+    # What distinguishes the figures.
     several = pd.concat([known.iloc[:0], *(rows.iloc[:1] for rows in groups)])
     varying = [field for field in varying_conditions(several) if field not in WIDTH_FIELDS]
     for rows in groups:

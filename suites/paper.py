@@ -26,7 +26,7 @@ class Budget:
         iterations: of the run; the learning rate falls tenfold after 2/3 and 5/6 of them, the
             paper's 12k and 15k of 18k.
         batch_size: images a step.
-        evaluations: looks at the errors along the way.
+        evaluations: how often errors are recorded along the way.
         data: parameters of the data source: how many images.
         backbone: parameters of the network: how many filters.
         learning_rate: at the start.

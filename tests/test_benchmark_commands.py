@@ -80,14 +80,14 @@ def test_a_size_runs_in_a_folder_of_its_own_with_its_own_seeds(invoke, suite_fil
     assert "size = 'tiny' is not allowed; allowed: full, small" in wrong.output
 
 
-def test_missing_data_is_told_with_the_folder_that_was_looked_in(invoke, suite_file, tmp_path):
+def test_missing_data_is_reported_with_the_folder_that_was_looked_in(invoke, suite_file, tmp_path):
     result = invoke("run", suite_file, "--runs", "runs")
     assert result.exit_code == 1
     assert str(tmp_path / "nowhere" / "own.npz") in result.output
     assert "--data" in result.output
 
 
-def test_damaged_data_is_told_before_any_training(invoke, suite_file, tmp_path):
+def test_damaged_data_is_reported_before_any_training(invoke, suite_file, tmp_path):
     np.savez(tmp_path / "data" / "own.npz", x_train=np.zeros(3))
     result = invoke("run", suite_file, "--runs", "runs", "--data", "data")
     assert result.exit_code == 1

@@ -42,11 +42,11 @@ def test_the_page_tells_command_times_versions_and_what_is_missing(published, ti
 
 def test_the_page_names_every_figure(published):
     folder, _ = published
-    pictures = sorted(folder.glob("*.png"))
-    assert pictures
+    figures = sorted(folder.glob("*.png"))
+    assert figures
     page = (folder / "README.md").read_text()
-    for picture in pictures:
-        assert f"]({picture.name})" in page
+    for figure in figures:
+        assert f"]({figure.name})" in page
 
 
 def test_the_cells_have_the_numbers_of_their_results(published):

@@ -141,11 +141,13 @@ def test_the_suite_the_head_and_the_section_make_rows(folder, marginbench):
 
 def test_own_images_are_trained_on(folder, marginbench):
     random = np.random.default_rng(0)
-    for number, place in enumerate(f"{part}/{kind}" for part in ("train", "test") for kind in "ab"):
-        (folder / "birds" / place).mkdir(parents=True)
+    for number, class_folder in enumerate(
+        f"{part}/{kind}" for part in ("train", "test") for kind in "ab"
+    ):
+        (folder / "birds" / class_folder).mkdir(parents=True)
         for index in range(8):
             pixels = random.integers(0, 100 + 50 * (number % 2), (20, 20, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / "birds" / place / f"{index}.png")
+            Image.fromarray(pixels).save(folder / "birds" / class_folder / f"{index}.png")
     file = folder / "birds.py"
     file.write_text(file.read_text().replace("iterations=500, batch_size=32", SHORT))
     done = marginbench("run", "birds.py", "--data", ".", "--seeds", "1")
@@ -201,9 +203,9 @@ def test_what_is_linked_is_there(name):
 def test_options_and_files_spoken_of_exist():
     text = "\n".join(text for name, text in DOCUMENTS.items() if name != "CONTRIBUTING.md")
     text = re.sub(r"torchrun .*? -m ", "", text)
-    told = set(re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", text))
+    named = set(re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", text))
     commands = main.commands.values()
     known = {o for c in commands for p in c.get_params(click.Context(c)) for o in p.opts}
-    assert told - known <= {"--help"}
+    assert named - known <= {"--help"}
     for file in re.findall(r"(?:python|`)\s?((?:benchmarks|tests|marginbench)/[\w/.]+\.py)", text):
         assert (ROOT / file).is_file(), file

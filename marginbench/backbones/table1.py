@@ -61,7 +61,7 @@ NETWORKS = {
         activate_features=False,
     ),
 }
-"""By the backbone's name. The paper does not tell LFW's image size; 112×96 is that of the same
+"""By the backbone's name. The paper does not give LFW's image size; 112×96 is that of the same
 authors' SphereFace (CVPR 2017)."""
 
 

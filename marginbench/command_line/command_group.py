@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from marginbench.errors import UserError
-from marginbench.text import printable
+from marginbench.text import printable, quoted
 
 
 class Group(click.Group):
@@ -28,8 +28,25 @@ class Group(click.Group):
             show_error(error)
             sys.exit(1)
         except click.UsageError as error:
+            if isinstance(error, click.NoSuchOption):
+                error.message = self._unknown_option(error)  # type: ignore[misc]
             error.message = printable(error.message)  # type: ignore[misc]
             raise
+
+    def _unknown_option(self, error: click.NoSuchOption) -> str:
+        """What is wrong, which verbs have the option, and what may be meant by --profile."""
+
+        def options_of(verb: click.Command) -> set[str]:
+            with click.Context(verb) as ctx:
+                return {name for option in verb.get_params(ctx) for name in option.opts}
+
+        verbs = [verb for verb, it in self.commands.items() if error.option_name in options_of(it)]
+        text = f"No such option {quoted(error.option_name)}"
+        text += f"; it is an option of {', '.join(verbs)}" if verbs else ""
+        command = error.ctx.command if error.ctx is not None else None
+        if error.option_name == "--profile" and command and "--size" in options_of(command):
+            text += " (a cluster's settings); a suite's scale is --size"
+        return text
 
 
 def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

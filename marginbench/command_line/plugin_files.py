@@ -40,7 +40,7 @@ def know_plugins(files: tuple[str, ...]) -> None:
     """
     from marginbench.plugins.registrations import know_plugin_file
 
-    # Thousands of cells are made and kept: looking through them for garbage is a fifth of the time.
+    # Thousands of cells are made and kept: collecting garbage among them takes a fifth of the time.
     gc.set_threshold(200_000, 50, 50)
     for file in files:
         know_plugin_file(file)

@@ -74,10 +74,10 @@ def show_report(
         try:
             tables, failed = _make_report(suite_run, sections, made_from, notes)
         except OSError as error:
-            place = error.filename2 or error.filename or folder
+            path = error.filename2 or error.filename or folder
             reason = error.strerror or error
             console.print(
-                f"[red]the report cannot be written[/]: {escape(str(place))}: {reason}",
+                f"[red]the report cannot be written[/]: {escape(str(path))}: {reason}",
                 highlight=False,
             )
             return 1
@@ -92,9 +92,9 @@ def show_report(
         console.print(f"[yellow]note[/]: {escape(note)}", highlight=False)
     for name, why in failed:
         console.print(f"[red]section {name} could not be made[/]: {escape(why)}", highlight=False)
-    told = "" if kept is None else "; up to date, `marginbench report` makes it anew"
+    remark = "" if kept is None else "; up to date, `marginbench report` makes it anew"
     page = escape(str(folder / "index.html"))
-    console.print(f"\nreport: {page}{told}", highlight=False, soft_wrap=True)
+    console.print(f"\nreport: {page}{remark}", highlight=False, soft_wrap=True)
     return 1 if failed or damaged else 0
 
 
@@ -134,12 +134,12 @@ def _make_report(
 
 def _print_table(console: Console, content: PrintedTable) -> None:
     """A comparison table, without the columns that a terminal has no room for."""
-    shown = [place for place, name in enumerate(content.columns) if name != "train error %"]
+    shown = [column for column, name in enumerate(content.columns) if name != "train error %"]
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for position, place in enumerate(shown):
+    for position, column in enumerate(shown):
         justify: Literal["left", "right"] = "right" if position else "left"
-        table.add_column(content.columns[place], justify=justify, no_wrap=True)
+        table.add_column(content.columns[column], justify=justify, no_wrap=True)
     for row in content.rows:
-        table.add_row(*(escape(row[place]) for place in shown))
+        table.add_row(*(escape(row[column]) for column in shown))
     console.print(f"\n[bold]{escape(content.caption.split(':')[0])}[/]", highlight=False)
     console.print(table)

@@ -130,8 +130,8 @@ def run_cells(
     exit_status = 0 if no_report else show_report(console, suite_run, None, keep=True)
     failed = [(f, s) for f, s in progress.ended if s.state not in FINISHED]
     for folder, status in failed:
-        place, message = escape(str(folder.path)), escape(status.message)
-        console.print(f"[red]{status.state}[/] {place}: {message}")
+        path, message = escape(str(folder.path)), escape(status.message)
+        console.print(f"[red]{status.state}[/] {path}: {message}")
         console.print(f"  its output: {escape(str(folder.log))}")
     for folder, message in damaged:
         print_damaged(console, folder, message)

@@ -123,7 +123,9 @@ def _note(cell: CellOverview) -> str:
 
 def _pace(status: CellStatus) -> list[str]:
     """Iterations a second and the time left, of a running cell."""
-    progress = {} if status.lease is None else status.lease.progress
+    if status.lease is None:
+        return []
+    progress = status.lease.progress
     if not progress.keys() >= {"iteration", "of", "resumed_at", "started"}:
         return []
     steps = progress["iteration"] - progress["resumed_at"]

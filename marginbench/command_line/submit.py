@@ -97,6 +97,7 @@ def submit_suite(
     if dry_run:
         _print_plan(console, suite_run, settings, limits, find_cells()[0])
         return 0
+    check_local(settings)
     check_writable(suite_run.folder / FOLDER)
     with _lock(console, suite_run.folder / FOLDER) as lease:
         todo, stale = find_cells()
@@ -106,17 +107,20 @@ def submit_suite(
                 suite_run.record()
             _print_next(console, suite_run)
             return 0
-        check_local(settings)
-        suite_run.record()
         submission = Submission.create(
             suite_run.folder, settings, limits.cluster, plugin_files(), code_version()
         )
-        with _set_aside(stale):
-            if settings.executor == "local":
-                submitted = submit_locally(submission, settings, todo)
-            else:
-                suite = suite_run.suite.name
-                submitted = submit_arrays(submission, suite, settings, limits, todo, lease)
+        try:
+            with _set_aside(stale):
+                if settings.executor == "local":
+                    submitted = submit_locally(submission, settings, todo)
+                else:
+                    suite = suite_run.suite.name
+                    submitted = submit_arrays(submission, suite, settings, limits, todo, lease)
+        finally:
+            # Refused, it is removed: then none of its cells was ever submitted.
+            if submission.path.exists():
+                suite_run.record()
     status = _print_submitted(console, settings, submitted, len(todo))
     _print_next(console, suite_run)
     return status
@@ -147,6 +151,8 @@ def _settings(
     """
     layers = [given]
     if profile is not None:
+        if profile in suite_run.suite.sizes:
+            console.print(f"[yellow]note[/]: a suite's scale is --size: --size {profile}")
         layers.append(read_profile(profile))
     elif (last := last_settings(suite_run.folder, slurm, given.get("executor"))) is not None:
         layers.append(last)

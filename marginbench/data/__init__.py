@@ -204,7 +204,7 @@ def data_content(data: Component) -> str:
 
     Returns:
         16 characters; "" where the files are not there (they are fetched on first use). Of data
-        whose content is one of its parameters, that one, and no file is looked at.
+        whose content is one of its parameters, that one, and no file is read.
 
     Raises:
         UserError: an unknown source, or files that are damaged or cannot be read.

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
-from multiprocessing.context import BaseContext
+from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 
 from marginbench.dispatch.worker import BUSY_STATUS, TrainingTask
@@ -125,11 +125,12 @@ class _Dispatch:
             else:
                 time.sleep(POLL_SECONDS)
             for slot, worker in list(self._workers.items()):
-                if worker.process.exitcode is not None:
+                exit_status = worker.process.exitcode
+                if exit_status is not None:
                     worker.process.join()
                     del self._workers[slot]
                     self._free.append(slot)
-                    self._record_end(worker)
+                    self._record_end(worker, exit_status)
 
     def stop(self) -> None:
         """Let every worker write its checkpoint and end; kill those that take too long."""
@@ -151,7 +152,7 @@ class _Dispatch:
             worker.process.join()
             self.progress.ended.append((worker.folder, worker.folder.status()))
 
-    def _start(self, context: BaseContext, gpus: int) -> None:
+    def _start(self, context: ForkServerContext | SpawnContext, gpus: int) -> None:
         """Start a process for each cell that may be trained now, as long as a slot is free."""
         now = time.monotonic()
         for _ in range(len(self._pending)):
@@ -167,9 +168,11 @@ class _Dispatch:
                 continue
             slot = min(self._free)
             self._free.remove(slot)
-            placed = replace(task, device=f"cuda:{slot % gpus}") if gpus else task
+            on_device = replace(task, device=f"cuda:{slot % gpus}") if gpus else task
             iteration = context.RawValue(ctypes.c_longlong, 0)
-            process = context.Process(target=work_in_child, args=(placed, iteration), daemon=False)
+            process = context.Process(
+                target=work_in_child, args=(on_device, iteration), daemon=False
+            )
             process.start()
             self._workers[slot] = _Worker(process, task, folder, iteration)
 
@@ -190,8 +193,7 @@ class _Dispatch:
         retry = replace(task, force=False)
         self._pending.append((retry, time.monotonic() + BUSY_RETRY_SECONDS))
 
-    def _record_end(self, worker: _Worker) -> None:
-        exit_status = worker.process.exitcode
+    def _record_end(self, worker: _Worker, exit_status: int) -> None:
         if exit_status == BUSY_STATUS:
             self._retry_later(worker.task)
             return
@@ -203,7 +205,7 @@ class _Dispatch:
             self.progress.ended.append((worker.folder, status))
 
 
-def _process_context(tasks: list[TrainingTask]) -> BaseContext:
+def _process_context(tasks: list[TrainingTask]) -> ForkServerContext | SpawnContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")

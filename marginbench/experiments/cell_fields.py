@@ -55,12 +55,12 @@ class Schedule(FrozenValue):
             often, and the images of a class in turn; "pairs" draws, for every batch,
             ``batch_size / samples_per_class`` classes and as many images of each.
         samples_per_class: for "pairs".
-        plateau_patience: after so many looks without a better training loss the learning rate is
-            multiplied by ``factor``; 0 goes by the milestones instead.
+        plateau_patience: after so many evaluations without a better training loss the learning
+            rate is multiplied by ``factor``; 0 goes by the milestones instead.
         plateau_cuts: how often at most.
         plateau_threshold: a loss is better if it is lower by this share of the best one.
-        augmentation: "crop-flip" pads each training image by 4 pixels, crops it at a random place
-            and mirrors it with probability 1/2; the draws are the same for every head.
+        augmentation: "crop-flip" pads each training image by 4 pixels, crops it at a random
+            position and mirrors it with probability 1/2; the draws are the same for every head.
         course: of the learning rate: "steps" goes by milestones or plateau, "cosine" down to 0
             (Loshchilov and Hutter, ICLR 2017).
         warm_up: so many iterations raise the learning rate linearly to its full height.

@@ -15,7 +15,7 @@ from marginbench.experiments.cell_fields import Optimiser
 from marginbench.experiments.cells import Cell
 from marginbench.experiments.head_search import HeadSearch, Trial
 from marginbench.experiments.resolution import Resolver
-from marginbench.experiments.search import Measure, Search, sobol_places
+from marginbench.experiments.search import Measure, Search, sobol_points
 from marginbench.plugins.allowed_values import refusal
 from marginbench.plugins.component import Component
 from marginbench.plugins.parameters import parameter_model
@@ -88,11 +88,11 @@ def _points(
     base: Cell, ranges: Mapping[str, Range], trials: int, repeat: int
 ) -> list[dict[str, Any]]:
     """The values of each trial: the suite's own, then those drawn."""
-    places = sobol_places(len(ranges), trials - 1, base.head.name, repeat) if ranges else []
+    positions = sobol_points(len(ranges), trials - 1, base.head.name, repeat) if ranges else []
     points = [{name: _own(base, name) for name in ranges}]
-    for point in places:
+    for point in positions:
         values = zip(ranges.items(), point, strict=True)
-        points.append({n: drawn.at(place, _own(base, n)) for (n, drawn), place in values})
+        points.append({n: drawn.at(position, _own(base, n)) for (n, drawn), position in values})
     return points
 
 

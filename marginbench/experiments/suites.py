@@ -16,7 +16,7 @@ from marginbench.experiments.cells import Cell
 from marginbench.experiments.search import Search
 from marginbench.plugins.loading import (
     SUITES_GROUP,
-    errors_told,
+    as_user_error,
     load_group,
     load_plugin_file,
     plugin_path,
@@ -94,7 +94,7 @@ class Suite:
         chosen = {"size": size} if self.sizes else {}
         code = getattr(inspect.unwrap(self.function), "__code__", None)
         file, line = (code.co_filename, code.co_firstlineno) if code else ("an object", None)
-        with errors_told(f"suite {self.name!r} in {file}", Path(file), line):
+        with as_user_error(f"suite {self.name!r} in {file}", Path(file), line):
             made = self.function(list(range(number)), **chosen)
             if not isinstance(made, Iterable):
                 raise UserError(f"it returns {quoted(made)}; allowed: a list of cells")

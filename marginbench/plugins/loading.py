@@ -1,7 +1,7 @@
 """Finding what plug-ins offer: entry points of installed packages, and a user's own files.
 
 The project's own heads, suites and sections are found through the same entry points as a
-stranger's; the engine imports none of them by name.
+another package's; the engine imports none of them by name.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def load_plugin_file(path: str | Path, what: str = "plug-in file") -> ModuleType
     # Registered before it runs, so that classes of the file can be pickled and inspected.
     sys.modules[name] = module
     try:
-        with errors_told(f"{what} {quoted(str(path))}", file):
+        with as_user_error(f"{what} {quoted(str(path))}", file):
             spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
@@ -130,13 +130,13 @@ def loaded_plugin_files() -> list[Path]:
 
 
 @contextlib.contextmanager
-def errors_told(owner: str, file: Path, line: int | None = None) -> Iterator[None]:
+def as_user_error(owner: str, file: Path, line: int | None = None) -> Iterator[None]:
     """A block that runs a plug-in's code: whatever goes wrong there becomes one line of text.
 
     Args:
         owner: whose code it is, for the message ("plug-in file 'mine.py'").
         file: where that code is.
-        line: of the definition; told if the error has no line of its own in the file.
+        line: of the definition; named if the error has no line of its own in the file.
 
     Raises:
         UserError: the code raised something, or would have ended the program.
@@ -146,8 +146,8 @@ def errors_told(owner: str, file: Path, line: int | None = None) -> Iterator[Non
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        place = _line_in(file, error) or line
-        where = owner if place is None else f"{owner}, line {place}"
+        number = _line_in(file, error) or line
+        where = owner if number is None else f"{owner}, line {number}"
         raise UserError(f"{where}: {one_line(error)}") from error
 
 

@@ -1,6 +1,6 @@
 """Who registers a part of a cell or a section, read off the source: nothing is imported for it.
 
-For the commands that only look at cells or submit them, and for what decides a cell's numbers.
+For the commands that only show cells or submit them, and for what decides a cell's numbers.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def check_known(field: str, name: str) -> None:
         registered = _registered(field, tuple(plugin_files()))
     except NotStatic:
         return
-    if not _has_strangers(field):
+    if not _has_other_packages(field):
         registered.get(name)
 
 
@@ -174,7 +174,7 @@ def _modules(kind: Kind, plugins: tuple[Path, ...]) -> Iterator[SourceModule]:
         yield plugin_source(file)
 
 
-def _has_strangers(field: str) -> bool:
+def _has_other_packages(field: str) -> bool:
     """Whether other packages add entries of a kind; theirs may be hidden from a mere reader."""
     group = KINDS[field].group
     return bool(group) and any(

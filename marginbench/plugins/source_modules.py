@@ -19,7 +19,7 @@ OWN_PACKAGE = __name__.partition(".")[0]
 
 
 class NotStatic(Exception):
-    """Something that only importing the module would tell."""
+    """Something that only importing the module would show."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""One look for every figure: colours that stay with a head, sizes, grids."""
+"""One style for every figure: colours that stay with a head, sizes, grids."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def _make_section(
     except OSError:
         raise
     except (Exception, SystemExit) as error:
-        # Whatever a stranger's section does wrong, the others are worth having.
+        # Whatever a plug-in's section does wrong, the others are worth having.
         message = f"{type(error).__name__}: {error}"
         report.failed_sections.append((section.name, message))
         write_text_atomically(folder / f"{section.name}-error.txt", traceback.format_exc())

@@ -58,7 +58,7 @@ SectionFunction = Callable[["DataFrame"], SectionContent]
 
 @dataclass(frozen=True)
 class Section:
-    """A registered section: its function, its heading and its place (lower comes first)."""
+    """A registered section: its function, its heading and its position (lower comes first)."""
 
     name: str
     title: str
@@ -75,7 +75,7 @@ def section(name: str, *, title: str, order: int) -> Callable[[SectionFunction],
     Args:
         name: what ``--section`` and a suite call it.
         title: its heading.
-        order: its place in the page; the built-in ones stand at 10, 20, ...
+        order: its position in the page; the built-in ones stand at 10, 20, ...
 
     Raises:
         UserError: the name is taken or malformed.

@@ -12,7 +12,7 @@ LEVEL = 0.05
 
 
 def shows_spread(values: Sequence[float] | np.ndarray) -> bool:
-    """Whether values tell how far the next one may lie: two or more, and not all equal.
+    """Whether values show how far the next one may lie: two or more, and not all equal.
 
     A test set counts errors in whole images, so that a few seeds agree by chance. Their deviation
     of 0 is then an estimate far from the truth, and nothing may be concluded from it.

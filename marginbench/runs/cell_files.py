@@ -19,6 +19,9 @@ from marginbench.runs.run_files import (
     read_result_file,
 )
 
+SECONDS = ("seconds_of_last_attempt", "processor_seconds_of_last_attempt")
+"""Of environment.json; earlier runs have "try" where these have "attempt"."""
+
 
 class CellFiles:
     """The files of one cell.
@@ -98,7 +101,10 @@ class CellFiles:
             content = read_json(self.path / "environment.json")
         except DamagedFile:
             return {}
-        return content if is_number(content.get("seconds_of_last_try", 0)) else {}
+        for name in SECONDS:
+            if name not in content and name.replace("attempt", "try") in content:
+                content[name] = content.pop(name.replace("attempt", "try"))
+        return content if is_number(content.get(SECONDS[0], 0)) else {}
 
     def write_failure(self, error: str, traceback: str, *, final: bool = False) -> None:
         """failure.json: why the last attempt ended; ``final`` if another one would end likewise."""

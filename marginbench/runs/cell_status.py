@@ -55,5 +55,5 @@ def running_status(lease: LeaseState) -> CellStatus:
 
 
 def known_iteration(lease: LeaseState) -> int:
-    """How far the run is, as its owner last told."""
+    """How far the run is, as its owner last recorded."""
     return int(lease.progress.get("iteration", 0))

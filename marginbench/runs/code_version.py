@@ -48,20 +48,20 @@ def digest(file: Path) -> str:
 
 def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What differs between two code versions, in words: "torch 2.4 → 2.5", "a.py changed"."""
-    told = []
+    changed = []
     if before["python"] != now["python"]:
-        told.append(f"Python {before['python']} → {now['python']}")
+        changed.append(f"Python {before['python']} → {now['python']}")
     for name in sorted(before["packages"] | now["packages"]):
         old, new = before["packages"].get(name, "none"), now["packages"].get(name, "none")
         if old != new:
-            told.append(f"{name} {old} → {new}")
+            changed.append(f"{name} {old} → {new}")
     for name in sorted(before["files"] | now["files"]):
         old, new = before["files"].get(name), now["files"].get(name)
         if old != new:
-            told.append(
+            changed.append(
                 f"{name} {'added' if old is None else 'gone' if new is None else 'changed'}"
             )
-    return told
+    return changed
 
 
 def _packages(libraries: tuple[str, ...], groups: tuple[str, ...]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What tells the rows of a results frame apart: labels, settings, conditions."""
+"""What distinguishes the rows of a results frame: labels, settings, conditions."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def row_labels(cells: list[Cell]) -> list[str]:
     labels = []
     for cell in cells:
         varying = seen[cell.comparison, cell.head.name]
-        told = {
+        shown = {
             name: value
             for name, value in cell.head.parameters.items()
             if name == "m" or len(varying[name]) > 1
         }
-        labels.append(f"{cell.head.name} {values_as_text(told)}".strip())
+        labels.append(f"{cell.head.name} {values_as_text(shown)}".strip())
     return labels
 
 

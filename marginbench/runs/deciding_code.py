@@ -1,8 +1,8 @@
 """Which code decides a cell's numbers, so that results made by other code are known as such.
 
 That is the code of its head, its backbone and its data source, that of the training loop, and what
-each of them imports of this project (or, of a stranger's package, of that package). It is read off
-the source: no torch is needed. Comments and docstrings decide nothing.
+each of them imports of this project (or, of another package's plug-in, of that package). It is read
+off the source: no torch is needed. Comments and docstrings decide nothing.
 """
 
 from __future__ import annotations

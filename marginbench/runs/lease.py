@@ -97,7 +97,7 @@ class Lease:
         remove_temporaries(folder)
         return cls(folder, number, owner, renew_seconds, on_progress)
 
-    def tell(self, **progress: Any) -> None:
+    def set_progress(self, **progress: Any) -> None:
         """Set the progress that the next renewal writes, for whoever watches."""
         with self._lock:
             self._progress = progress

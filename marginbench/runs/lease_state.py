@@ -22,8 +22,8 @@ EXPIRY_SECONDS = 90.0
 DAMAGED_SECONDS = 3 * RENEW_SECONDS
 
 _PATTERN = re.compile(r"lease-([1-9][0-9]*)\.json")
-# A lease may be taken over or renewed between a look at the folder and one at the file.
-_LOOKS = 5
+# A lease may be taken over or renewed between the reading of the folder and that of the file.
+_MOST_READS = 5
 
 
 class _Owner(StoredModel):
@@ -48,7 +48,7 @@ class LeaseState:
         owner: host, process and start time of the process that holds it; empty if the file is
             damaged.
         released: whether the owner is done.
-        progress: what the owner last told of its run: finite numbers by name.
+        progress: what the owner last recorded of its run: finite numbers by name.
         age: seconds since it was last renewed; negative where the owner's clock is ahead of this
             machine's.
     """
@@ -93,7 +93,7 @@ def read_lease(folder: Path) -> LeaseState | None:
     Raises:
         OSError: the folder or the lease cannot be read.
     """
-    for look in range(_LOOKS):
+    for reading in range(_MOST_READS):
         number = highest_lease(folder)
         if number is None:
             return None
@@ -102,7 +102,7 @@ def read_lease(folder: Path) -> LeaseState | None:
             age = time.time() - path.stat().st_mtime
             text = path.read_bytes()
         except OSError:
-            if look == _LOOKS - 1:
+            if reading == _MOST_READS - 1:
                 raise
             continue
         try:

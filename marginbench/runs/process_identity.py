@@ -1,4 +1,4 @@
-"""Which process of which machine: told apart from every other one, later ones included."""
+"""Which process of which machine: distinct from every other one, later ones included."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def this_host() -> str:
 
 
 def process_identity(pid: int) -> dict[str, Any]:
-    """What tells a process of this machine from every other, later ones of its number included."""
+    """What sets a process of this machine apart from others, later ones of its number included."""
     return {
         "machine": this_machine(),
         "host": this_host(),

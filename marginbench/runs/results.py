@@ -83,9 +83,9 @@ def results(
     """Every cell of the suite with its state and, where it is finished, its numbers.
 
     Errors and accuracies are fractions in [0, 1]; ``seconds`` is the wall time since training was
-    last resumed; ``label`` names head and m, and whatever else tells the suite's rows of one head
-    apart; ``comparison`` is equal for cells that differ in head and seed only, ``setting`` is its
-    name; ``conditions`` is all that cells of one comparison share, value by field
+    last resumed; ``label`` names head and m, and whatever else distinguishes the suite's rows of
+    one head; ``comparison`` is equal for cells that differ in head and seed only, ``setting`` is
+    its name; ``conditions`` is all that cells of one comparison share, value by field
     ("schedule.iterations", "backbone.parameters.width"); ``folder`` is the run folder; ``search``
     of a tuned suite is the search that has chosen the parameters, a
     :class:`marginbench.runs.search_results.SearchResult`. What a cell does not have is missing
@@ -116,11 +116,11 @@ def results(
     else:
         for file in plugins:
             load_plugin_file(file)
-        name, place = str(suite), Path(runs)
+        name, path = str(suite), Path(runs)
         run = (
-            reopen_tuned(name, place, size=size, only=only)
+            reopen_tuned(name, path, size=size, only=only)
             if tuned
-            else open_suite(name, place, seeds=seeds, size=size, only=only, more_heads=more_heads)
+            else open_suite(name, path, seeds=seeds, size=size, only=only, more_heads=more_heads)
         )
     if isinstance(run, TunedRun):
         rows = tuned_rows(run, _row)
@@ -211,7 +211,7 @@ def _row(folder: RunFolder, label: str, baseline: str) -> dict[str, Any]:
         "message": status.message,
         "iteration": status.iteration,
         "iterations": cell.schedule.iterations,
-        "seconds": folder.read_environment().get("seconds_of_last_try"),
+        "seconds": folder.read_environment().get("seconds_of_last_attempt"),
         "data": cell.data.name,
         "data_parameters": cell.data.parameters,
         "backbone": cell.backbone.name,

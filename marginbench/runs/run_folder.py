@@ -91,7 +91,7 @@ class RunFolder(CellFiles):
         replaced.
 
         Raises:
-            DamagedFile: it is not; the message names the place.
+            DamagedFile: it is not; the message names the path.
             OSError: the folder cannot be read.
         """
         if not self._exists():

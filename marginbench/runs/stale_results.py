@@ -64,7 +64,7 @@ def image_notes(cells: Iterable[tuple[RunFolder, CellStatus]]) -> list[str]:
 def _content_now(name: str) -> str:
     from marginbench.data import data_content
 
-    # Damaged images are told where they are trained on.
+    # Damaged images are named where they are trained on.
     with contextlib.suppress(UserError):
         return data_content(Component(name=name))
     return ""
@@ -76,7 +76,7 @@ def code_notes(cells: Iterable[tuple[RunFolder, CellStatus]]) -> list[str]:
     Args:
         cells: the run folders and their states.
     """
-    # Results with the same record tell the same: one file is read for all of them.
+    # Results with the same record have the same changes: one file is read for all of them.
     stale: dict[tuple[str, str], list[RunFolder]] = {}
     libraries: Counter[str] = Counter()
     unknown = 0
@@ -91,10 +91,10 @@ def code_notes(cells: Iterable[tuple[RunFolder, CellStatus]]) -> list[str]:
             stale.setdefault((str(made_by), now.digest), []).append(folder)
         else:
             libraries[_other_libraries(status.result.get("libraries"), now)] += 1
-    told: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for folders in stale.values():
-        told[_changes_since(folders[0])] += len(folders)
-    notes = _sentences(told, "made by other code")
+        counts[_changes_since(folders[0])] += len(folders)
+    notes = _sentences(counts, "made by other code")
     if notes:
         notes[-1] += "; --retrain-stale (run, submit) trains such cells anew"
     del libraries[""]
@@ -104,9 +104,9 @@ def code_notes(cells: Iterable[tuple[RunFolder, CellStatus]]) -> list[str]:
     return notes
 
 
-def _sentences(told: Counter[str], what: str) -> list[str]:
+def _sentences(counts: Counter[str], what: str) -> list[str]:
     """One a group of results, the largest first, and one for all the small ones."""
-    groups = told.most_common()
+    groups = counts.most_common()
     lines = [f"{count(n, 'result')} {what}: {words}" for words, n in groups[:_TOLD_GROUPS]]
     rest = sum(number for _, number in groups[_TOLD_GROUPS:])
     return [*lines, f"{count(rest, 'further result')} {what}"] if rest else lines

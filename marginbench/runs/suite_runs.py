@@ -163,8 +163,10 @@ def _with_heads(cells: list[Cell], heads: list[Component]) -> list[Cell]:
     """Each head in every comparison and for every seed that the cells have."""
     if not heads:
         return []
-    places = {(cell.comparison, cell.seed): cell for cell in cells}
-    return [cell.model_copy(update={"head": head}) for head in heads for cell in places.values()]
+    comparisons = {(cell.comparison, cell.seed): cell for cell in cells}
+    return [
+        cell.model_copy(update={"head": head}) for head in heads for cell in comparisons.values()
+    ]
 
 
 def _recorded_besides(

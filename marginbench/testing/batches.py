@@ -60,7 +60,7 @@ def samples_count_alike(subject: Subject) -> str:
         head = subject.build(dtype=torch.float64).train(training)
         mode = "training" if training else "evaluation"
         if training and random_in_training(head, features, labels):
-            continue  # its random numbers go by the place in the batch
+            continue  # its random numbers go by the position in the batch
         loss = loss_of(head, features, labels)
         difference = relative_difference(loss_of(head, features[order], labels[order]), loss)
         if not difference <= EXACT:

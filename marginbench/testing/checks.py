@@ -157,7 +157,7 @@ def check_head(
 ) -> list[CheckResult]:
     """Run all checks of a head; the arguments are those of :func:`head_checks`.
 
-    Where a head changes its inputs, the other checks tell nothing and are left out.
+    Where a head changes its inputs, the other checks show nothing and are left out.
 
     Example:
         >>> [result.name for result in check_head("arcface", m=0.3) if not result.passed]

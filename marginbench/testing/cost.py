@@ -66,7 +66,7 @@ def _bytes_kept(head: Head, features: Tensor, labels: Tensor) -> int:
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
-            # The tensor is held too, so that its place is not given to another meanwhile.
+            # The tensor is held too, so that its memory is not given to another meanwhile.
             kept[storage.data_ptr()] = (storage.nbytes(), tensor)
         return tensor
 

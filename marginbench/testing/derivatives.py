@@ -180,7 +180,7 @@ def _loss_at(
         if held is None:
             with torch.no_grad():
                 return float(head(features, labels))
-        # With gradients on, as in training: what is computed with them off can then be told apart.
+        # With gradients on, as in training: what is computed with them off is then known.
         with held:
             loss = head(features, labels)
         return float(loss.detach())

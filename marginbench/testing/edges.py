@@ -107,8 +107,8 @@ def _angles(subject: Subject, norm: float, axes: bool, dtype: torch.dtype) -> Ed
             unit = torch.eye(subject.num_classes, subject.in_features, device=subject.device)
             weight.copy_(unit.view(len(unit), *[1] * (weight.dim() - 2), -1).expand_as(weight))
     features, labels = subject.at_angles(head, list(border_angles().values()), norm)
-    place = "axis" if axes else "random"
-    return Edge(f"norm {norm:g}, {place} class weights", head, features.to(dtype), labels)
+    kind = "axis" if axes else "random"
+    return Edge(f"norm {norm:g}, {kind} class weights", head, features.to(dtype), labels)
 
 
 def _problem(edge: Edge) -> str:

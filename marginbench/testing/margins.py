@@ -23,7 +23,7 @@ from marginbench.testing.subject import CheckFailure, NotApplicable, Subject
 from marginbench.testing.without_margin import values_in_words
 
 MARGIN_NAMES = re.compile(r"(.*_)?(m\d*|margin)(_.*)?")
-"""The names by which a parameter is known to be a margin where ``without_margin`` tells nothing."""
+"""The names by which a parameter is known to be a margin where ``without_margin`` names none."""
 ANGLES = torch.linspace(0.05, 3.05, 13).tolist()
 SMALL = 0.01
 """The share of a margin at which its sign is tested at every angle."""
@@ -110,11 +110,11 @@ def margin_is_to_no_samples_advantage(subject: Subject) -> str:
             [slice(None)] if head.needs_pairs else [slice(i, i + 1) for i in range(len(labels))]
         )
         last = _end_of_fall(head) if falling_only else torch.pi
-        for i, place in enumerate(batches):
+        for i, part in enumerate(batches):
             angle = angles[i] if angles and not head.needs_pairs else 0.0
             if angle > last:
                 break
-            batch = features[place], labels[place]
+            batch = features[part], labels[part]
             margined, without = float(loss_of(head, *batch)), float(loss_of(plain, *batch))
             count += 1
             if not margined >= without - EXACT * max(1.0, abs(without)):

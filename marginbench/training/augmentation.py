@@ -34,7 +34,7 @@ class CropFlip:
     """Training images, padded once, from which any crop is read by one gather.
 
     The image less its mean is what is padded, with zeros, and then cropped; a pixel keeps the
-    mean of the place where it came from. The gather yields channels-last memory as it is.
+    mean of the pixel where it came from. The gather yields channels-last memory as it is.
 
     Args:
         images: (N, C, H, W), uint8.
@@ -56,10 +56,10 @@ class CropFlip:
     def __call__(self, batch: Tensor, codes: Tensor) -> Tensor:
         """Indices (B,) and codes (B,), on the device → (B, C, H, W), float32, mean subtracted."""
         channels, height, width = self.shape
-        places = self.sources.index_select(0, codes.int())
-        wanted = places + batch.long()[:, None] * self.pixels
+        indices = self.sources.index_select(0, codes.int())
+        wanted = indices + batch.long()[:, None] * self.pixels
         pixels = self.rows.index_select(0, wanted.flatten()).float().div_(255)
-        pixels.sub_(self.mean_rows.index_select(0, places.flatten()))
+        pixels.sub_(self.mean_rows.index_select(0, indices.flatten()))
         return pixels.view(len(batch), height, width, channels).permute(0, 3, 1, 2)
 
 

@@ -1,4 +1,4 @@
-"""Whether a checkpoint's content can be that of a cell, told before any of it is used."""
+"""Whether a checkpoint's content can be that of a cell: known before any of it is used."""
 
 from __future__ import annotations
 
@@ -67,10 +67,10 @@ def _check_model(part: str, found: Any, model: nn.Module) -> None:
     wanted = model.state_dict()
     if not isinstance(found, dict):
         raise UnfitCheckpoint(f"its {part!r} is no state of a model")
-    strange = [name for name in found if name not in wanted]
+    unknown = [name for name in found if name not in wanted]
     missing = [name for name in wanted if name not in found]
-    if strange or missing:
-        words = f"has no {missing[0]!r}" if missing else f"has a {_shown(strange[0])} too many"
+    if unknown or missing:
+        words = f"has no {missing[0]!r}" if missing else f"has a {_shown(unknown[0])} too many"
         raise UnfitCheckpoint(f"its {part!r} {words}")
     for name, own in wanted.items():
         if isinstance(own, Tensor):
@@ -114,10 +114,10 @@ def _check_progress(state: dict[str, Any], experiment: Experiment) -> None:
             f"its iteration is {_shown(iteration)}; allowed: a whole number from 1 to "
             f"{schedule.iterations}"
         )
-    rows, looks = state["history"], sorted(schedule.evaluation_iterations())
+    rows, evaluations = state["history"], sorted(schedule.evaluation_iterations())
     if type(rows) is not list or not all(type(row) is dict for row in rows):
         raise UnfitCheckpoint("its history is no list of rows")
-    passed = [look for look in looks if look <= iteration]
+    passed = [evaluation for evaluation in evaluations if evaluation <= iteration]
     if [row.get("iteration") for row in rows] != passed:
         raise UnfitCheckpoint(
             f"its history has other rows than one at each evaluation up to iteration {iteration} "

@@ -117,11 +117,11 @@ def _storage_of(root: str, sizes: dict[str, int]) -> Callable[[Any], _Storage]:
     def storage(reference: Any) -> _Storage:
         if type(reference) is not tuple or len(reference) != 5:
             raise RefusedPickle("a reference to something other than a storage")
-        word, kind, name, place, count = reference
+        word, kind, name, location, count = reference
         if word != "storage" or type(kind) is not Function or type(name) is not str:
             raise RefusedPickle("a reference to something other than a storage")
         item, size = ITEM_SIZES.get(kind.name), sizes.get(f"{root}/data/{name}")
-        if item is None or size is None or type(place) is not str or type(count) is not int:
+        if item is None or size is None or type(location) is not str or type(count) is not int:
             raise RefusedPickle("a reference to a storage that is not there")
         if count * item != size:
             raise RefusedPickle(f"a storage of {size} bytes that claims {count} numbers")

@@ -1,4 +1,4 @@
-"""Telling a run that went wrong from one that learns badly."""
+"""Which runs went wrong, and which merely learn badly."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def divergence(history: list[dict[str, Any]], drawn_labels: Tensor, iterations: 
     """Why a run counts as diverged, or None.
 
     A run diverged if its loss is no longer finite, or if half of the iterations have passed and it
-    is stuck as at a dead start: its training error was at chance at every look. At chance means an
+    is stuck as at a dead start: its training error was at chance at every evaluation. Chance is an
     accuracy of at most twice the largest class's share p, and at most p + (1 − p)/10.
 
     Args:

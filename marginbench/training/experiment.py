@@ -194,7 +194,7 @@ def count_rate_cuts(losses: Sequence[float], schedule: Schedule) -> int:
     A function of the losses alone, so that a resumed run has the rate of an undisturbed one.
 
     Args:
-        losses: of the looks so far, in order.
+        losses: of the evaluations so far, in order.
         schedule: its plateau_patience is 0 for never.
     """
     best, waited, cuts = math.inf, 0, 0

@@ -79,7 +79,7 @@ def train(
     resumed_at = progress.iteration
     print(f"training from iteration {resumed_at} of {cell.schedule.iterations}", flush=True)
     schedule = cell.schedule
-    looks = schedule.evaluation_iterations()
+    evaluations = schedule.evaluation_iterations()
 
     def save() -> None:
         if lease is not None:
@@ -92,7 +92,7 @@ def train(
     step = TrainingStep(experiment, progress)
     while progress.iteration < schedule.iterations and reason is None:
         step()
-        if progress.iteration in looks:
+        if progress.iteration in evaluations:
             _record(experiment, progress)
             _training_mode(experiment)
             step.follow_plateau()
@@ -101,7 +101,7 @@ def train(
                 folder.write_history(progress.history)
             reason = _divergence(experiment, progress)
         if lease is not None:
-            lease.tell(
+            lease.set_progress(
                 iteration=progress.iteration,
                 of=schedule.iterations,
                 started=started,
@@ -222,8 +222,8 @@ def _finish(
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "code": experiment.code.record(),
             "trained_from": resumed_at,
-            "seconds_of_last_try": round(time.time() - started, 3),
-            "processor_seconds_of_last_try": round(time.process_time() - processor_started, 3),
+            "seconds_of_last_attempt": round(time.time() - started, 3),
+            "processor_seconds_of_last_attempt": round(time.process_time() - processor_started, 3),
         }
     )
     folder.write_result(result)

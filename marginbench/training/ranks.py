@@ -91,7 +91,7 @@ class Ranks:
         """What the action returns on this rank, once it has succeeded on every rank.
 
         Args:
-            action: done by every rank, at the same place in the program.
+            action: done by every rank, at the same point in the program.
 
         Raises:
             Exception: what the action has raised here.
@@ -105,10 +105,10 @@ class Ranks:
             value = action()
         except Exception as error:
             own = error
-        told = self.gather(None if own is None else (isinstance(own, UserError), one_line(own)))
+        errors = self.gather(None if own is None else (isinstance(own, UserError), one_line(own)))
         if own is not None:
             raise own
-        for rank, word in enumerate(told):
+        for rank, word in enumerate(errors):
             if word is not None:
                 of_the_user, text = word
                 kind = UserError if of_the_user else OtherRankFailed
@@ -195,7 +195,7 @@ def joined(ranks: Ranks, device: torch.device, address: str | None = None) -> It
     other ranks.
 
     Args:
-        ranks: this process's place.
+        ranks: this process's rank.
         device: NCCL connects GPUs, gloo connects CPUs.
         address: "tcp://HOST:PORT" of rank 0; None reads torchrun's variables.
 
@@ -205,7 +205,7 @@ def joined(ranks: Ranks, device: torch.device, address: str | None = None) -> It
     if ranks.size == 1:
         yield ranks
         return
-    # Whatever is told from rank to rank besides tensors goes through gloo.
+    # Whatever is sent from rank to rank besides tensors goes through gloo.
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     if device.type == "cuda":
         torch.cuda.set_device(device)

@@ -59,7 +59,7 @@ class TrainingStep:
         )
 
     def follow_plateau(self) -> None:
-        """Set the learning rate's cuts by the losses recorded; to be called after each look."""
+        """Set the learning rate's cuts by the losses recorded; called after each evaluation."""
         schedule = self.experiment.cell.schedule
         losses = [row["loss"] for row in self.progress.history]
         self._cut.fill_(schedule.factor ** count_rate_cuts(losses, schedule))

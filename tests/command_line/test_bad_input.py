@@ -33,6 +33,11 @@ import pytest
         (["run", "digits", "--device", "tpu"], ["--device", "cpu"]),
         (["report", "digits", "--section", "nosection"], ["unknown section", "comparison"]),
         (["heads", "nohead"], ["unknown head 'nohead'"]),
+        (
+            ["run", "digits", "--profile", "small"],
+            ["No such option '--profile'; it is an option of submit", "scale is --size"],
+        ),
+        (["report", "digits", "--workers", "2"], ["'--workers'; it is an option of run"]),
         (["rum", "digits"], ["No such command 'rum'"]),
     ],
 )

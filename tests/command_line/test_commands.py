@@ -91,7 +91,7 @@ def test_dry_run_writes_nothing(marginbench, tiny_suite, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_missing_data_are_told_before_anything_is_written(marginbench, tmp_path, monkeypatch):
+def test_missing_data_are_reported_before_anything_is_written(marginbench, tmp_path, monkeypatch):
     def offline(dataset, folder):
         raise OSError("no network in tests")
 
@@ -113,7 +113,7 @@ def test_only_takes_several_heads(marginbench, tiny_suite):
     assert "2 cells of 4, 0 finished" in done.stdout
 
 
-def test_status_tells_every_cell(copy_of_finished, marginbench, tiny_suite):
+def test_status_shows_every_cell(copy_of_finished, marginbench, tiny_suite):
     first = run_folders(copy_of_finished)[0]
     (first / "result.json").unlink()
     status = marginbench("status", tiny_suite, "--seeds", "3")
@@ -129,7 +129,7 @@ def test_results_by_a_suites_file_are_those_of_the_opened_suite(copy_of_finished
     pd.testing.assert_frame_equal(frame, results(opened))
 
 
-def test_a_failed_cell_is_told_and_the_rest_is_done(marginbench_process, tmp_path):
+def test_a_failed_cell_is_reported_and_the_rest_is_done(marginbench_process, tmp_path):
     plugin = tmp_path / "breaking.py"
     plugin.write_text(
         "from marginbench import Schedule, grid, suite\n"
@@ -203,9 +203,9 @@ def test_a_report_counts_the_cells_that_left_the_suite(copy_of_finished, marginb
     options = ["--head", "arcface", "--only", "arcface", "--no-report", "--device", "cpu"]
     assert marginbench("run", tiny_suite, *options, "--seeds", 1).returncode == 0
     done = marginbench("report", tiny_suite, "--section", "account")
-    told = "not shown: 1 cell of the manifest that left the suite, or came by --head or --plugin"
-    assert f"note: {told}" in " ".join(done.stdout.split())
-    assert told in (copy_of_finished / "runs/tiny/report/index.html").read_text()
+    note = "not shown: 1 cell of the manifest that left the suite, or came by --head or --plugin"
+    assert f"note: {note}" in " ".join(done.stdout.split())
+    assert note in (copy_of_finished / "runs/tiny/report/index.html").read_text()
     status = " ".join(marginbench("status", tiny_suite).stdout.split())
     assert "4 cells: 4 done note: left the suite" in status
 

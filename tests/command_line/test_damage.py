@@ -87,7 +87,7 @@ def test_logs_of_a_damaged_cell(damaged, marginbench, tiny_suite):
         assert "has written nothing yet" in done.stderr
 
 
-def test_a_report_that_cannot_be_written_is_told(damaged, marginbench, tiny_suite):
+def test_a_report_that_cannot_be_written_is_reported(damaged, marginbench, tiny_suite):
     shutil.rmtree(damaged[0].path.parent)
     suite_folder = damaged[0].path.parent
     (suite_folder / "report" / "made-from.json").mkdir(parents=True)

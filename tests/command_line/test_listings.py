@@ -30,7 +30,7 @@ def test_suites_lists_digits(marginbench, tiny_suite):
     assert "a suite for tests" in listing
 
 
-def test_heads_tells_formula_parameters_and_paper(marginbench):
+def test_heads_shows_formula_parameters_and_paper(marginbench):
     listing = marginbench("heads").stdout
     for word in (
         "arcface",

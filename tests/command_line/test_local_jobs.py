@@ -59,7 +59,7 @@ def test_more_gpus_than_the_machine_has_are_refused(call, machine, tmp_path, gpu
     output = call("submit", "--executor", "local", "--gpus", 2, status=1)
     assert output.endswith(words)
     assert started == []
-    assert not list(tmp_path.glob("runs/queued/submissions/2*"))
+    assert not (tmp_path / "runs").exists()
 
 
 def test_the_settings_of_a_cluster_are_not_those_of_local_processes(call, machine, slurm):

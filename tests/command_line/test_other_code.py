@@ -1,4 +1,4 @@
-"""Results of other code: status, report and run tell of them, --retrain-stale trains them anew."""
+"""Results of other code: status, report and run name them, --retrain-stale trains them anew."""
 
 import json
 import os
@@ -99,7 +99,7 @@ def test_submit_sets_their_results_aside(stale, marginbench, tiny_suite, slurm):
     ("arguments", "expected"),
     [(["status"], NOTE), (["run", "--no-report"], "4 cells, 4 finished, 0 to run")],
 )
-def test_finished_cells_are_looked_at_without_torch(
+def test_finished_cells_are_shown_without_torch(
     stale, tiny_suite, tmp_path, record_suite, arguments, expected
 ):
     record_suite(tiny_suite)

@@ -1,4 +1,4 @@
-"""A stranger's heads: in a file, and in a real installed package."""
+"""Heads of others: in a file, and in a real installed package."""
 
 import subprocess
 import sys
@@ -57,11 +57,11 @@ def test_a_name_that_is_taken_is_refused_and_tells_the_file(marginbench_process,
 @pytest.fixture(scope="session")
 def packages(tmp_path_factory) -> Path:
     """A folder with two really installed packages: one with a head, one that does not import."""
-    folder = tmp_path_factory.mktemp("strangers")
+    folder = tmp_path_factory.mktemp("packages")
     target = folder / "installed"
     for name, content in (
-        ("stranger", HEAD.replace("NAME", "strange")),
-        ("broken_stranger", "import nothing_of_that_name\n"),
+        ("other_package", HEAD.replace("NAME", "others")),
+        ("broken_package", "import nothing_of_that_name\n"),
     ):
         project = folder / name
         project.mkdir()
@@ -80,14 +80,14 @@ def packages(tmp_path_factory) -> Path:
 
 
 def test_a_head_of_an_installed_package_is_found(marginbench_process, packages, tiny_suite):
-    listing = marginbench_process("heads", "strange", PYTHONPATH=str(packages))
+    listing = marginbench_process("heads", "others", PYTHONPATH=str(packages))
     assert listing.returncode == 0, listing.stderr
     assert "s(cos θ − m(1 − cos θ))" in listing.stdout
     done = marginbench_process(
-        *("run", tiny_suite, "--head", "strange", "--seeds", 1), PYTHONPATH=str(packages)
+        *("run", tiny_suite, "--head", "others", "--seeds", 1), PYTHONPATH=str(packages)
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "strange m=0.2" in done.stdout
+    assert "others m=0.2" in done.stdout
 
 
 def test_a_package_that_does_not_import_is_named_and_costs_only_itself(
@@ -95,6 +95,6 @@ def test_a_package_that_does_not_import_is_named_and_costs_only_itself(
 ):
     listing = marginbench_process("heads", PYTHONPATH=str(packages))
     assert listing.returncode == 0
-    assert "'broken_stranger'" in listing.stderr
+    assert "'broken_package'" in listing.stderr
     assert "ModuleNotFoundError" in listing.stderr
     assert "arcface" in listing.stdout

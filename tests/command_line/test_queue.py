@@ -158,7 +158,7 @@ def test_a_head_that_left_the_suite_can_be_named(call, slurm, monkeypatch):
         (('"seed": 0', '"seed": '), "not JSON"),
     ],
 )
-def test_lines_of_the_manifest_that_do_not_read_are_told(
+def test_lines_of_the_manifest_that_do_not_read_are_reported(
     call, slurm, tmp_path, monkeypatch, damage, words
 ):
     call("submit", *CPU)
@@ -167,12 +167,25 @@ def test_lines_of_the_manifest_that_do_not_read_are_told(
     # A cell that the suite still has is not looked up.
     assert "cells.jsonl" not in call("status")
     monkeypatch.setenv("RATE", "0.2")
-    told = call("status")
-    assert "note: runs/queued/cells.jsonl, line 1: " in told
-    assert words in told
-    assert "4 cells: 4 not submitted" in told
+    output = call("status")
+    assert "note: runs/queued/cells.jsonl, line 1: " in output
+    assert words in output
+    assert "4 cells: 4 not submitted" in output
     assert "cells.jsonl, line 3: " in call("cancel")
     assert slurm.cancelled() == ["100_1", "100_3"]
+
+
+def test_a_refused_submit_leaves_nothing_in_the_manifest(call, slurm, tmp_path):
+    sbatch = slurm.folder / "bin" / "sbatch"
+    program = sbatch.read_text()
+    sbatch.write_text("#!/bin/sh\necho 'sbatch: error: invalid partition' >&2\nexit 1\n")
+    assert "sbatch refuses the jobs: invalid partition" in call("submit", *CPU, status=1)
+    manifest = tmp_path / "runs/queued/cells.jsonl"
+    assert not manifest.exists()
+    assert not list(tmp_path.glob("runs/queued/submissions/2*"))
+    sbatch.write_text(program)
+    call("submit", *CPU)
+    assert len(manifest.read_text().splitlines()) == 4
 
 
 def test_a_job_whose_other_cells_do_not_read_goes_on(call, slurm, tmp_path):

@@ -168,7 +168,7 @@ def test_a_cell_is_found_by_its_key(marginbench_process, tiny_suite, tmp_path):
     assert "did you mean" in done.stderr
 
 
-def test_a_node_without_a_gpu_is_told_in_one_line(marginbench_process, tiny_suite, tmp_path):
+def test_a_node_without_a_gpu_is_reported_in_one_line(marginbench_process, tiny_suite, tmp_path):
     """The job is cut by hand: this machine would not have let it be submitted."""
     code = (
         "import os, sys\nfrom pathlib import Path\n"
@@ -244,7 +244,7 @@ from marginbench import Schedule, component, grid, suite
 @suite("own", description="own images", seeds=1)
 def own(seeds):
     return grid(
-        data=component("folder", name="pictures", size=8, test_share=0.5),
+        data=component("folder", name="images", size=8, test_share=0.5),
         backbone=component("small", widths=[4], features=2),
         head="softmax",
         schedule=Schedule(iterations=4, batch_size=4, evaluations=1),
@@ -253,12 +253,12 @@ def own(seeds):
 """
 
 
-def test_a_node_without_the_data_is_told_in_one_line(marginbench_process, tmp_path):
+def test_a_node_without_the_data_is_reported_in_one_line(marginbench_process, tmp_path):
     for name in ("a", "b"):
-        (tmp_path / "data/pictures" / name).mkdir(parents=True)
+        (tmp_path / "data/images" / name).mkdir(parents=True)
         for number in range(4):
-            picture = Image.new("RGB", (8, 8), (50 * number, 0, 99))
-            picture.save(tmp_path / "data/pictures" / name / f"{number}.png")
+            image = Image.new("RGB", (8, 8), (50 * number, 0, 99))
+            image.save(tmp_path / "data/images" / name / f"{number}.png")
     (tmp_path / "own.py").write_text(FOLDER_SUITE)
     here = {"MARGINBENCH_DATA": str(tmp_path / "data"), "MARGINBENCH_CACHE": str(tmp_path / "c")}
     local = ["--executor", "local", "--gpus", 0]
@@ -269,7 +269,7 @@ def test_a_node_without_the_data_is_told_in_one_line(marginbench_process, tmp_pa
     assert output.returncode == 1
     text = " ".join(output.stdout.split())
     assert "1 cell: 1 failed" in text
-    assert "'/nowhere/pictures' does not exist" in text
+    assert "'/nowhere/images' does not exist" in text
     assert "Traceback" not in text
     key = next((tmp_path / "runs/own").glob("folder-*")).name
     logs = marginbench_process("logs", "own.py", key, **here)

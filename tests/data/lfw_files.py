@@ -25,24 +25,24 @@ def write_image(path, person, number, size=(40, 40)):
     Image.fromarray(pixels).save(path, quality=95)
 
 
-def write_lfw(place, images="lfw-deepfunneled", size=(40, 40)):
+def write_lfw(folder, images="lfw-deepfunneled", size=(40, 40)):
     """All images and the six protocol files; returns the folder."""
     sets = [people_of_set(number) for number in range(1, SETS + 1)]
     for people in sets:
         for person, count in people.items():
             for number in range(1, count + 1):
-                file = place / images / person / f"{person}_{number:04d}.jpg"
+                file = folder / images / person / f"{person}_{number:04d}.jpg"
                 write_image(file, person, number, size)
     blocks = [f"{len(p)}\n" + "".join(f"{n}\t{c}\n" for n, c in p.items()) for p in sets]
-    (place / "people.txt").write_text(f"{SETS}\n" + "".join(blocks))
-    (place / "pairs.txt").write_text(f"{SETS}\t2\n" + "".join(map(pairs_of, sets)))
+    (folder / "people.txt").write_text(f"{SETS}\n" + "".join(blocks))
+    (folder / "pairs.txt").write_text(f"{SETS}\t2\n" + "".join(map(pairs_of, sets)))
     train = {n: c for p in sets[:7] for n, c in p.items()}
     test = {n: c for p in sets[7:] for n, c in p.items()}
     for name, people in (("Train", train), ("Test", test)):
         lines = "".join(f"{n}\t{c}\n" for n, c in people.items())
-        (place / f"peopleDev{name}.txt").write_text(f"{len(people)}\n{lines}")
-        (place / f"pairsDev{name}.txt").write_text("2\n" + pairs_of(people))
-    return place
+        (folder / f"peopleDev{name}.txt").write_text(f"{len(people)}\n{lines}")
+        (folder / f"pairsDev{name}.txt").write_text("2\n" + pairs_of(people))
+    return folder
 
 
 def pairs_of(people):

@@ -30,12 +30,12 @@ def test_another_pillow_decodes_anew(write_folder, monkeypatch):
     assert torch.equal(load_data("folder", {"name": "mine"}).train_images, 255 - before)
 
 
-def linked(root, name, place):
+def linked(root, name, folder):
     """A folder of links to the class folders of another one."""
     for split in ("train", "test"):
         (root / name / split).mkdir(parents=True)
         for class_name in ("ant", "bee"):
-            (root / name / split / class_name).symlink_to(place / split / class_name)
+            (root / name / split / class_name).symlink_to(folder / split / class_name)
 
 
 def test_linked_class_folders_are_hashed_as_they_are_read(write_folder, root):
@@ -55,26 +55,26 @@ def test_linked_class_folders_are_hashed_as_they_are_read(write_folder, root):
 
 
 def test_images_that_change_behind_a_link_are_noticed(write_folder, root):
-    place = write_folder("first")
-    linked(root, "a", place)
+    folder = write_folder("first")
+    linked(root, "a", folder)
     given = resolve_data_parameters("folder", {"name": "a"})
-    Image.new("RGB", (9, 7)).save(place / "test" / "bee" / "3.png")
+    Image.new("RGB", (9, 7)).save(folder / "test" / "bee" / "3.png")
     with pytest.raises(UserError, match="the files have changed since"):
         load_data("folder", given)
 
 
-def test_files_of_one_size_and_time_are_told_apart(write_folder, root):
+def test_files_of_one_size_and_time_are_distinct(write_folder, root):
     contents = []
     for colour in (0, 255):
         name = f"colour {colour}"
-        place = write_folder(name)
-        for path in place.rglob("*.png"):
+        folder = write_folder(name)
+        for path in folder.rglob("*.png"):
             path.unlink()
             Image.new("L", (9, 7), colour).save(path.with_suffix(".pgm"))
             # As an archive unpacks them.
             os.utime(path.with_suffix(".pgm"), ns=(10**18, 10**18))
         (root / "link").unlink(missing_ok=True)
-        (root / "link").symlink_to(place)
+        (root / "link").symlink_to(folder)
         _key_once.cache_clear()
         contents.append(resolve_data_parameters("folder", {"name": "link"})["content"])
     assert contents[0] != contents[1]
@@ -83,9 +83,9 @@ def test_files_of_one_size_and_time_are_told_apart(write_folder, root):
 def test_images_that_change_while_they_are_decoded_are_not_kept(
     write_folder, tmp_path, monkeypatch
 ):
-    place = write_folder()
+    folder = write_folder()
     given = resolve_data_parameters("folder", {"name": "mine"})
-    file = place / "train" / "ant" / "0.png"
+    file = folder / "train" / "ant" / "0.png"
     before = file.read_bytes()
     # Several threads decode: none reads the file while it is being written.
     lock = threading.Lock()
@@ -100,7 +100,7 @@ def test_images_that_change_while_they_are_decoded_are_not_kept(
     with pytest.raises(UserError, match="the files have changed since"):
         load_data("folder", given)
     monkeypatch.undo()
-    monkeypatch.setenv("MARGINBENCH_DATA", str(place.parent))
+    monkeypatch.setenv("MARGINBENCH_DATA", str(folder.parent))
     monkeypatch.setenv("MARGINBENCH_CACHE", str(tmp_path / "cache"))
     file.write_bytes(before)
     expected = np.asarray(Image.open(file)).transpose(2, 0, 1)
@@ -127,12 +127,12 @@ def test_an_npz_that_changes_while_it_is_read_is_refused(root, monkeypatch):
 
 
 def test_a_loop_of_links_is_named(write_folder):
-    place = write_folder()
-    (place / "train" / "ant" / "again").symlink_to(place / "train")
+    folder = write_folder()
+    (folder / "train" / "ant" / "again").symlink_to(folder / "train")
     with pytest.raises(UserError, match=r"train/ant/again' is a link to a folder that it lies in"):
         load_data("folder", {"name": "mine"})
-    (place / "train" / "ant" / "again").unlink()
-    (place / "train" / "ant" / "itself").symlink_to("itself")
+    (folder / "train" / "ant" / "again").unlink()
+    (folder / "train" / "ant" / "itself").symlink_to("itself")
     with pytest.raises(UserError, match=r"train/ant/itself' cannot be read: Too many levels"):
         load_data("folder", {"name": "mine"})
 
@@ -152,9 +152,9 @@ def test_a_file_in_place_of_a_folder_is_refused(root):
 
 
 def test_names_that_are_no_utf8_are_hashed(write_folder):
-    place = write_folder()
+    folder = write_folder()
     before = resolve_data_parameters("folder", {"name": "mine"})["content"]
-    (place / "train" / "ant" / "0.png").rename(place / "train" / "ant" / "\udcff.png")
+    (folder / "train" / "ant" / "0.png").rename(folder / "train" / "ant" / "\udcff.png")
     _key_once.cache_clear()
     assert resolve_data_parameters("folder", {"name": "mine"})["content"] != before
     assert load_data("folder", {"name": "mine"}).num_classes == 2
@@ -197,7 +197,7 @@ def test_content_is_of_the_images_and_labels_however_they_are_stored(
     assert content("cifar100") == cifar != mnist
 
 
-def test_content_that_changes_is_told(root, write_mnist, write_cifar100):
+def test_content_that_changes_is_reported(root, write_mnist, write_cifar100):
     folder, _ = write_mnist()
     found = {content("mnist")}
     for name, byte in (("train-images-idx3-ubyte", -1), ("t10k-labels-idx1-ubyte", 9)):

@@ -67,10 +67,10 @@ def test_zipped_files_are_unpacked_beside_themselves(root, server, monkeypatch):
         for name in ("x", "y")
     }
     declare(monkeypatch, "A/raw", (url,), hashes)
-    place = fetch("A", ["x", "y"])
-    assert place == root / "A" / "raw"
-    assert (place / "x").read_text() == "x"
-    assert (place / "y").read_text() == "y"
+    folder = fetch("A", ["x", "y"])
+    assert folder == root / "A" / "raw"
+    assert (folder / "x").read_text() == "x"
+    assert (folder / "y").read_text() == "y"
     assert [path.name for path in root.iterdir()] == ["A"]
 
 
@@ -78,8 +78,8 @@ def test_an_archive_is_unpacked_in_its_place(root, server, monkeypatch):
     folder, url = server
     known = published(folder / "a.tar.gz", archive("batches", {"train": b"1", "test": b"2"}))
     declare(monkeypatch, "batches", (url,), {"a.tar.gz": known})
-    place = fetch("A", ["train", "test"])
-    assert {path.name: path.read_bytes() for path in place.iterdir()} == {
+    folder = fetch("A", ["train", "test"])
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
         "train": b"1",
         "test": b"2",
     }
@@ -129,11 +129,11 @@ def test_a_failed_download_leaves_no_folder_that_was_not_there(tmp_path, monkeyp
 def test_a_download_appears_whole_and_only_once(root, monkeypatch):
     calls = []
 
-    def download(dataset, place):
+    def download(dataset, folder):
         calls.append(dataset)
         assert not (root / "A" / "raw").exists()
-        (place / "A" / "raw").mkdir(parents=True)
-        (place / "A" / "raw" / "x").write_text(dataset)
+        (folder / "A" / "raw").mkdir(parents=True)
+        (folder / "A" / "raw" / "x").write_text(dataset)
 
     monkeypatch.setitem(DOWNLOADS, "A", MADE_UP)
     monkeypatch.setattr(downloads, "_download", download)
@@ -144,8 +144,8 @@ def test_a_download_appears_whole_and_only_once(root, monkeypatch):
 
 
 def test_a_download_that_another_process_won_is_dropped(root, monkeypatch):
-    def download(dataset, place):
-        for base in (place, root):
+    def download(dataset, folder):
+        for base in (folder, root):
             (base / "A" / "raw").mkdir(parents=True)
             (base / "A" / "raw" / "x").write_text(str(base))
 

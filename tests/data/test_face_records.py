@@ -99,7 +99,7 @@ def test_damaged_face_sets_are_named(root, with_bin, change, words):
         load_data("faces", {"name": "ms1m", **BIN})
 
 
-def test_a_truncated_set_and_a_strange_property_are_named(root, with_bin):
+def test_a_truncated_set_and_a_wrong_property_are_named(root, with_bin):
     offsets = write_faces(root / "ms1m", [2, 3, 1])
     (root / "ms1m" / "property").write_text("three,16,16")
     with pytest.raises(UserError, match=r"property' is 'three,16,16'; expected: PEOPLE,HEIGHT"):
@@ -116,19 +116,19 @@ def test_few_people_are_chosen_and_only_they_are_decoded(root, with_bin, monkeyp
     from marginbench.data.sources import face_sets
 
     write_faces(root / "ms1m", [2, 5, 1, 3])
-    places = []
+    decoded = []
     decode = face_sets.decode_image
 
     def counted(where, *options):
-        places.append(where)
+        decoded.append(where)
         return decode(where, *options)
 
     monkeypatch.setattr(face_sets, "decode_image", counted)
     data = load_data("faces", {"name": "ms1m", **BIN, "train_people": 2})
     assert data.class_names == ("1", "3")
-    assert len(places) == 8
+    assert len(decoded) == 8
     several = load_data("faces", {"name": "ms1m", **BIN, "minimum_images": 2})
     assert several.class_names == ("0", "1", "3")
-    before = len(places)
+    before = len(decoded)
     load_data("faces", {"name": "ms1m", **BIN, "minimum_images": 2})
-    assert len(places) == before
+    assert len(decoded) == before

@@ -42,8 +42,8 @@ def test_a_folder_of_people_verified_on_lfw(root, lfw):
 
 
 def test_overlapping_people_are_an_error_unless_excluded_or_asked_for(root, lfw):
-    strangers = {"Ann_Other": 3, "Bob_Else": 2}
-    write_people(root / "casia", {"set1  person-0": 2, "SET3_PERSON_2": 2, **strangers})
+    others = {"Ann_Other": 3, "Bob_Else": 2}
+    write_people(root / "casia", {"set1  person-0": 2, "SET3_PERSON_2": 2, **others})
     given = {"name": "casia", "verify": ["lfw"], "size": 16}
     words = (
         r"2 people are in the training set and in 'lfw' \(SET3_PERSON_2, set1  person-0\); allowed"

@@ -35,7 +35,7 @@ def encoded(format_name, size=(9, 7), mode="RGB"):
 
 @pytest.fixture
 def ghostscript(tmp_path, monkeypatch):
-    """A Ghostscript that tells whether it was started."""
+    """A Ghostscript that shows whether it was started."""
     started = tmp_path / "started"
     program = tmp_path / "gs"
     program.write_text(f"#!/bin/sh\ntouch '{started}'\nexit 1\n")
@@ -44,7 +44,7 @@ def ghostscript(tmp_path, monkeypatch):
     return started
 
 
-def test_a_picture_starts_no_program(ghostscript):
+def test_an_image_starts_no_program(ghostscript):
     with Image.open(io.BytesIO(EPS)) as opened, pytest.raises(Exception, match="returned non-zero"):
         opened.load()
     assert ghostscript.exists(), "Pillow starts it where it may"
@@ -55,8 +55,8 @@ def test_a_picture_starts_no_program(ghostscript):
 
 
 def test_a_class_folder_starts_no_program(ghostscript, write_folder):
-    place = write_folder()
-    (place / "train" / "ant" / "1.jpg").write_bytes(EPS)
+    folder = write_folder()
+    (folder / "train" / "ant" / "1.jpg").write_bytes(EPS)
     with pytest.raises(
         UserError, match=r"ant/1.jpg' cannot be decoded: .* allowed: BMP, GIF, JPEG"
     ):
@@ -116,7 +116,7 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(width, monkeypatch,
     assert width * width > MOST_PIXELS
 
 
-def test_a_large_picture_is_read():
+def test_a_large_image_is_read():
     image = decode_image(
         "x", io.BytesIO(encoded("PNG", (3000, 2000), "L")), Preprocessing(8, "grey")
     )

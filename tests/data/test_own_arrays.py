@@ -101,8 +101,8 @@ def write_parts(path, parts, compression=zipfile.ZIP_DEFLATED):
 def replace_first(content, old, new):
     """Both headers of the archive's first part changed, as in the file and in its list."""
     for signature, offset in ((b"PK\x03\x04", old), (b"PK\x01\x02", old + 2)):
-        place = content.index(signature) + offset
-        content = content[:place] + new + content[place + len(new) :]
+        position = content.index(signature) + offset
+        content = content[:position] + new + content[position + len(new) :]
     return content
 
 
@@ -174,8 +174,8 @@ def test_bytes_changed_at_random_are_refused_or_read(root, arrays):
         content = (root / "x.npz").read_bytes()
         for _ in range(150):
             damaged = bytearray(content)
-            for place in random.integers(0, len(content), 3):
-                damaged[place] = random.integers(0, 256)
+            for position in random.integers(0, len(content), 3):
+                damaged[position] = random.integers(0, 256)
             (root / "x.npz").write_bytes(damaged)
             with contextlib.suppress(UserError):
                 read_array_file(root / "x.npz")

@@ -28,12 +28,12 @@ def key_of(source, **parameters):
 
 
 def test_a_folder_with_train_and_test(write_folder):
-    place = write_folder()
+    folder = write_folder()
     data = load_data("folder", {"name": "mine"})
     assert data.image_shape == (3, 7, 9)
     assert data.class_names == ("ant", "bee")
     assert data.train_labels.tolist() == data.test_labels.tolist() == [0] * 4 + [1] * 4
-    expected = np.asarray(Image.open(place / "test" / "bee" / "2.png")).transpose(2, 0, 1)
+    expected = np.asarray(Image.open(folder / "test" / "bee" / "2.png")).transpose(2, 0, 1)
     assert np.array_equal(data.test_images[6], expected)
 
 
@@ -47,8 +47,8 @@ def test_one_folder_is_split_by_share(write_folder):
 
 
 def test_images_are_resized_and_turned_grey(write_folder):
-    place = write_folder()
-    Image.new("RGB", (40, 20), (200, 100, 0)).save(place / "train" / "ant" / "large.jpg")
+    folder = write_folder()
+    Image.new("RGB", (40, 20), (200, 100, 0)).save(folder / "train" / "ant" / "large.jpg")
     with pytest.raises(UserError, match=r"40×20 pixels .* is 9×7; give size"):
         load_data("folder", {"name": "mine"})
     data = load_data("folder", {"name": "mine", "size": 12, "colour": "grey"})
@@ -121,7 +121,7 @@ def test_an_unwritable_cache_costs_only_time(write_folder, tmp_path):
 def test_images_that_move_keep_their_key_and_images_that_change_do_not(
     write_folder, root, tmp_path, monkeypatch
 ):
-    place = write_folder()
+    folder = write_folder()
     before = key_of("folder", name="mine")
     shutil.move(root, tmp_path / "elsewhere")
     monkeypatch.setenv("MARGINBENCH_DATA", str(tmp_path / "elsewhere"))
@@ -130,7 +130,7 @@ def test_images_that_move_keep_their_key_and_images_that_change_do_not(
     moved = tmp_path / "elsewhere" / "mine" / "train" / "ant"
     Image.new("RGB", (9, 7)).save(moved / "0.png")
     assert key_of("folder", name="mine") != before
-    assert not place.exists()
+    assert not folder.exists()
 
 
 def test_a_cell_with_its_content_needs_no_data_until_it_runs(write_folder):
@@ -152,29 +152,29 @@ def test_names_that_leave_the_data_folder_are_refused(name):
 
 
 def test_folders_that_cannot_be_trained_on_are_refused(write_folder):
-    place = write_folder()
+    folder = write_folder()
     ask = {"name": "mine"}
     with pytest.raises(UserError, match=r"test_share = 0\.5 is not allowed"):
         load_data("folder", {**ask, "test_share": 0.5})
-    (place / "test" / "cat").mkdir()
+    (folder / "test" / "cat").mkdir()
     with pytest.raises(UserError, match="cat' is a class that the training images do not have"):
         load_data("folder", ask)
-    (place / "train" / "cat").mkdir()
+    (folder / "train" / "cat").mkdir()
     with pytest.raises(UserError, match="class 'cat' has no image"):
         load_data("folder", ask)
-    (place / "train" / "cat" / "x.png").write_bytes(b"no image")
+    (folder / "train" / "cat" / "x.png").write_bytes(b"no image")
     with pytest.raises(UserError, match="the files have changed since"):
         load_data("folder", ask)
     with pytest.raises(UserError, match=r"cat/x.png' cannot be decoded"):
         load_data("folder", ask)
-    shutil.rmtree(place / "test")
+    shutil.rmtree(folder / "test")
     _key_once.cache_clear()
     with pytest.raises(UserError, match="has no 'train' and 'test'"):
         load_data("folder", ask)
 
 
 def test_deep_images_are_refused(write_folder):
-    place = write_folder()
-    Image.fromarray(np.zeros((7, 9), dtype=np.uint16)).save(place / "train" / "ant" / "deep.png")
+    folder = write_folder()
+    Image.fromarray(np.zeros((7, 9), dtype=np.uint16)).save(folder / "train" / "ant" / "deep.png")
     with pytest.raises(UserError, match="mode 'I;16'; allowed: images of 8 bits"):
         load_data("folder", {"name": "mine"})

@@ -10,7 +10,7 @@ from marginbench.errors import UserError
 
 
 def sets(classes=4, train_each=20, test_each=6):
-    """Every image holds its own number, so that it can be told where it went."""
+    """Every image holds its own number, so that it can be seen where it went."""
     count = classes * (train_each + test_each)
     images = np.zeros((count, 1, 2, 2), dtype=np.uint8)
     images[:, 0, 0, 0], images[:, 0, 0, 1] = np.arange(count) % 256, np.arange(count) // 256
@@ -84,7 +84,7 @@ def test_left_out_classes_are_verified_on_and_not_trained_on(validation):
     (pairs,) = data.verification
     of_pairs = numbers(pairs.images)
     assert set(labels[of_pairs]) == {1, 3}
-    # The test set is not looked at when tuning.
+    # The test set is not used when tuning.
     from_test = np.array(of_pairs) >= len(whole.train_labels)
     assert from_test.all() if validation == "none" else not from_test.any()
     first, second = (labels[np.array(of_pairs)[i]] for i in (pairs.first, pairs.second))

@@ -148,8 +148,8 @@ def test_damaged_files_are_refused_or_read_and_nothing_else(tmp_path):
         content = pickle.dumps((small, SAME), protocol=protocol)
         for _ in range(100):
             damaged = bytearray(content)
-            for place in random.integers(0, len(content), 3):
-                damaged[place] = random.integers(0, 256)
+            for position in random.integers(0, len(content), 3):
+                damaged[position] = random.integers(0, 256)
             path.write_bytes(damaged)
             with contextlib.suppress(UserError):
                 read_bin(path)

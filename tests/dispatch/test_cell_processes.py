@@ -150,7 +150,9 @@ def test_a_cell_that_another_job_trains_is_left_to_it(start_job, tmp_path):
     folder.path.mkdir(parents=True)
     with Lease.acquire(folder.path):
         process, _ = start_job([cell])
-        wait_until(lambda: ends(folder).count("busy") > 1, "a second look at the lease", DEADLINE)
+        wait_until(
+            lambda: ends(folder).count("busy") > 1, "a second reading of the lease", DEADLINE
+        )
     process.join(DEADLINE)
     assert process.exitcode == 0
     assert set(ends(folder)) == {"busy", "done"}

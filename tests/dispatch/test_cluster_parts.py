@@ -180,7 +180,7 @@ def test_attempts_and_settings_are_known_by_the_names_they_once_had(tmp_path):
     assert found.settings.attempts == 7
 
 
-def test_code_changes_are_told_by_file_and_version():
+def test_code_changes_are_reported_by_file_and_version():
     now = code_version()
     assert "marginbench/training/loop.py" in now["files"]
     assert "marginbench.losses/arcface.py" in now["files"]
@@ -207,7 +207,7 @@ def test_code_changes_are_told_by_file_and_version():
         ("array-000.json", '{"jobs": [["a"]], "ids": ["7", "8"], "owner": []}', "1 jobs, 2 ids"),
     ],
 )
-def test_a_damaged_submission_is_told_in_one_line(tmp_path, name, content, words):
+def test_a_damaged_submission_is_reported_in_one_line(tmp_path, name, content, words):
     made = Submission.create(tmp_path, make_settings(), "alpha", [], {})
     made.note_ids(made.plan(0, [[]]), ["7"])
     (made.path / name).write_text(content)

@@ -117,7 +117,7 @@ def test_processes_that_do_not_find_each_other_may_try_again(tmp_path):
     assert failure["final"] is False
 
 
-def test_torchruns_processes_that_do_not_find_each_other_are_told_so(tmp_path, monkeypatch):
+def test_torchruns_processes_that_do_not_find_each_other_are_reported_so(tmp_path, monkeypatch):
     from marginbench.dispatch.torchrun import run_together
     from marginbench.training import ranks as module
 

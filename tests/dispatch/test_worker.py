@@ -1,4 +1,4 @@
-"""Workers: what they leave where a place cannot be written, a lease is lost, or a parent dies."""
+"""Workers: what they leave where a folder cannot be written, a lease is lost, or a parent dies."""
 
 import ctypes
 import errno
@@ -174,7 +174,7 @@ def test_who_has_lost_the_lease_leaves_no_word_in_the_folder(error, tmp_path):
     assert folder.read_failure() is None
 
 
-def test_what_goes_wrong_with_the_lease_held_is_told_in_the_folder(tmp_path):
+def test_what_goes_wrong_with_the_lease_held_is_reported_in_the_folder(tmp_path):
     folder = RunFolder(tmp_path, tiny_cell())
     folder.create()
 
@@ -235,7 +235,7 @@ def test_a_cell_that_another_process_trains_is_waited_for_aloud(tmp_path, dispat
     assert seen[-1] == {}
 
 
-def test_progress_is_shown_without_a_look_at_any_file(tmp_path):
+def test_progress_is_shown_without_reading_any_file(tmp_path):
     folder = RunFolder(tmp_path / "nowhere", tiny_cell())
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
     with LiveDisplay(console, 1) as display:

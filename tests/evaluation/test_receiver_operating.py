@@ -109,7 +109,7 @@ def test_the_pair_bootstrap_of_accuracy_agrees_with_the_binomial():
 
 
 def test_people_are_resampled_and_widen_what_depends_on_few_of_them():
-    # Twenty people; a pair's score hangs on its people alone, so pairs tell little more than they.
+    # Twenty people; a pair's score hangs on its people alone, so pairs say little more than they.
     random = np.random.default_rng(7)
     quality = random.normal(size=20)
     first, second = random.integers(0, 20, size=(2, 4000))

@@ -34,7 +34,7 @@ def test_of_equally_good_thresholds_the_middle_one_is_taken():
     assert best_threshold(scores, same) == 0.5
 
 
-def test_neighbouring_floats_are_told_apart():
+def test_neighbouring_floats_are_reported_apart():
     low = 0.1
     high = np.nextafter(low, 1)
     threshold = best_threshold(np.array([low, high]), np.array([False, True]))

@@ -165,7 +165,7 @@ def write_suite(folder, name, *, declared="seeds=1", seeds="seeds", body=GRID, m
         ),
     ],
 )
-def test_a_suite_that_is_wrong_is_told_in_one_line(tmp_path, name, wrong, words):
+def test_a_suite_that_is_wrong_is_reported_in_one_line(tmp_path, name, wrong, words):
     file = write_suite(tmp_path, name, **wrong)
     with pytest.raises(UserError) as refusal:
         open_suite(str(file), tmp_path)

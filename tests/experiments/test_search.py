@@ -6,7 +6,7 @@ from marginbench.errors import UserError
 from marginbench.experiments.cell_fields import Optimiser, Schedule
 from marginbench.experiments.grids import component, grid
 from marginbench.experiments.resolution import Resolver
-from marginbench.experiments.search import Search, sobol_places
+from marginbench.experiments.search import Search, sobol_points
 from marginbench.experiments.search_plan import plan_searches
 from marginbench.plugins.loading import load_plugin_file
 from marginbench.plugins.search_ranges import Choice, LogUniform, Uniform
@@ -91,12 +91,12 @@ def test_more_trials_keep_those_that_there_are_and_the_points_fill_the_box():
     for search, longer in zip(few, many, strict=True):
         assert keys(longer)[:16] == keys(search)
         assert len({key for trial in keys(longer) for key in trial}) == 32
-    places = sobol_places(4, 16, "arcface", 0)
+    positions = sobol_points(4, 16, "arcface", 0)
     # A scrambled Sobol sequence has one point in each sixteenth of every axis.
     for axis in range(4):
-        assert sorted(int(16 * place[axis]) for place in places) == list(range(16))
-    assert places != sobol_places(4, 16, "softmax", 0)
-    assert places != sobol_places(4, 16, "arcface", 1)
+        assert sorted(int(16 * position[axis]) for position in positions) == list(range(16))
+    assert positions != sobol_points(4, 16, "softmax", 0)
+    assert positions != sobol_points(4, 16, "arcface", 1)
 
 
 def test_a_suite_narrows_widens_and_leaves_out():

@@ -202,7 +202,7 @@ def test_an_empty_grid_still_makes_a_page(trained, tmp_path):
 
 
 @pytest.fixture
-def strangers(monkeypatch):
+def plugin_sections(monkeypatch):
     """Sections registered in a test are gone after it."""
     chosen_sections()
     registry = sections._registry
@@ -210,22 +210,22 @@ def strangers(monkeypatch):
         monkeypatch.setattr(registry, name, dict(getattr(registry, name)))
 
 
-@pytest.mark.usefixtures("strangers")
+@pytest.mark.usefixtures("plugin_sections")
 def test_a_section_that_fails_costs_only_itself(trained, tmp_path):
     @section("failing", title="Failing", order=1)
     def failing(frame):
-        raise ZeroDivisionError("a stranger's fault")
+        raise ZeroDivisionError("a plug-in's fault")
 
     folder, cells = trained
     suite = suite_of(cells, ("failing", "account"))
     report = write_report(results(run_of(folder, cells)), suite, tmp_path)
-    assert report.failed_sections == [("failing", "ZeroDivisionError: a stranger's fault")]
+    assert report.failed_sections == [("failing", "ZeroDivisionError: a plug-in's fault")]
     page = report.page.read_text()
-    assert "a stranger&#39;s fault" in page
+    assert "a plug-in&#39;s fault" in page
     assert "12 of 12 cells done" in page
 
 
-@pytest.mark.usefixtures("strangers")
+@pytest.mark.usefixtures("plugin_sections")
 def test_a_section_that_ends_the_program_costs_only_itself(trained, tmp_path):
     @section("ending", title="Ending", order=1)
     def ending(frame):
@@ -238,8 +238,8 @@ def test_a_section_that_ends_the_program_costs_only_itself(trained, tmp_path):
     assert "half �" in report.page.read_text(encoding="utf-8")
 
 
-@pytest.mark.usefixtures("strangers")
-def test_what_a_stranger_writes_is_escaped(tmp_path, trained):
+@pytest.mark.usefixtures("plugin_sections")
+def test_what_a_plugin_writes_is_escaped(tmp_path, trained):
     @section("hostile", title="<b>Title</b>", order=2)
     def hostile(frame):
         table = pd.DataFrame({"a|b": ["<script>alert(1)</script>", "x|y & 50 % _"]})

@@ -53,11 +53,11 @@ def frame(rows):
 
 
 def with_history(rows, folder):
-    """The same rows with a run folder each, holding a history of two looks."""
+    """The same rows with a run folder each, holding a history of two evaluations."""
     for number, values in enumerate(rows):
-        place = folder / f"run{number}"
-        place.mkdir()
-        looks = [
+        run_folder = folder / f"run{number}"
+        run_folder.mkdir()
+        rows = [
             {
                 "iteration": iteration,
                 "learning_rate": 0.1,
@@ -67,6 +67,6 @@ def with_history(rows, folder):
             }
             for iteration, factor in ((5, 2), (10, 1))
         ]
-        (place / "history.jsonl").write_text("".join(json.dumps(look) + "\n" for look in looks))
-        values |= {"folder": place, "key": f"key{number}"}
+        (run_folder / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        values |= {"folder": run_folder, "key": f"key{number}"}
     return rows

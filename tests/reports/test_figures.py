@@ -87,10 +87,10 @@ def test_gaps_stand_in_a_table_the_smallest_first(tmp_path):
 def test_class_cosine_shows_the_papers_pair_and_the_best(tmp_path):
     rows = [row(), row("l-softmax", 4, error=0.08), row("l-softmax", 2), row("arcface", error=0.05)]
     for number, values in enumerate(rows):
-        place = tmp_path / str(number)
-        place.mkdir()
-        np.savez(place / "evaluation.npz", class_cosine=np.eye(3))
-        values |= {"folder": place, "class_names": ["a", "b", "c"]}
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        np.savez(folder / "evaluation.npz", class_cosine=np.eye(3))
+        values |= {"folder": folder, "class_names": ["a", "b", "c"]}
     (figure,) = class_cosine(frame(rows)).figures
     titles = [axis.get_title().split("\n")[0] for axis in figure.figure.axes]
     assert [title for title in titles if title] == ["softmax", "l-softmax m=4", "arcface"]

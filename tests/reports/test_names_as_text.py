@@ -35,9 +35,9 @@ def run(tmp_path_factory):
     """One trained cell whose classes and setting have names of the odd kind."""
     folder = tmp_path_factory.mktemp("names")
     cell = tiny_cell().model_copy(update={"setting": SETTING})
-    _, place = train_cell(tiny_cell(), folder)
-    result = json.loads((place.path / "result.json").read_text())
-    (place.path / "result.json").write_text(json.dumps(result | {"class_names": NAMES}))
+    _, run_folder = train_cell(tiny_cell(), folder)
+    result = json.loads((run_folder.path / "result.json").read_text())
+    (run_folder.path / "result.json").write_text(json.dumps(result | {"class_names": NAMES}))
     suite = Suite("tested", "a suite", "nothing", 1, "softmax", None, lambda seeds: [cell])
     return SuiteRun(suite, folder, [RunFolder(folder, cell)], 1)
 

@@ -129,7 +129,7 @@ def test_accuracies_are_counted_as_figure_2_prints_them():
     assert "As in the paper, the mean of every L-Softmax here is better" in content.text[0]
 
 
-def test_an_unfinished_grid_and_a_stranger_setting():
+def test_an_unfinished_grid_and_an_unknown_setting():
     waiting = row(state="not started", test_error=None, train_error=None)
     content = published(frame([waiting]))
     assert cells_of(content, "softmax")["our error %"] == "–"

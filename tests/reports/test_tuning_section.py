@@ -60,7 +60,7 @@ def test_the_choice_is_placed_in_its_box_and_an_edge_is_told(searches):
     search = search.model_copy(update={"trials": (*search.trials[:2], edge, search.trials[3])})
     content = tuning(frame_of(result_of(search, [0.2, 0.3, 0.1, 0.4])))
     choices = content.tables[1].frame.set_index("parameter")
-    assert choices.loc["s", "place"] == "100 %"
+    assert choices.loc["s", "position"] == "100 %"
     assert choices.loc["s", "note"] == "at the edge"
     assert choices.loc["s", "own"] == "64"
     assert choices.loc["m", "chosen"] == f"{search.trials[2].values['head.m']:.4g}"

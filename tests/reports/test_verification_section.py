@@ -24,9 +24,9 @@ def verified(folder, head="softmax", seed=0, tested=None, noise=0, sets=("made-u
         numbers, of_pairs = evaluate_verification(features, pairs, Verification())
         entries.append(numbers)
         arrays |= {f"verification/{name}/{key}": array for key, array in of_pairs.items()}
-    place = folder / f"{head}-{seed}-{tested}"
-    place.mkdir(parents=True)
-    np.savez(place / "evaluation.npz", **arrays)
+    run_folder = folder / f"{head}-{seed}-{tested}"
+    run_folder.mkdir(parents=True)
+    np.savez(run_folder / "evaluation.npz", **arrays)
     values = {
         "setting": "faces",
         "data": "lfw",
@@ -36,7 +36,7 @@ def verified(folder, head="softmax", seed=0, tested=None, noise=0, sets=("made-u
         "verification_standard_error": entries[0]["standard_error"],
         "remarks": [],
         "test_images": 0,
-        "folder": place,
+        "folder": run_folder,
     }
     return row(head, None, seed, None, train_error=0.0, **(values | fields))
 
@@ -119,19 +119,19 @@ def test_ten_cells_of_a_protocol_make_one_result(tmp_path):
 
 
 def test_protocols_that_differ_in_more_than_the_tested_set_are_apart(tmp_path):
-    places = {rate: tmp_path / str(rate) for rate in (0.1, 0.02)}
-    for place in places.values():
-        place.mkdir()
+    folders = {rate: tmp_path / str(rate) for rate in (0.1, 0.02)}
+    for run_folder in folders.values():
+        run_folder.mkdir()
     rows = [
         verified(
-            place,
+            run_folder,
             tested=(fold,),
             noise=0.5,
             comparison=f"{rate} {fold}",
             learning_rate=rate,
             data_parameters={"protocol": "unrestricted", "tested_set": fold + 1},
         )
-        for rate, place in places.items()
+        for rate, run_folder in folders.items()
         for fold in range(FOLDS)
     ]
     found = verified_settings(frame(rows))

@@ -1,4 +1,4 @@
-"""Whatever has become of one run folder, that cell alone is damaged, and every look ends."""
+"""Whatever has become of one run folder, that cell alone is damaged, and every command ends."""
 
 import errno
 import io
@@ -32,7 +32,7 @@ def put_full_directory(path):
     (path / "file").touch()
 
 
-PLACES = {
+OBSTACLES = {
     "directory": lambda path: path.mkdir(),
     "directory with a file": put_full_directory,
     "link to itself": lambda path: path.symlink_to(path),
@@ -107,12 +107,12 @@ def inspect_in_every_way(suite_run, monkeypatch):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("kind", PLACES)
+@pytest.mark.parametrize("kind", OBSTACLES)
 @pytest.mark.parametrize("which", [0, 1])
 def test_what_is_no_file_damages_that_cell_alone(which, kind, name, suite_run, monkeypatch):
     path = suite_run.runs[which].path / name
     path.unlink(missing_ok=True)
-    PLACES[kind](path)
+    OBSTACLES[kind](path)
     expected = [State.DONE, State.FAILED, State.NOT_STARTED]
     expected[which] = State.DAMAGED
     thorough, quick = inspect_in_every_way(suite_run, monkeypatch)
@@ -186,14 +186,14 @@ def test_a_file_that_is_not_to_be_read_damages_that_cell_at_most(
         assert "Permission denied" in changed.message
 
 
-@pytest.mark.parametrize("kind", [*PLACES, "file"])
+@pytest.mark.parametrize("kind", [*OBSTACLES, "file"])
 def test_a_run_folder_that_is_none_is_damaged(kind, suite_run, monkeypatch):
     path = suite_run.runs[1].path
     shutil.rmtree(path)
     if kind == "file":
         path.touch()
     else:
-        PLACES[kind](path)
+        OBSTACLES[kind](path)
     thorough, quick = inspect_in_every_way(suite_run, monkeypatch)
     # An empty folder, or one with a file that means nothing, is no damage.
     expected = State.NOT_STARTED if "directory" in kind else State.DAMAGED

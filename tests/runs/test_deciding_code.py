@@ -226,7 +226,7 @@ def rewrite(folder, name, **changes):
     path.write_text(json.dumps({k: v for k, v in content.items() if v is not None}))
 
 
-def test_other_libraries_and_unknown_code_are_told_and_not_stale(tmp_path):
+def test_other_libraries_and_unknown_code_are_reported_and_not_stale(tmp_path):
     _, first = train_cell(tiny_cell("softmax"), tmp_path)
     _, second = train_cell(tiny_cell("arcface"), tmp_path)
     libraries = first.read_result()["libraries"]
@@ -279,8 +279,8 @@ def test_a_process_that_others_are_forked_from_loads_what_their_cells_import_and
     assert {"sklearn.datasets", "torch"} <= set(libraries_of_parts([digits]))
     timm = digits.model_copy(update={"backbone": Component(name="timm:resnet10t")})
     assert "timm" in libraries_of_parts([digits, timm])
-    strange = digits.model_copy(update={"data": Component(name="of-a-plug-in-not-loaded")})
-    assert libraries_of_parts([strange])
+    unknown = digits.model_copy(update={"data": Component(name="of-a-plug-in-not-loaded")})
+    assert libraries_of_parts([unknown])
     code = (
         "import sys, marginbench.dispatch.worker_preload\n"
         "heavy = {'sklearn', 'scipy', 'pandas', 'timm', 'torchvision', 'matplotlib'}\n"

@@ -30,9 +30,9 @@ def test_a_held_lease_is_not_given_twice(tmp_path):
     second.release()
 
 
-def test_progress_is_told_to_whoever_watches(tmp_path):
+def test_progress_is_reported_to_whoever_watches(tmp_path):
     with Lease.acquire(tmp_path, renew_seconds=0.02) as lease:
-        lease.tell(iteration=7, of=9)
+        lease.set_progress(iteration=7, of=9)
         deadline = time.monotonic() + 10
         while read_lease(tmp_path).progress != {"iteration": 7, "of": 9}:
             assert time.monotonic() < deadline
@@ -107,21 +107,21 @@ def test_an_owner_whose_clock_is_ahead_is_given_no_more_time_than_others(tmp_pat
     assert holder(tmp_path).owner_text() == (
         "process 1 on elsewhere, whose clock is 1 h 00 min ahead of this machine's"
     )
-    # From the first look on, its age counts.
+    # From the first reading on, its age counts.
     assert abs(read_lease(tmp_path).age) < lease_state.EXPIRY_SECONDS / 2
     write_foreign_lease(tmp_path, age=-3600)
     assert Lease.acquire(tmp_path) is None
     assert abs(read_lease(tmp_path).age) < lease_state.EXPIRY_SECONDS / 2
 
 
-def test_a_link_to_nothing_is_no_lease_to_look_for_without_end(tmp_path):
+def test_a_link_to_nothing_is_not_read_again_without_end(tmp_path):
     (tmp_path / "lease-1.json").symlink_to("nothing")
     with pytest.raises(FileNotFoundError):
         read_lease(tmp_path)
 
 
 def failing_writes(monkeypatch, error):
-    """Every renewal fails from now on; the event tells that one has."""
+    """Every renewal fails from now on; the event is set when one has."""
     failed = threading.Event()
 
     def fail(*arguments, **named):
@@ -139,7 +139,7 @@ def test_renewal_goes_on_after_a_write_that_failed(tmp_path, monkeypatch):
     with Lease.acquire(tmp_path, renew_seconds=0.02) as lease:
         with monkeypatch.context() as full:
             assert failing_writes(full, DISK_FULL).wait(30)
-        lease.tell(iteration=7)
+        lease.set_progress(iteration=7)
         deadline = time.monotonic() + 30
         while read_lease(tmp_path).progress != {"iteration": 7}:
             assert time.monotonic() < deadline
@@ -179,7 +179,7 @@ def test_a_contender_whose_half_written_lease_was_removed_has_lost(tmp_path, mon
 def test_progress_is_passed_on_at_once_to_a_watcher_at_this_machine(tmp_path):
     seen = []
     with Lease.acquire(tmp_path, on_progress=seen.append) as lease:
-        lease.tell(iteration=7)
+        lease.set_progress(iteration=7)
         assert seen == [{"iteration": 7}]
 
 

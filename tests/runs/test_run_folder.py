@@ -30,6 +30,15 @@ def test_a_finished_cell_is_done(done):
     assert done.status().result["key"] == done.key
 
 
+def test_the_seconds_of_earlier_runs_are_read_by_their_old_name(done):
+    path = done.path / "environment.json"
+    environment = json.loads(path.read_text())
+    old = {name.replace("_attempt", "_try"): value for name, value in environment.items()}
+    assert {"seconds_of_last_try", "processor_seconds_of_last_try"} <= old.keys()
+    path.write_text(json.dumps(old))
+    assert done.read_environment() == environment
+
+
 DAMAGE = {
     "cell.json": ["", "{", "[]", '{"seed": "x"}', b"\xff\xfe"],
     "result.json": ["", "{", "[]", "{}", b"\xff"],
@@ -115,7 +124,7 @@ def test_a_folder_of_another_cell_is_refused(done):
         other.create()
 
 
-def test_a_failure_is_told_and_forgotten_after_success(done):
+def test_a_failure_is_reported_and_forgotten_after_success(done):
     done.write_failure("it broke", "trace")
     (done.path / "result.json").unlink()
     assert done.status().state == State.FAILED
@@ -159,7 +168,7 @@ def test_a_result_set_aside_comes_back_unless_there_is_a_new_one(tmp_path):
     assert folder.read_result()["remarks"] == ["new"]
 
 
-def test_a_result_that_cannot_be_set_aside_is_told_in_one_line(tmp_path):
+def test_a_result_that_cannot_be_set_aside_is_reported_in_one_line(tmp_path):
     _, folder = train_cell(tiny_cell(), tmp_path)
     (folder.path / "result-of-other-code.json").mkdir()
     with pytest.raises(UserError, match="cannot be written"):

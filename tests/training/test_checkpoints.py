@@ -44,7 +44,7 @@ def experiment():
 
 @pytest.fixture
 def refused(tmp_path, experiment):
-    """Writes a checkpoint and returns why it is refused, after looking that nothing changed."""
+    """Writes a checkpoint and returns why it is refused, after checking that nothing changed."""
     path = tmp_path / "checkpoint.pt"
 
     def refusal(content):
@@ -76,20 +76,20 @@ def change(*names, to):
     """A change of one entry of the state."""
 
     def changed(state):
-        place = state
+        part = state
         for name in names[:-1]:
-            place = place[name]
-        place[names[-1]] = to(place[names[-1]]) if callable(to) else to
+            part = part[name]
+        part[names[-1]] = to(part[names[-1]]) if callable(to) else to
 
     return changed
 
 
 def remove(*names):
     def changed(state):
-        place = state
+        part = state
         for name in names[:-1]:
-            place = place[name]
-        del place[names[-1]]
+            part = part[name]
+        del part[names[-1]]
 
     return changed
 

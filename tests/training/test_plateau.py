@@ -42,7 +42,7 @@ def test_the_cuts_follow_the_losses(losses, cuts):
 def test_the_first_cut_is_pytorchs(patience):
     losses = [3.0, 2.0, 1.995, 1.99, 1.5, 1.6, 1.5, 1.55, 1.49, 1.49, 1.49]
     optimiser = torch.optim.SGD([torch.zeros(1)], lr=1.0)
-    # PyTorch cuts when more than "patience" looks were no better, this project at that many.
+    # PyTorch cuts when more than "patience" evaluations were no better, this project at that many.
     theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimiser, patience=patience - 1, threshold=0.01, min_lr=0.01
     )

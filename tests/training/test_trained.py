@@ -116,9 +116,9 @@ def test_a_checkpoint_by_other_code_is_loaded_with_a_warning(folder):
 
 def test_a_head_that_is_not_known_is_named(folder):
     cell = tiny_cell()
-    strange = cell.model_copy(update={"head": Component(name="not-loaded")})
-    (folder / "cell.json").write_text(strange.to_json())
+    unknown = cell.model_copy(update={"head": Component(name="not-loaded")})
+    (folder / "cell.json").write_text(unknown.to_json())
     result = json.loads((folder / "result.json").read_text())
-    (folder / "result.json").write_text(json.dumps(result | {"key": strange.key}))
+    (folder / "result.json").write_text(json.dumps(result | {"key": unknown.key}))
     with pytest.raises(UserError, match="unknown head 'not-loaded'"):
         load_trained(folder)

@@ -138,7 +138,7 @@ def test_divergence_is_an_outcome_and_no_exception(tmp_path):
     assert folder.status().state == State.DIVERGED
 
 
-def test_a_dead_start_is_told_and_costs_half_the_run(tmp_path):
+def test_a_dead_start_is_reported_and_costs_half_the_run(tmp_path):
     dead = tiny_cell().model_copy(update={"optimiser": Optimiser(learning_rate=1e-12)})
     result, _ = train_cell(dead, tmp_path)
     assert result["outcome"] == "diverged"
@@ -253,10 +253,10 @@ def test_classes_whose_names_are_no_text_are_trained_and_shown(tmp_path, monkeyp
     monkeypatch.setenv("MARGINBENCH_DATA", str(tmp_path))
     monkeypatch.setenv("MARGINBENCH_CACHE", str(tmp_path / "cache"))
     for name in (b"caf\xe9", b"tea"):
-        place = tmp_path / "drinks" / os.fsdecode(name)
-        place.mkdir(parents=True)
+        folder = tmp_path / "drinks" / os.fsdecode(name)
+        folder.mkdir(parents=True)
         for number in range(8):
-            Image.new("L", (8, 8), 16 * number).save(place / f"{number}.png")
+            Image.new("L", (8, 8), 16 * number).save(folder / f"{number}.png")
     data = Component(name="folder", parameters={"name": "drinks", "test_share": 0.5, "size": 8})
     schedule = Schedule(iterations=4, batch_size=4, evaluations=1)
     _, folder = train_cell(tiny_cell(data=data, schedule=schedule), tmp_path / "runs")

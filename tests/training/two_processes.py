@@ -45,7 +45,7 @@ def on_ranks(function, *arguments):
 
 
 def torchrun_environment(ranks, address):
-    """What torchrun tells its processes, all on one machine."""
+    """What torchrun passes to its processes, all on one machine."""
     host, port = address.removeprefix("tcp://").split(":")
     own = {"RANK": ranks.rank, "WORLD_SIZE": ranks.size, "MASTER_ADDR": host, "MASTER_PORT": port}
     own |= {"LOCAL_RANK": ranks.rank, "LOCAL_WORLD_SIZE": ranks.size}

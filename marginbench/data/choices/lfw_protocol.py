@@ -168,19 +168,19 @@ class _Lines:
     """The lines of a file one by one, and the words for one that is not as expected."""
 
     def __init__(self, path: Path) -> None:
-        self._place = repr(str(path))
+        self._file = repr(str(path))
         self._lines = read_text(path).rstrip().splitlines()
         self.position = 0
         self._line = ""
 
     @property
     def where(self) -> str:
-        """The place of the line read last."""
-        return f"{self._place} line {self.position}"
+        """The file and the number of the line read last, for messages."""
+        return f"{self._file} line {self.position}"
 
     def fields(self, count: int, expected: str) -> list[str]:
         if self.position == len(self._lines):
-            raise UserError(f"{self._place} ends after line {self.position}; expected: {expected}")
+            raise UserError(f"{self._file} ends after line {self.position}; expected: {expected}")
         self._line = self._lines[self.position]
         self.position += 1
         found = [field.strip() for field in self._line.split("\t")]

@@ -16,10 +16,10 @@ from marginbench.data.choices.class_pairs import pairs_of_classes
 from marginbench.errors import UserError
 
 Validation = Literal["none", "held-out", "classes"]
-"""What a cell is tested on. "none": the test set. "held-out": the test set is not looked at; a
+"""What a cell is tested on. "none": the test set. "held-out": the test set is not used; a
 tenth of the training set, the same share of each class, is left out of training and stands in for
 it (of CIFAR's 50,000 images 45,000 train and 5,000 test, as in the paper). "classes": no test image
-is looked at either; a quarter of the classes trained on, two or more, are left out of training, and
+is used either; a quarter of the classes trained on, two or more, are left out of training, and
 verification runs on pairs of their training images."""
 
 ImageValidation = Literal["none", "held-out"]

@@ -84,36 +84,36 @@ def fetch(dataset: str, files: Sequence[str], instead: str = "") -> Path:
             written; the message says which files to put where.
     """
     root, folder = data_root(), DOWNLOADS[dataset].folder
-    place = root / folder
-    if place.is_dir():
-        return place
+    destination = root / folder
+    if destination.is_dir():
+        return destination
     try:
-        with no_empty_folders_on_error(place.parent):
+        with no_empty_folders_on_error(destination.parent):
             _fetch_whole(dataset, root, folder)
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:MOST_CHARACTERS]
         other = f"or {instead} into {str(root)!r}, " if instead else ""
         raise UserError(
-            f"its files are not in {str(place)!r} and could not be downloaded "
+            f"its files are not in {str(destination)!r} and could not be downloaded "
             f"({reason}); put them there ({', '.join(files)}), {other}or set --data or "
             f"{ROOT_VARIABLE} to the folder that holds {folder!r}"
         ) from error
-    return place
+    return destination
 
 
 def _fetch_whole(dataset: str, root: Path, folder: str) -> None:
     """Download to a folder of its own, and rename that when it is whole."""
-    place = root / folder
+    destination = root / folder
     temporary = root / f".download-{uuid.uuid4().hex}"
     try:
         temporary.mkdir(parents=True)
         _download(dataset, temporary)
-        place.parent.mkdir(parents=True, exist_ok=True)
+        destination.parent.mkdir(parents=True, exist_ok=True)
         try:
-            (temporary / folder).rename(place)
+            (temporary / folder).rename(destination)
         except OSError:
             # Another process was faster; its files are as good.
-            if not place.is_dir():
+            if not destination.is_dir():
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -40,12 +40,12 @@ def _walk(folder: Path) -> Iterator[str]:
     suffixes = tuple(IMAGE_SUFFIXES)
     waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [(str(folder), ())]
     while waiting:
-        place, above = waiting.pop()
-        state = Path(place).stat()
+        current, above = waiting.pop()
+        state = Path(current).stat()
         this = (state.st_dev, state.st_ino)
         if this in above:
-            raise UserError(f"{place!r} is a link to a folder that it lies in; remove it")
-        with os.scandir(place) as entries:
+            raise UserError(f"{current!r} is a link to a folder that it lies in; remove it")
+        with os.scandir(current) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
                     continue

@@ -111,23 +111,23 @@ def _load(
     return pairs, tuple(map(str, range(classes)))
 
 
-def _check_images(place: str, header: ArrayHeader) -> None:
+def _check_images(where: str, header: ArrayHeader) -> None:
     shape = header.shape
     is_grey = len(shape) == 3 or shape[3:] == (1,)
     if header.dtype != np.uint8 or not (is_grey or shape[3:] == (3,)):
         raise UserError(
-            f"{place} is {header.dtype} {shape}; allowed: uint8 (N, H, W), (N, H, W, 1) or "
+            f"{where} is {header.dtype} {shape}; allowed: uint8 (N, H, W), (N, H, W, 1) or "
             "(N, H, W, 3)"
         )
     if 0 in shape[1:]:
-        raise UserError(f"{place} is {shape}: images without pixels")
+        raise UserError(f"{where} is {shape}: images without pixels")
 
 
-def _check_labels(place: str, header: ArrayHeader) -> None:
+def _check_labels(where: str, header: ArrayHeader) -> None:
     is_column = len(header.shape) == 2 and header.shape[1] == 1
     if header.dtype.kind not in "iu" or not (len(header.shape) == 1 or is_column):
         raise UserError(
-            f"{place} is {header.dtype} {header.shape}; allowed: whole numbers (N,) or (N, 1)"
+            f"{where} is {header.dtype} {header.shape}; allowed: whole numbers (N,) or (N, 1)"
         )
 
 

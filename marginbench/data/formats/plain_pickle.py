@@ -184,7 +184,7 @@ class _Machine:
         return values
 
     def _above_mark(self) -> list[Any]:
-        values = []
+        values: list[Any] = []
         while True:
             value = self._stack.pop()
             if value is _MARK:

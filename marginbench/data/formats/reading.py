@@ -20,8 +20,8 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        place = error.filename or str(path)
-        raise UserError(f"{place!r} cannot be read: {error.strerror or error}") from error
+        file = error.filename or str(path)
+        raise UserError(f"{file!r} cannot be read: {error.strerror or error}") from error
     except DamagedArchive as error:
         raise UserError(f"{str(path)!r} cannot be read: {error}") from None
 

@@ -129,10 +129,10 @@ class RecordFile:
                 return MAGIC_BYTES.join(parts)
 
     def _offset(self, key: int) -> int | None:
-        place = int(np.searchsorted(self.keys, key))
-        if place == len(self.keys) or self.keys[place] != key:
+        index = int(np.searchsorted(self.keys, key))
+        if index == len(self.keys) or self.keys[index] != key:
             return None
-        return int(self._offsets[place])
+        return int(self._offsets[index])
 
     def _part(self, key: int, position: int) -> tuple[int, bytes, int]:
         """Kind and content of the part that begins there, and where the next one does."""
@@ -153,7 +153,7 @@ class RecordFile:
         return kind, self._bytes[begin : begin + length], begin + length + -length % 4
 
     def where(self, key: int) -> str:
-        """A record's place, for messages."""
+        """Where a record is, for messages."""
         return f"{str(self.path)!r}: record {key} (at byte {self._offset(key)})"
 
     def _damaged(self, key: int, reason: str) -> UserError:

@@ -47,16 +47,16 @@ def read_bin(path: Path) -> EncodedPairs:
     Raises:
         UserError: it cannot be read, is refused or damaged, or does not hold two such lists.
     """
-    place = repr(str(path))
+    where = repr(str(path))
     value = read_pickle_file(path)
     wanted = "allowed: two lists, of encoded images (two a pair) and of booleans (one a pair)"
     if type(value) not in (list, tuple) or len(value) != 2:
-        raise UserError(f"{place} is no verification set; {wanted}")
+        raise UserError(f"{where} is no verification set; {wanted}")
     images, same = value
     if type(images) not in (list, tuple) or type(same) not in (list, tuple):
-        raise UserError(f"{place} is no verification set; {wanted}")
+        raise UserError(f"{where} is no verification set; {wanted}")
     if len(images) > MOST_IMAGES:
-        raise UserError(f"{place} names {len(images)} images; allowed: up to {MOST_IMAGES}")
+        raise UserError(f"{where} names {len(images)} images; allowed: up to {MOST_IMAGES}")
     encoded = []
     for number, image in enumerate(images):
         if type(image) is PickledArray and image.shape in ((image.size,), (image.size, 1)):
@@ -66,17 +66,17 @@ def read_bin(path: Path) -> EncodedPairs:
             kind = type(image).__name__
             if type(image) is PickledArray:
                 kind = f"array of the shape {image.shape}"
-            raise UserError(f"{place}: image {number} is of type {kind}; {wanted}")
+            raise UserError(f"{where}: image {number} is of type {kind}; {wanted}")
         encoded.append(image)
-    strange = next((k for k, value in enumerate(same) if type(value) is not bool), None)
-    if strange is not None:
+    wrong = next((k for k, value in enumerate(same) if type(value) is not bool), None)
+    if wrong is not None:
         raise UserError(
-            f"{place}: answer {strange} is of type {type(same[strange]).__name__}; {wanted}"
+            f"{where}: answer {wrong} is of type {type(same[wrong]).__name__}; {wanted}"
         )
     if len(images) != 2 * len(same):
-        raise UserError(f"{place} has {len(images)} images and {len(same)} pairs; {wanted}")
+        raise UserError(f"{where} has {len(images)} images and {len(same)} pairs; {wanted}")
     if len(same) < FOLDS:
-        raise UserError(f"{place} has {len(same)} pairs; allowed: {FOLDS} or more, one a fold")
+        raise UserError(f"{where} has {len(same)} pairs; allowed: {FOLDS} or more, one a fold")
     return EncodedPairs(encoded, list(same))
 
 

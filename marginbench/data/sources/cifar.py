@@ -5,22 +5,19 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from pydantic import Field
 
-from marginbench.data import ImageData, data_source
-from marginbench.data.choices.splits import Draw, ImageSets, Split, Validation, choose_images
+from marginbench.data import data_source
+from marginbench.data.choices.image_choices import with_image_choices
+from marginbench.data.choices.splits import ImageSets
 from marginbench.data.files.content import public_content
 from marginbench.data.files.downloads import DOWNLOADS, fetch
 from marginbench.data.files.paths import data_root
 from marginbench.data.formats.array_files import read_array_file
 from marginbench.data.formats.pickled_arrays import PickledArray, read_pickle_file
 from marginbench.errors import UserError
-from marginbench.plugins.parameters import AddedLater, PositiveInteger
-
-ClassNumber = Annotated[int, Field(ge=0)]
 
 LONGEST_NAME = 200
 
@@ -71,16 +68,8 @@ CIFAR100 = _Cifar("CIFAR100", ("train",), ("test",), "meta", "fine_", 100)
 
 
 @data_source("cifar10", content=lambda: _content(CIFAR10))
-def cifar10(
-    split_seed: int | None = None,
-    *,
-    validation: Validation = "none",
-    train_count: PositiveInteger | None = None,
-    test_count: PositiveInteger | None = None,
-    left_out: tuple[ClassNumber, ...] = (),
-    validation_draw: Annotated[Draw, AddedLater(0)] = 0,
-    split: Annotated[Split, AddedLater("fixed")] = "fixed",
-) -> ImageData:
+@with_image_choices
+def cifar10() -> ImageSets:
     """CIFAR-10: 50,000 + 10,000 colour images of ten classes, 32×32 (Krizhevsky, 2009).
 
     From ``DATA/cifar-10-batches-py``, or else ``DATA/cifar10.npz`` (see ``cifar100``); downloaded
@@ -90,28 +79,12 @@ def cifar10(
     Raises:
         UserError: files that are missing or damaged, or parameters that are not allowed.
     """
-    return choose_images(
-        _sets(CIFAR10),
-        validation,
-        train_count,
-        test_count,
-        left_out,
-        validation_draw=validation_draw,
-        split_seed=split_seed,
-    )
+    return _sets(CIFAR10)
 
 
 @data_source("cifar100", content=lambda: _content(CIFAR100))
-def cifar100(
-    split_seed: int | None = None,
-    *,
-    validation: Validation = "none",
-    train_count: PositiveInteger | None = None,
-    test_count: PositiveInteger | None = None,
-    left_out: tuple[ClassNumber, ...] = (),
-    validation_draw: Annotated[Draw, AddedLater(0)] = 0,
-    split: Annotated[Split, AddedLater("fixed")] = "fixed",
-) -> ImageData:
+@with_image_choices
+def cifar100() -> ImageSets:
     """CIFAR-100: 50,000 + 10,000 colour images of a hundred classes, 32×32 (Krizhevsky, 2009).
 
     From ``DATA/cifar-100-python``, or else ``DATA/cifar100.npz`` with x_train, y_train, x_test,
@@ -123,15 +96,7 @@ def cifar100(
     Raises:
         UserError: files that are missing or damaged, or parameters that are not allowed.
     """
-    return choose_images(
-        _sets(CIFAR100),
-        validation,
-        train_count,
-        test_count,
-        left_out,
-        validation_draw=validation_draw,
-        split_seed=split_seed,
-    )
+    return _sets(CIFAR100)
 
 
 def _content(published: _Cifar) -> str:
@@ -144,15 +109,17 @@ def _content(published: _Cifar) -> str:
 def _sets(published: _Cifar) -> ImageSets:
     """The whole set, sorted by the images' hashes: an order that no file decides, classes mixed."""
     sets = _npz_sets(published) if published.is_npz else _pickled_sets(published)
-    parts = []
-    for _, images, labels in sets.splits:
-        keys = [
-            (hashlib.sha256(image.tobytes()).digest(), label)
-            for image, label in zip(images, labels, strict=True)
-        ]
-        order = sorted(range(len(keys)), key=keys.__getitem__)
-        parts += [images[order], labels[order]]
-    return ImageSets(*parts, sets.class_names)
+    train, test = (_sorted_by_hash(images, labels) for _, images, labels in sets.splits)
+    return ImageSets(*train, *test, sets.class_names)
+
+
+def _sorted_by_hash(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    keys = [
+        (hashlib.sha256(image.tobytes()).digest(), label)
+        for image, label in zip(images, labels, strict=True)
+    ]
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    return images[order], labels[order]
 
 
 def _npz_sets(published: _Cifar) -> ImageSets:
@@ -216,7 +183,7 @@ def _class_names(where: str, field: str, values: Any, classes: int) -> tuple[str
             f"{where} is damaged: entry {names.index(None)} of {field!r} is not allowed; allowed: "
             f"UTF-8 text of up to {LONGEST_NAME} bytes"
         )
-    return tuple(names)
+    return tuple(name for name in names if name is not None)
 
 
 def _name(value: Any) -> str | None:

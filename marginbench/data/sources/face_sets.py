@@ -42,46 +42,46 @@ class FaceSet:
     remarks: tuple[str, ...] = ()
 
 
-def training_parts(place: Path) -> list[Part]:
+def training_parts(location: Path) -> list[Part]:
     """The files that a training set consists of.
 
     Args:
-        place: a folder with a folder a person, one with train.rec, train.idx and (if it is
+        location: a folder with a folder a person, one with train.rec, train.idx and (if it is
             there) property, or an npz file.
     """
-    if (place / RECORDS).is_file():
-        files = [name for name in (RECORDS, INDEX, PROPERTY) if (place / name).is_file()]
-        return [(name, place / name) for name in files]
-    return [("images", place)]
+    if (location / RECORDS).is_file():
+        files = [name for name in (RECORDS, INDEX, PROPERTY) if (location / name).is_file()]
+        return [(name, location / name) for name in files]
+    return [("images", location)]
 
 
 def read_face_set(
-    place: Path, files: Sequence[tuple[Path, str]], preprocessing: Preprocessing
+    location: Path, files: Sequence[tuple[Path, str]], preprocessing: Preprocessing
 ) -> FaceSet:
     """A training set; its images are decoded only when they are asked for.
 
     Args:
-        place: see :func:`training_parts`.
+        location: see :func:`training_parts`.
         files: those of :func:`training_parts`, each with its content.
         preprocessing: of its images.
 
     Raises:
         UserError: files that are missing, damaged or changed.
     """
-    if place.is_file():
-        return _read_npz(place, preprocessing)
-    if (place / RECORDS).is_file():
-        return _read_records(place, files, preprocessing)
-    return _read_folder(place, preprocessing)
+    if location.is_file():
+        return _read_npz(location, preprocessing)
+    if (location / RECORDS).is_file():
+        return _read_records(location, files, preprocessing)
+    return _read_folder(location, preprocessing)
 
 
-def _read_folder(place: Path, preprocessing: Preprocessing) -> FaceSet:
-    start = len(place.parts)
+def _read_folder(location: Path, preprocessing: Preprocessing) -> FaceSet:
+    start = len(location.parts)
     # An image outside a person's folder has no label.
-    files = [path for path in image_files(place) if len(path.parts) > start + 1]
+    files = [path for path in image_files(location) if len(path.parts) > start + 1]
     if not files:
         raise UserError(
-            f"{str(place)!r} has no image; allowed: a folder a person (PERSON/*.jpg), "
+            f"{str(location)!r} has no image; allowed: a folder a person (PERSON/*.jpg), "
             f"{RECORDS} with {INDEX}, or an npz file"
         )
     names, labels = np.unique([path.parts[start] for path in files], return_inverse=True)
@@ -93,21 +93,21 @@ def _read_folder(place: Path, preprocessing: Preprocessing) -> FaceSet:
     return FaceSet(tuple(str(name) for name in names), labels.astype(np.int64), decode)
 
 
-def _read_npz(place: Path, preprocessing: Preprocessing) -> FaceSet:
-    images, labels, names = read_training_arrays(place)
+def _read_npz(location: Path, preprocessing: Preprocessing) -> FaceSet:
+    images, labels, names = read_training_arrays(location)
 
     def decode(number: int) -> np.ndarray:
-        return preprocess(f"{str(place)!r}: image {number}", images[number], preprocessing)
+        return preprocess(f"{str(location)!r}: image {number}", images[number], preprocessing)
 
     return FaceSet(names, labels, decode)
 
 
 def _read_records(
-    place: Path, files: Sequence[tuple[Path, str]], preprocessing: Preprocessing
+    location: Path, files: Sequence[tuple[Path, str]], preprocessing: Preprocessing
 ) -> FaceSet:
-    file = RecordFile(place / RECORDS)
+    file = RecordFile(location / RECORDS)
     keys, identities = _image_keys(file)
-    people = _number_of_people(place / PROPERTY)
+    people = _number_of_people(location / PROPERTY)
     values = cached_array(
         {"source": "records", "content": "".join(key for _, key in files)},
         (len(keys),),
@@ -119,7 +119,7 @@ def _read_records(
     remarks: tuple[str, ...] = ()
     if people is not None and len(found) < people:
         remarks = (
-            f"{place.name}: {people:,} people by its file {PROPERTY}, of whom {len(found):,} "
+            f"{location.name}: {people:,} people by its file {PROPERTY}, of whom {len(found):,} "
             "have images.",
         )
 

@@ -40,7 +40,7 @@ FOLDS = 10
 
 def _parts(values: Mapping[str, Any]) -> list[Part]:
     names = ("name", "verify", "exclude", "people_names")
-    return _places(*(values[field] for field in names)).parts
+    return _find_paths(*(values[field] for field in names)).parts
 
 
 @data_source("faces", complete=fill_in_content(_parts))
@@ -93,15 +93,15 @@ def faces(
             cannot be left out because no class has a name, or parameters that are not
             allowed.
     """
-    places = _places(name, verify, exclude, people_names)
-    keys = check_contents(places.parts, content)
-    own = [(place, keys[role]) for role, place in training_parts(places.training)]
+    paths = _find_paths(name, verify, exclude, people_names)
+    keys = check_contents(paths.parts, content)
+    own = [(path, keys[role]) for role, path in training_parts(paths.training)]
     preprocessing = Preprocessing(size, colour, crop)
-    faces = read_face_set(places.training, own, preprocessing)
+    faces = read_face_set(paths.training, own, preprocessing)
     verified = Preprocessing(size, colour, crop if verify_crop is None else verify_crop)
-    pairs = tuple(_verification(entry, place, keys, verified) for entry, place in places.verify)
-    people = names_of_classes(faces.class_names, places.table)
-    excluded, remarks = exclude_people(faces.class_names, people, places.exclude)
+    pairs = tuple(_verification(entry, path, keys, verified) for entry, path in paths.verify)
+    people = names_of_classes(faces.class_names, paths.table)
+    excluded, remarks = exclude_people(faces.class_names, people, paths.exclude)
     left = np.flatnonzero(~excluded)
     counts = np.bincount(faces.labels, minlength=len(faces.class_names))
     kept = left[
@@ -111,7 +111,7 @@ def faces(
     held: list[tuple[dict[str, int], list[Pair]]] = []
     if validation == "held-out":
         images_of = {str(k): int(counts[k]) for k in kept}
-        held = hold_out_people(repr(str(places.training)), images_of, validation_draw, parts=2)
+        held = hold_out_people(repr(str(paths.training)), images_of, validation_draw, parts=2)
         out = {int(person) for group, _ in held for person in group}
         kept = np.array([k for k in kept if k not in out])
         images, labels = _decoded(faces, np.array(sorted(out)), own, preprocessing)
@@ -154,7 +154,7 @@ def _pairs_held_out(
 
 
 @dataclass(frozen=True)
-class _Places:
+class _Paths:
     """Where everything is.
 
     Attributes:
@@ -173,29 +173,29 @@ class _Places:
     def parts(self) -> list[Part]:
         """Every file that counts."""
         parts = training_parts(self.training)
-        for entry, place in self.verify:
-            if place.is_dir():
-                parts.append((f"verify {entry} pairs", place / "pairs.txt"))
-                parts.append((f"verify {entry} images", find_image_folder(place)))
+        for entry, path in self.verify:
+            if path.is_dir():
+                parts.append((f"verify {entry} pairs", path / "pairs.txt"))
+                parts.append((f"verify {entry} images", find_image_folder(path)))
             else:
-                parts.append((f"verify {entry}", place))
-        parts += [(f"exclude {entry}", place) for entry, place in self.exclude]
+                parts.append((f"verify {entry}", path))
+        parts += [(f"exclude {entry}", path) for entry, path in self.exclude]
         if self.table is not None:
             parts.append(("names", self.table))
         return parts
 
 
-def _places(
+def _find_paths(
     name: str, verify: Sequence[str], exclude: Sequence[str], people_names: str | None
-) -> _Places:
+) -> _Paths:
     sets = [(entry, _verified_path(entry)) for entry in verify]
-    names = [_set_name(place) for _, place in sets]
+    names = [_set_name(path) for _, path in sets]
     twice = next((k for k in names if names.count(k) > 1), None)
     if twice is not None:
         raise UserError(f"verify = {list(verify)} is not allowed: two sets are called {twice!r}")
     lists = tuple(dict.fromkeys(_exclude_list(entry) for entry in exclude))
     table = None if people_names is None else data_path(people_names, "people_names")
-    return _Places(data_path(name), tuple(sets), lists, table)
+    return _Paths(data_path(name), tuple(sets), lists, table)
 
 
 def _verified_path(entry: str) -> Path:
@@ -222,21 +222,21 @@ def _exclude_list(entry: str) -> tuple[str, Path]:
     return f"{entry}/people.txt", path / "people.txt"
 
 
-def _set_name(place: Path) -> str:
-    return place.name if place.is_dir() else place.stem
+def _set_name(path: Path) -> str:
+    return path.name if path.is_dir() else path.stem
 
 
 def _verification(
-    entry: str, place: Path, keys: Mapping[str, str], preprocessing: Preprocessing
+    entry: str, path: Path, keys: Mapping[str, str], preprocessing: Preprocessing
 ) -> VerificationPairs:
-    if place.is_file():
-        return verification_bin(place, keys[f"verify {entry}"], preprocessing)
-    folds = read_pairs(place / "pairs.txt", folds=FOLDS)
-    folder = find_image_folder(place)
+    if path.is_file():
+        return verification_bin(path, keys[f"verify {entry}"], preprocessing)
+    folds = read_pairs(path / "pairs.txt", folds=FOLDS)
+    folder = find_image_folder(path)
     store = read_lfw_images(folder, keys[f"verify {entry} images"], preprocessing)
     return store.pairs(
         dict(enumerate(folds)),
-        name=_set_name(place),
+        name=_set_name(path),
         description=(
             f"LFW ({folder.name}), view 2, unrestricted with outside data: "
             f"{sum(map(len, folds)):,} pairs of {entry}/pairs.txt in {FOLDS} folds"

@@ -50,15 +50,15 @@ FILES = {
 
 def _parts(values: Mapping[str, Any]) -> list[Part]:
     protocol = values["protocol"]
-    place = data_path(values["name"])
-    missing = [file for file in FILES[protocol] if not (place / file).is_file()]
+    folder = data_path(values["name"])
+    missing = [file for file in FILES[protocol] if not (folder / file).is_file()]
     if missing:
         raise UserError(
-            f"{str(place)!r} lacks {', '.join(missing)}; protocol = {protocol!r} needs "
+            f"{str(folder)!r} lacks {', '.join(missing)}; protocol = {protocol!r} needs "
             f"LFW's own files {', '.join(FILES[protocol])} there, beside the folder of images"
         )
-    files = [(file, place / file) for file in FILES[protocol]]
-    return [("images", find_image_folder(place, values["images"], can_choose=True)), *files]
+    files = [(file, folder / file) for file in FILES[protocol]]
+    return [("images", find_image_folder(folder, values["images"], can_choose=True)), *files]
 
 
 @data_source("lfw", complete=fill_in_content(_parts))
@@ -165,7 +165,7 @@ class _Protocol:
     """
 
     people: dict[str, int]
-    folds: dict[int, Sequence[Pair]]
+    folds: Mapping[int, Sequence[Pair]]
     tested_fold: int
     description: str
     remark: str

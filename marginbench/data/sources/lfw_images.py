@@ -23,11 +23,11 @@ ImageFolder = Literal["lfw", "lfw_funneled", "lfw-funneled", "lfw-deepfunneled"]
 IMAGE_FOLDERS: tuple[str, ...] = get_args(ImageFolder)
 
 
-def find_image_folder(place: Path, wanted: str | None = None, *, can_choose: bool = False) -> Path:
+def find_image_folder(folder: Path, wanted: str | None = None, *, can_choose: bool = False) -> Path:
     """The folder of images beside the protocol files.
 
     Args:
-        place: the folder of the protocol files.
+        folder: the folder of the protocol files.
         wanted: its name, the parameter ``images``; None where there is only one of
             :data:`IMAGE_FOLDERS`.
         can_choose: whether the owner has that parameter, for messages.
@@ -35,26 +35,26 @@ def find_image_folder(place: Path, wanted: str | None = None, *, can_choose: boo
     Raises:
         UserError: it is not there, or there are several to choose from.
     """
-    there = [name for name in IMAGE_FOLDERS if (place / name).is_dir()]
+    there = [name for name in IMAGE_FOLDERS if (folder / name).is_dir()]
     if wanted is not None:
         if wanted not in there:
             raise UserError(
-                f"images = {wanted!r} is not allowed, as {str(place)!r} has "
+                f"images = {wanted!r} is not allowed, as {str(folder)!r} has "
                 f"{', '.join(there) or 'no folder of images'}"
             )
-        return place / wanted
+        return folder / wanted
     if not there:
         raise UserError(
-            f"{str(place)!r} has no folder of images; it must hold one of "
+            f"{str(folder)!r} has no folder of images; it must hold one of "
             f"{', '.join(IMAGE_FOLDERS)}, as the archive unpacks: NAME/NAME_0001.jpg"
         )
     if len(there) > 1:
         choice = f"say which (images = {there[-1]!r}), or " if can_choose else ""
         raise UserError(
-            f"{str(place)!r} has several folders of images: {', '.join(there)}; "
+            f"{str(folder)!r} has several folders of images: {', '.join(there)}; "
             f"{choice}leave only one of them there"
         )
-    return place / there[0]
+    return folder / there[0]
 
 
 @dataclass(frozen=True)

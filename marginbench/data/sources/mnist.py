@@ -128,13 +128,13 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
         UserError: there is no such file, or it is damaged.
     """
     is_zipped = not path.exists()
-    place = path.with_name(path.name + ".gz") if is_zipped else path
+    stored = path.with_name(path.name + ".gz") if is_zipped else path
     where = repr(str(path))
-    if not place.exists():
+    if not stored.exists():
         raise UserError(f"{where} does not exist, nor does it with '.gz'")
     try:
-        with reading(path), gzip.open(place) if is_zipped else place.open("rb") as file:
-            size = place.stat().st_size * (MOST_UNPACKED if is_zipped else 1)
+        with reading(path), gzip.open(stored) if is_zipped else stored.open("rb") as file:
+            size = stored.stat().st_size * (MOST_UNPACKED if is_zipped else 1)
             # idx: two zero bytes, the type (8: unsigned byte), the number of dimensions, then
             # each dimension as a big-endian 32-bit integer, then the data.
             start = file.read(4)

@@ -14,15 +14,9 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from marginbench.data import ImageData, data_source
-from marginbench.data.choices.splits import (
-    Draw,
-    ImageSets,
-    Split,
-    Validation,
-    choose_images,
-    stratified,
-)
+from marginbench.data import data_source
+from marginbench.data.choices.image_choices import with_image_choices
+from marginbench.data.choices.splits import ImageSets, stratified
 from marginbench.data.files.array_cache import decoded_images
 from marginbench.data.files.content import Part, check_content, fill_in_content
 from marginbench.data.files.image_folders import image_files
@@ -30,10 +24,9 @@ from marginbench.data.files.paths import data_path
 from marginbench.data.formats.array_files import read_array_file
 from marginbench.data.formats.images import Colour, Preprocessing, decode_image, preprocess
 from marginbench.errors import UserError
-from marginbench.plugins.parameters import AddedLater, PositiveInteger
+from marginbench.plugins.parameters import PositiveInteger
 
 Share = Annotated[float, Field(gt=0, lt=1)]
-ClassNumber = Annotated[int, Field(ge=0)]
 
 
 def _parts(values: Mapping[str, Any]) -> list[Part]:
@@ -41,97 +34,63 @@ def _parts(values: Mapping[str, Any]) -> list[Part]:
 
 
 @data_source("folder", complete=fill_in_content(_parts))
+@with_image_choices
 def folder(
-    split_seed: int | None = None,
     *,
     name: str,
     size: PositiveInteger | None = None,
     colour: Colour = "rgb",
     test_share: Share | None = None,
-    validation: Validation = "none",
-    train_count: PositiveInteger | None = None,
-    test_count: PositiveInteger | None = None,
-    left_out: tuple[ClassNumber, ...] = (),
     content: str = "",
-    validation_draw: Annotated[Draw, AddedLater(0)] = 0,
-    split: Annotated[Split, AddedLater("fixed")] = "fixed",
-) -> ImageData:
+) -> ImageSets:
     """Image files, a folder a class: NAME/train/CLASS/* and NAME/test/CLASS/*, or NAME/CLASS/*.
 
     Decoded once, then kept in the cache folder. Classes are numbered in the order of their names;
     symbolic links are followed.
 
-    Args:
+    Args: those of :func:`marginbench.data.choices.splits.choose_images`, and
         name: of the folder, relative to the data folder.
         size: every image is resized to size×size; None for images of one size already.
         colour: "rgb" or "grey".
         test_share: of NAME/CLASS/*, the share of each class's images that is for testing; None
             where there are train and test.
-        validation, train_count, test_count, left_out, validation_draw, split: see
-            :func:`marginbench.data.choices.splits.choose_images`.
         content: hash of the images; filled in, and with it given the cell is tied to it.
 
     Raises:
         UserError: files that are missing, damaged or changed, classes without images, or
             parameters that are not allowed.
     """
-    place = data_path(name)
-    check_content(place, content)
-    sets = _read_folder(place, content, Preprocessing(size, colour), test_share)
-    return choose_images(
-        sets,
-        validation,
-        train_count,
-        test_count,
-        left_out,
-        validation_draw=validation_draw,
-        split_seed=split_seed,
-    )
+    path = data_path(name)
+    check_content(path, content)
+    return _read_folder(path, content, Preprocessing(size, colour), test_share)
 
 
 @data_source("npz", complete=fill_in_content(_parts))
+@with_image_choices
 def npz(
-    split_seed: int | None = None,
     *,
     name: str,
     size: PositiveInteger | None = None,
-    validation: Validation = "none",
-    train_count: PositiveInteger | None = None,
-    test_count: PositiveInteger | None = None,
-    left_out: tuple[ClassNumber, ...] = (),
     content: str = "",
-    validation_draw: Annotated[Draw, AddedLater(0)] = 0,
-    split: Annotated[Split, AddedLater("fixed")] = "fixed",
-) -> ImageData:
+) -> ImageSets:
     """An npz file in the layout of Keras or MedMNIST, grey or RGB.
 
     See :func:`marginbench.data.formats.array_files.read_array_file` for the layout.
 
-    Args:
+    Args: those of :func:`marginbench.data.choices.splits.choose_images`, and
         name: of the file, relative to the data folder.
         size: every image is resized to size×size; None for the size that they have.
-        validation, train_count, test_count, left_out, content, validation_draw, split: as for
-            ``folder``.
+        content: as for ``folder``.
 
     Raises:
         UserError: a file that is missing, damaged or changed, or parameters that are not allowed.
     """
-    place = data_path(name)
-    check_content(place, content)
-    sets = read_array_file(place)
+    path = data_path(name)
+    check_content(path, content)
+    sets = read_array_file(path)
     # It may have changed since it was hashed.
-    check_content(place, content)
-    if size is not None:
-        sets = _resized_sets(sets, content, size)
-    return choose_images(
-        sets,
-        validation,
-        train_count,
-        test_count,
-        left_out,
-        validation_draw=validation_draw,
-        split_seed=split_seed,
-    )
+    check_content(path, content)
+    return sets if size is None else _resized_sets(sets, content, size)
 
 
 def _resized_sets(sets: ImageSets, content: str, size: int) -> ImageSets:
@@ -140,7 +99,7 @@ def _resized_sets(sets: ImageSets, content: str, size: int) -> ImageSets:
         preprocessing = Preprocessing(size, "grey" if channels == 1 else "rgb")
         return decoded_images(
             {"source": "npz", "content": content, "size": size, "split": split},
-            images,
+            list(images),
             (channels, size, size),
             lambda image: preprocess(split, image, preprocessing),
         )
@@ -153,25 +112,25 @@ def _resized_sets(sets: ImageSets, content: str, size: int) -> ImageSets:
 
 
 def _read_folder(
-    place: Path, content: str, preprocessing: Preprocessing, test_share: float | None
+    path: Path, content: str, preprocessing: Preprocessing, test_share: float | None
 ) -> ImageSets:
-    is_split = (place / "train").is_dir() and (place / "test").is_dir()
+    is_split = (path / "train").is_dir() and (path / "test").is_dir()
     if is_split and test_share is not None:
         raise UserError(
-            f"test_share = {test_share:g} is not allowed, as {str(place)!r} has 'train' "
+            f"test_share = {test_share:g} is not allowed, as {str(path)!r} has 'train' "
             "and 'test'; allowed: None"
         )
     if not is_split and test_share is None:
         raise UserError(
-            f"{str(place)!r} has no 'train' and 'test'; allowed: both of them, with a "
+            f"{str(path)!r} has no 'train' and 'test'; allowed: both of them, with a "
             "folder a class in each, or a folder a class and test_share from 0 to 1"
         )
-    found = image_files(place)
-    train_place = place / "train" if is_split else place
-    names = _classes(train_place)
-    files, labels = _listed(train_place, names, found)
+    found = image_files(path)
+    train_path = path / "train" if is_split else path
+    names = _classes(train_path)
+    files, labels = _listed(train_path, names, found)
     if is_split:
-        test_files, test_labels = _listed(place / "test", names, found, required=False)
+        test_files, test_labels = _listed(path / "test", names, found, required=False)
         # Slices copy nothing of what is mapped.
         train, test = slice(len(files)), slice(len(files), None)
         files, labels = [*files, *test_files], np.concatenate([labels, test_labels])
@@ -179,7 +138,7 @@ def _read_folder(
         test = stratified(labels, max(round((test_share or 0) * len(files)), 1), seed=2)
         train = np.setdiff1d(np.arange(len(files)), test)
     what = {"source": "folder", "content": content, "split": is_split, **asdict(preprocessing)}
-    images = _decoded(what, files, preprocessing, (place, content))
+    images = _decoded(what, files, preprocessing, (path, content))
     return ImageSets(images[train], labels[train], images[test], labels[test], names)
 
 
@@ -205,30 +164,30 @@ def _decoded(
     return decoded_images(what, files, shape, decode_alike, [folder])
 
 
-def _classes(place: Path) -> tuple[str, ...]:
-    names = sorted(p.name for p in place.iterdir() if p.is_dir() and not p.name.startswith("."))
+def _classes(path: Path) -> tuple[str, ...]:
+    names = sorted(p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
     if len(names) < 2:
-        raise UserError(f"{str(place)!r} has {len(names)} class folders; allowed: 2 or more")
+        raise UserError(f"{str(path)!r} has {len(names)} class folders; allowed: 2 or more")
     return tuple(names)
 
 
 def _listed(
-    place: Path, names: tuple[str, ...], files: list[Path], *, required: bool = True
+    path: Path, names: tuple[str, ...], files: list[Path], *, required: bool = True
 ) -> tuple[list[Path], np.ndarray]:
     """Those of the image files that lie in a class's folder, class by class, and their labels."""
-    unknown = sorted(set(_classes(place)) - set(names))
+    unknown = sorted(set(_classes(path)) - set(names))
     if unknown:
         raise UserError(
-            f"{str(place / unknown[0])!r} is a class that the training images do not "
+            f"{str(path / unknown[0])!r} is a class that the training images do not "
             f"have; allowed: {', '.join(names[:20])}"
         )
-    start = len(place.parts)
+    start = len(path.parts)
     own: dict[str, list[Path]] = {name: [] for name in names}
     for file in files:
-        if file.parts[:start] == place.parts and len(file.parts) > start + 1:
+        if file.parts[:start] == path.parts and len(file.parts) > start + 1:
             own[file.parts[start]].append(file)
     empty = next((name for name in names if not own[name]), None)
     if required and empty is not None:
-        raise UserError(f"class {empty!r} has no image in {str(place / empty)!r}")
+        raise UserError(f"class {empty!r} has no image in {str(path / empty)!r}")
     labels = np.repeat(np.arange(len(names)), [len(own[name]) for name in names])
     return [file for name in names for file in own[name]], labels

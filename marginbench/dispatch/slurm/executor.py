@@ -73,7 +73,8 @@ def slurm_executor(
 
 def sbatch_script(executor: submitit.AutoExecutor, jobs: int) -> str:
     """The script that SLURM gets for an array of so many jobs."""
-    slurm = executor._executor
+    # What makes the script is no public part of submitit.
+    slurm: Any = executor._executor
     if jobs > 1:
         slurm.parameters["map_count"] = jobs
     return slurm._make_submission_file_text(slurm._submitit_command_str, "")

@@ -98,17 +98,17 @@ class Job:
 def all_jobs(found: list[Submission], queue: list[QueuedJob]) -> list[Job]:
     """The jobs of submissions, those that have ended too, in the submissions' order."""
     by_comment: dict[str, dict[int, QueuedJob]] = defaultdict(dict)
-    for queued in queue:
-        index = queued.job.partition("_")[2]
-        by_comment[queued.comment][int(index or 0)] = queued
+    for entry in queue:
+        number = entry.job.partition("_")[2]
+        by_comment[entry.comment][int(number or 0)] = entry
     jobs = []
     for array in (array for submission in found for array in submission.arrays()):
         for index in range(len(array.jobs)):
             queued = by_comment[array.comment].get(index)
             alive = _is_alive(array.owner[index]) if array.owner else queued is not None
+            name = array.ids[index] if array.ids else queued.job if queued is not None else None
             # Without an id in the file or in the queue, it was planned, but never submitted.
-            if array.ids or queued is not None:
-                name = array.ids[index] if array.ids else queued.job
+            if name is not None:
                 jobs.append(Job(name, array, index, queued, alive))
     return jobs
 

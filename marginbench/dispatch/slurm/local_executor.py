@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from submitit.core.core import R
 from submitit.local.local import LocalExecutor, LocalJob
 
 from marginbench.dispatch.slurm.executor import MAX_TIMEOUTS
@@ -34,7 +35,7 @@ class DetachedExecutor(LocalExecutor):
         self._setup = setup
         self._gpus = gpus
 
-    def _submit_command(self, command: str) -> LocalJob[object]:
+    def _submit_command(self, command: str) -> LocalJob[R]:
         """Start submitit's controller of a job, as submitit's ``start_controller`` does."""
         controller = shlex.join([sys.executable, "-m", "submitit.local._local", str(self.folder)])
         process = subprocess.Popen(

@@ -125,7 +125,7 @@ class SlurmCluster:
         victims = {self.processes[node].pid}
         for process in self.jobs_processes(node):
             victims |= {process.pid, *(p.pid for p in process.parents() if is_step_daemon(p))}
-        # All stand still before the first one dies: none lives to tell SLURM of another's end.
+        # All stand still before the first one dies: none lives to report to SLURM another's end.
         for number in (signal.SIGSTOP, signal.SIGKILL):
             for pid in victims:
                 with contextlib.suppress(ProcessLookupError):
@@ -168,7 +168,7 @@ class SlurmCluster:
         key = self.folder / "munge.key"
         self.folder.chmod(0o755)
         subprocess.run(["mungekey", "--create", f"--keyfile={key}"], check=True)
-        places = [f"--{name}-file={self.folder}/munge.{name}" for name in ("pid", "log", "seed")]
+        files = [f"--{name}-file={self.folder}/munge.{name}" for name in ("pid", "log", "seed")]
         socket_file = self.folder / "munge.socket"
         self._start(
             "munged",
@@ -178,7 +178,7 @@ class SlurmCluster:
                 "--force",
                 f"--key-file={key}",
                 f"--socket={socket_file}",
-                *places,
+                *files,
             ],
         )
         wait_until(socket_file.exists, "munge", 20)

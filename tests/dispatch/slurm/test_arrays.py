@@ -40,7 +40,7 @@ def test_more_jobs_than_an_array_holds_of_several_cells_each(bench, same):
     assert sorted(jobs.count(job) for job in set(jobs)) == [1, 2, 2]
 
 
-def test_a_request_that_slurm_refuses_is_told_and_leaves_nothing(bench):
+def test_a_request_that_slurm_refuses_is_reported_and_leaves_nothing(bench):
     output = bench("submit", "--gpus", 0, "--partition", "nowhere", status=1)
     assert "sbatch refuses the jobs" in output
     assert "partition" in output
@@ -50,7 +50,7 @@ def test_a_request_that_slurm_refuses_is_told_and_leaves_nothing(bench):
     assert "sbatch refuses the jobs" in output
 
 
-def test_a_node_of_no_use_is_told_in_one_line(bench, same):
+def test_a_node_of_no_use_is_reported_in_one_line(bench, same):
     """First none of our code can run there, then torch cannot be loaded."""
     broken = bench.folder / "broken"
     broken.mkdir()

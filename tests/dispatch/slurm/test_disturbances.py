@@ -65,11 +65,11 @@ def test_a_bare_warning_sends_the_job_back_into_the_queue(bench, cluster, same):
 
 
 def test_time_limit_with_requeue(bench, cluster, same):
-    """SLURM looks at limits twice a minute: the cell is in its middle when the limit draws near."""
+    """SLURM checks limits twice a minute: the cell is in its middle when the limit draws near."""
     bench.submit("--cells-per-job", 2, "--grace", 120)
     folder = bench.in_the_middle()
     job = job_of(bench, folder)
-    # At its next look SLURM finds at most two minutes left, and warns.
+    # At its next check SLURM finds at most two minutes left, and warns.
     minutes = minutes_of(cluster.call("squeue", "-h", "-j", job, "-o", "%M"))
     cluster.call("scontrol", "update", f"JobId={job}", f"TimeLimit={minutes + 2}")
     bench.wait_for(lambda: "stopped" in ends(bench, folder), "the warning and the stop", 240)
