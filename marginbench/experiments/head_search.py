@@ -11,6 +11,14 @@ from marginbench.plugins.component import Component, FrozenValue
 from marginbench.plugins.search_ranges import Range, range_from_json
 
 
+def own_value(cell: Cell, name: str) -> Any:
+    """A cell's value of "optimiser.FIELD" or "head.PARAMETER"; None where it has none."""
+    owner, _, field = name.partition(".")
+    if owner == "optimiser":
+        return getattr(cell.optimiser, field)
+    return cell.head.parameters.get(field)
+
+
 class Trial(FrozenValue):
     """One point of a search.
 
@@ -70,10 +78,7 @@ class HeadSearch(FrozenValue):
 
     def own_value(self, name: str) -> Any:
         """A searched parameter's value in the suite."""
-        owner, _, field = name.partition(".")
-        if owner == "optimiser":
-            return getattr(self.base.optimiser, field)
-        return self.base.head.parameters.get(field)
+        return own_value(self.base, name)
 
     def trial_cells(self, number: int) -> list[Cell]:
         """The cells of a trial, one a seed."""
