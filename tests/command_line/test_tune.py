@@ -100,7 +100,7 @@ def test_submit_hands_in_the_trials_and_then_the_final_runs(call, slurm, suite_f
     assert "4 to submit" in output
     assert "without a result" not in output
     # Two seeds of each of two heads.
-    assert "10 cells: 4 pending, 6 done" in call("status", "--tuned")
+    assert "10 cells: 6 done, 4 pending" in call("status", "--tuned")
     assert "cancelled 4 cells" in call("cancel", "--tuned")
 
 
