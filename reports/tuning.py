@@ -34,9 +34,10 @@ def tuning(results: pd.DataFrame) -> SectionContent:
         found = _searches(rows)
         tables.append(_gains(name, rows, found))
         tables.append(_choices(name, found))
-        figures.append(parameter_figure(name, found))
+        if any(own.finished for own in found):
+            figures.append(parameter_figure(name, found))
         parts.append((name, found))
-    if parts:
+    if any(own.is_complete for _, found in parts for own in found):
         figures.insert(0, budget_figure(parts))
     text = [_protocol([own for _, found in parts for own in found])] if parts else []
     return SectionContent(text=text, tables=tables, figures=figures)

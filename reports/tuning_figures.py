@@ -28,8 +28,9 @@ def budget_figure(parts: list[tuple[str, list[SearchResult]]]) -> Figure:
     """The expected best validation error against the number of trials, a panel a setting.
 
     Args:
-        parts: of each setting its name and its searches.
+        parts: of each setting its name and its searches; in one at least a search is complete.
     """
+    parts = [(name, found) for name, found in parts if any(own.is_complete for own in found)]
     columns = min(PANELS_A_ROW, len(parts))
     rows = -(-len(parts) // columns)
     figure, axes = new_figure(rows, columns, width=5.0, height=3.9)
@@ -77,8 +78,9 @@ def parameter_figure(name: str, found: list[SearchResult]) -> Figure:
 
     Args:
         name: of the setting.
-        found: its searches.
+        found: its searches, one of which at least has a trial that ended.
     """
+    found = [own for own in found if own.finished]
     heads = list(dict.fromkeys(own.search.head for own in found))
     columns = max(1, *(len(own.search.ranges) for own in found))
     figure, axes = new_figure(len(heads), columns, width=2.1, height=1.75)

@@ -46,7 +46,7 @@ class HeadSearch(FrozenValue):
         declares: whether the head declares what is searched of its own parameters.
         ranges: what each parameter is drawn from, as JSON.
         base: the suite's own cell of the head, resolved; its first one where it has several.
-        data: what the trials are trained and tested on, resolved.
+        data: what the trials are trained and tested on, resolved, for each of their seeds.
         schedule: of the trials.
         trial_seeds: of each trial.
         final_seeds: of the final runs.
@@ -60,7 +60,7 @@ class HeadSearch(FrozenValue):
     declares: bool
     ranges: dict[str, dict[str, Any]]
     base: Cell
-    data: Component
+    data: tuple[Component, ...]
     schedule: Schedule
     trial_seeds: tuple[int, ...]
     final_seeds: tuple[int, ...]
@@ -86,7 +86,7 @@ class HeadSearch(FrozenValue):
         return [
             self.base.model_copy(
                 update={
-                    "data": self.data,
+                    "data": data,
                     "head": trial.short_head,
                     "optimiser": trial.optimiser,
                     "schedule": self.schedule,
@@ -94,7 +94,7 @@ class HeadSearch(FrozenValue):
                     "setting": f"{self.setting}: search",
                 }
             )
-            for seed in self.trial_seeds
+            for seed, data in zip(self.trial_seeds, self.data, strict=True)
         ]
 
     def final_cells(self, number: int) -> list[Cell]:

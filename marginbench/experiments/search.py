@@ -37,7 +37,7 @@ class Search:
 
     Attributes:
         trials: for every head of every setting, the suite's own parameters among them.
-        seeds: of each trial; a choice is by the mean over them.
+        seeds: of each trial, each with a validation set of its own; a choice is by the mean.
         length: of a trial, as a share of the final runs' iterations, above 0 and up to 1.
             Milestones, warm-up, and a head's rates an iteration are scaled with it.
         by: what a choice goes by; None for verification where classes are left out or there are no

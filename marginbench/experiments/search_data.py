@@ -28,8 +28,13 @@ class DataFacts:
         return self._known[text]
 
 
-def validated_data(base: Cell, by: Measure, repeat: int, resolver: Resolver) -> Component:
+def validated_data(
+    base: Cell, search: Search, by: Measure, repeat: int, resolver: Resolver
+) -> tuple[Component, ...]:
     """The data of a trial, resolved: trained and tested on what is no test image.
+
+    Each seed of a trial has a validation set of its own, the same for every trial and head: so a
+    choice is by more images, or classes, than are held out at a time.
 
     Raises:
         UserError: the source holds nothing out, or not what the choice goes by.
@@ -58,10 +63,10 @@ def validated_data(base: Cell, by: Measure, repeat: int, resolver: Resolver) -> 
     # So many test images: there are fewer held-out ones.
     values = {name: value for name, value in data.parameters.items() if name != "test_count"}
     values["validation"] = "classes" if by == "verification" and left_out else "held-out"
-    if "validation_draw" in fields:
-        values["validation_draw"] = repeat
-    component = Component(name=data.name, parameters=values)
-    return resolver(base.model_copy(update={"data": component})).data
+    draws = range(search.seeds * repeat, search.seeds * (repeat + 1))
+    drawn = [{"validation_draw": draw} if "validation_draw" in fields else {} for draw in draws]
+    components = [Component(name=data.name, parameters=values | one) for one in drawn]
+    return tuple(resolver(base.model_copy(update={"data": one})).data for one in components)
 
 
 def seeds_by_repeat(

@@ -77,7 +77,7 @@ def plan_searches(
                     declares=declares,
                     ranges={name: range_as_json(drawn) for name, drawn in ranges.items()},
                     base=first,
-                    data=validated_data(first, by, repeat, resolver),
+                    data=validated_data(first, search, by, repeat, resolver),
                     schedule=search.shortened(first.schedule),
                     trial_seeds=trial_seeds(first, search, repeat, final_seeds),
                     final_seeds=final_seeds,

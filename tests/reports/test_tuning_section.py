@@ -78,6 +78,9 @@ def test_an_incomplete_search_and_one_that_diverged_whole_are_shown(searches):
     assert gains.loc["softmax", "validation, tuned %"] == "–"
     assert gains.loc["arcface", "validation, tuned %"] == "diverged"
     assert set(content.tables[1].frame.query("head == 'softmax'")["chosen"]) == {"–"}
+    begun = tuning(frame_of(result_of(searches[0], [0.2, None, 0.3, None]))).figures
+    assert [figure.name for figure in begun] == ["tuning-parameters-mnist-table-2"]
+    assert tuning(frame_of(result_of(searches[0], [None] * 4))).figures == []
 
 
 def test_errors_of_zero_and_values_outside_their_box_are_drawn(searches):
