@@ -34,9 +34,10 @@ def tuning(results: pd.DataFrame) -> SectionContent:
         found = _searches(rows)
         tables.append(_gains(name, rows, found))
         tables.append(_choices(name, found))
-        figures.append(parameter_figure(name, found))
+        if any(own.finished for own in found):
+            figures.append(parameter_figure(name, found))
         parts.append((name, found))
-    if parts:
+    if any(own.is_complete for _, found in parts for own in found):
         figures.insert(0, budget_figure(parts))
     text = [_protocol([own for _, found in parts for own in found])] if parts else []
     return SectionContent(text=text, tables=tables, figures=figures)
@@ -115,7 +116,7 @@ def _gains(name: str, rows: pd.DataFrame, found: list[SearchResult]) -> Table:
 
 
 def _choices(name: str, found: list[SearchResult]) -> Table:
-    """Each searched parameter: the suite's value, the chosen one, its range and place in it."""
+    """Each searched parameter: the suite's value, the chosen one, its range and position in it."""
     lines = []
     repeated = max(own.search.repeat for own in found) > 0
     for own in found:
@@ -123,7 +124,7 @@ def _choices(name: str, found: list[SearchResult]) -> Table:
         for parameter, drawn in own.search.parameters.items():
             mine = own.search.own_value(parameter)
             value = None if chosen is None else own.search.trials[chosen].values[parameter]
-            place = None if chosen is None else drawn.place(value, mine)
+            position = None if chosen is None else drawn.position(value, mine)
             lines.append(
                 {
                     "head": own.search.head,
@@ -132,7 +133,7 @@ def _choices(name: str, found: list[SearchResult]) -> Table:
                     "own": _value(mine),
                     "chosen": "–" if chosen is None else _value(value),
                     "range": _range(drawn, mine),
-                    "place": "–" if place is None else f"{100 * place:.0f} %",
+                    "position": "–" if position is None else f"{100 * position:.0f} %",
                     "note": "at the edge" if parameter in at_edge else "",
                 }
             )
@@ -140,7 +141,7 @@ def _choices(name: str, found: list[SearchResult]) -> Table:
         f"{name}: what each head chose, and where it lies in its range (0 %: the low end). At the "
         f"edge, within {100 * EDGE:.0f} % of an end, the range may be too narrow."
     )
-    columns = ["head", "parameter", "own", "chosen", "range", "place", "note"]
+    columns = ["head", "parameter", "own", "chosen", "range", "position", "note"]
     return Table(
         f"tuning-choices-{slug(name)}",
         caption,
@@ -155,8 +156,12 @@ def _at_edge(own: SearchResult) -> dict[str, str]:
     values = own.search.trials[own.chosen].values
     found = {}
     for name, drawn in own.search.parameters.items():
-        place = drawn.place(values[name], own.search.own_value(name))
-        if not isinstance(drawn, Choice) and place is not None and not EDGE < place < 1 - EDGE:
+        position = drawn.position(values[name], own.search.own_value(name))
+        if (
+            not isinstance(drawn, Choice)
+            and position is not None
+            and not EDGE < position < 1 - EDGE
+        ):
             found[name] = name
     return found
 

@@ -28,8 +28,9 @@ def budget_figure(parts: list[tuple[str, list[SearchResult]]]) -> Figure:
     """The expected best validation error against the number of trials, a panel a setting.
 
     Args:
-        parts: of each setting its name and its searches.
+        parts: of each setting its name and its searches; in one at least a search is complete.
     """
+    parts = [(name, found) for name, found in parts if any(own.is_complete for own in found)]
     columns = min(PANELS_A_ROW, len(parts))
     rows = -(-len(parts) // columns)
     figure, axes = new_figure(rows, columns, width=5.0, height=3.9)
@@ -77,15 +78,16 @@ def parameter_figure(name: str, found: list[SearchResult]) -> Figure:
 
     Args:
         name: of the setting.
-        found: its searches.
+        found: its searches, one of which at least has a trial that ended.
     """
+    found = [own for own in found if own.finished]
     heads = list(dict.fromkeys(own.search.head for own in found))
     columns = max(1, *(len(own.search.ranges) for own in found))
     figure, axes = new_figure(len(heads), columns, width=2.1, height=1.75)
     styles = label_styles(heads)
     worst = _worst(found)
     errors = [100 * error for own in found for error in _finite(own, worst)]
-    # Errors of 0 have no place on a logarithmic axis.
+    # Errors of 0 have no position on a logarithmic axis.
     floor = min((error for error in errors if error > 0), default=1.0) / 2
     for row, head in enumerate(heads):
         panels = axes[row * columns : (row + 1) * columns]
@@ -125,13 +127,13 @@ def _draw(
         axis.set_xscale("log")
     for number, mean in enumerate(own.means):
         value = own.search.trials[number].values[parameter]
-        at = drawn.place(value, own.search.own_value(parameter))
+        at = drawn.position(value, own.search.own_value(parameter))
         if mean is None or at is None:
             continue
-        place = drawn.values.index(value) if isinstance(drawn, Choice) else value
+        position = drawn.values.index(value) if isinstance(drawn, Choice) else value
         diverged = math.isinf(mean)
         axis.plot(
-            place,
+            position,
             max(100 * (worst if diverged else mean), floor),
             marker="x" if diverged else "s" if number == 0 else "o",
             markersize=4.5,
@@ -147,11 +149,11 @@ def _draw(
         mine = own.search.own_value(parameter)
         low, high = drawn.ends(mine)
         # The suite's own value may lie outside.
-        outside = [] if drawn.place(mine, mine) is None else [mine]
+        outside = [] if drawn.position(mine, mine) is None else [mine]
         around = [low, high, *outside]
         margin = 1.15 if isinstance(drawn, LogUniform) else 1.0
         axis.set_xlim(min(around) / margin, max(around) * margin)
-        ticks = [drawn.at(place, mine) for place in (0.0, 0.5, 1.0)]
+        ticks = [drawn.at(position, mine) for position in (0.0, 0.5, 1.0)]
         axis.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks])
         axis.xaxis.set_minor_locator(NullLocator())
 
@@ -163,5 +165,5 @@ def _worst(found: list[SearchResult]) -> float:
 
 
 def _finite(own: SearchResult, worst: float) -> list[float]:
-    """The errors of the trials that have one, the worst in place of infinity."""
+    """The errors of the trials that have one, the worst in position of infinity."""
     return [min(mean, worst) for mean in own.means if mean is not None]

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from marginbench import Optimiser, Schedule, Search, component, grid, suite
 from marginbench.experiments.cells import Cell
 from marginbench.plugins.component import Component
+
+SEARCH = Search(seeds=3)
+"""A tenth of the training images are 90, of which one is 1.1 % of error: with one seed, half of a
+head's sixteen trials were level. The plane of ``digits`` is for drawing, and not searched."""
 
 
 def heads(iterations: int, lambda_min: float, additive_margin: dict[str, float]) -> list[Component]:
@@ -44,8 +50,7 @@ def schedule(iterations: int) -> Schedule:
 @suite(
     "digits",
     description="all core heads on scikit-learn's 8×8 digits: closed set, 2-D features, open set",
-    # The plane is for drawing.
-    search=Search(settings=("ten digits", "open set")),
+    search=replace(SEARCH, settings=("ten digits", "open set")),
 )
 def digits(seeds: list[int]) -> list[Cell]:
     """Three settings with the same heads.
@@ -75,6 +80,7 @@ def digits(seeds: list[int]) -> list[Cell]:
     "digits-open",
     description="verification on four digits that were not trained on; a part of digits",
     sections=("verification", "comparison", "overfitting", "account"),
+    search=SEARCH,
 )
 def digits_open(seeds: list[int]) -> list[Cell]:
     """The open set of ``digits`` by itself: trained on six, verified on pairs of the other four."""

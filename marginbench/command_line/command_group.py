@@ -10,9 +10,14 @@ import click
 from marginbench.errors import UserError
 from marginbench.text import printable, quoted
 
+INTERRUPTED_STATUS = 130
+
 
 class Group(click.Group):
-    """Prints a user's error in one line, without a traceback, and exits with status 1."""
+    """Prints a user's error in one line, without a traceback, and exits with status 1.
+
+    Interrupted by Ctrl-C, the exit status is 130.
+    """
 
     def main(self, *args: Any, **options: Any) -> Any:
         for stream in (sys.stdout, sys.stderr):
@@ -27,6 +32,10 @@ class Group(click.Group):
         except UserError as error:
             show_error(error)
             sys.exit(1)
+        except KeyboardInterrupt:
+            # Before anything is trained, or after: training ends by itself when it is asked to.
+            click.echo("stopped; the same command continues", err=True)
+            sys.exit(INTERRUPTED_STATUS)
         except click.UsageError as error:
             if isinstance(error, click.NoSuchOption):
                 error.message = self._unknown_option(error)  # type: ignore[misc]

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from marginbench.command_line.command_group import INTERRUPTED_STATUS
 from marginbench.command_line.live_display import LiveDisplay, make_console, print_damaged
 from marginbench.command_line.report import show_report
 from marginbench.command_line.suite_selection import SuiteSelection
@@ -35,7 +36,6 @@ from marginbench.runs.suite_runs import SuiteRun, check_writable
 from marginbench.text import count
 from marginbench.training.native_library import compile_layers
 
-INTERRUPTED_STATUS = 130
 SLOWER = "fused layers are not compiled here ({reason}); on the CPU they run as torch's, slower"
 
 

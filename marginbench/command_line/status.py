@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from marginbench.command_line.live_display import STYLES, make_console
+from marginbench.command_line.search_messages import search_notes
 from marginbench.command_line.suite_selection import SuiteSelection
 from marginbench.dispatch.slurm.cell_states import (
     ACTIVE,
@@ -88,7 +89,7 @@ def status_table(
     number = count(len(overview.cells), "cell")
     parts.append(Text(": ".join(filter(None, [number, describe_states(overview.cells)]))))
     parts += [Text(line) for line in _verdict_lines(suite_run)]
-    notes = suite_run.unread + _notes(overview)
+    notes = suite_run.unread + search_notes(suite_run) + _notes(overview)
     parts += [Text(f"note: {line}", style="yellow") for line in notes]
     return Group(*parts)
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from marginbench.command_line.live_display import make_console, print_damaged
+from marginbench.command_line.search_messages import print_notes, search_notes
 from marginbench.command_line.suite_selection import SuiteSelection
 from marginbench.dispatch.slurm.array_plan import batches, plan_arrays
 from marginbench.dispatch.slurm.cell_states import (
@@ -108,7 +109,7 @@ def submit_suite(
             if selection.tuned:
                 # Fewer trials than before are a search of their own.
                 suite_run.record()
-            _print_next(console, suite_run)
+            print_notes(console, search_notes(suite_run))
             return 0
         submission = Submission.create(
             suite_run.folder, settings, limits.cluster, plugin_files(), code_version()
@@ -125,20 +126,8 @@ def submit_suite(
             if submission.path.exists():
                 suite_run.record()
     status = _print_submitted(console, settings, submitted, len(todo))
-    _print_next(console, suite_run)
+    print_notes(console, search_notes(suite_run))
     return status
-
-
-def _print_next(console: Console, suite_run: SuiteRun) -> None:
-    """Of a search that is not complete: what is to be done for its choices."""
-    from marginbench.runs.tuned_runs import TunedRun
-
-    if isinstance(suite_run, TunedRun) and suite_run.incomplete:
-        trials = sum(len(result.errors) - result.finished for result in suite_run.incomplete)
-        console.print(
-            f"{count(trials, 'trial')} without a result yet: when `marginbench status --tuned` "
-            "shows them done, the same command submits the final runs of what was chosen"
-        )
 
 
 def _settings(

@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from marginbench.errors import UserError
+
 if TYPE_CHECKING:
     from marginbench.experiments.cells import Cell
     from marginbench.runs.suite_runs import SuiteRun
@@ -57,8 +59,16 @@ class SuiteSelection:
         Args:
             gone_heads: whether ``only`` may name heads that have left the suite.
             to_be_resolved: see there.
+
+        Raises:
+            UserError: see there, or seeds or further heads of a search that is there already.
         """
         if self.tuned:
+            if self.seeds is not None or self.more_heads:
+                raise UserError(
+                    "--seeds and --head are not allowed with --tuned here, as the search that is "
+                    "there has its own; allowed: in `marginbench tune` and `submit --tuned`"
+                )
             from marginbench.runs.tuned_runs import reopen_tuned
 
             return reopen_tuned(self.suite, self.runs, size=self.size, only=self.only)

@@ -75,8 +75,11 @@ def error_rates(model: Model) -> dict[str, float | None]:
     """train_error and test_error, in [0, 1]; None without test images.
 
     The training error is taken in testing mode on the training images (the first 10,000 of the
-    data source's order shuffled by a fixed seed, where there are more).
+    data source's order shuffled by a fixed seed, where there are more). A head without logits gets
+    the class means of all training images first.
     """
+    if model.head.tested_by_class_means:
+        _set_class_means(model)
     train_images, train_labels = _sampled_training_images(model, TRAIN_SAMPLE)
     rates: dict[str, float | None] = {}
     for name, images, labels in (
@@ -87,6 +90,19 @@ def error_rates(model: Model) -> dict[str, float | None]:
             error_rate(model, compute_features(model, images), labels) if len(images) else None
         )
     return rates
+
+
+@torch.no_grad()
+def _set_class_means(model: Model) -> None:
+    """Mean directions of the training features, class by class, into the head's buffer."""
+    classes, width = model.data.num_classes, model.backbone.out_features
+    sums = torch.zeros(classes, width, dtype=torch.float64, device=model.device)
+    parts = zip(model.train_images.split(BATCH), model.train_labels.split(BATCH), strict=True)
+    for images, labels in parts:
+        features = compute_features(model, images.to(model.device))
+        sums.index_add_(0, labels, direction(features.double()))
+    counts = torch.bincount(model.train_labels, minlength=classes)
+    model.head.class_means.copy_(sums / counts[:, None])  # type: ignore[operator]
 
 
 def final_evaluation(model: Model) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -11,6 +11,14 @@ from marginbench.plugins.component import Component, FrozenValue
 from marginbench.plugins.search_ranges import Range, range_from_json
 
 
+def own_value(cell: Cell, name: str) -> Any:
+    """A cell's value of "optimiser.FIELD" or "head.PARAMETER"; None where it has none."""
+    owner, _, field = name.partition(".")
+    if owner == "optimiser":
+        return getattr(cell.optimiser, field)
+    return cell.head.parameters.get(field)
+
+
 class Trial(FrozenValue):
     """One point of a search.
 
@@ -38,7 +46,7 @@ class HeadSearch(FrozenValue):
         declares: whether the head declares what is searched of its own parameters.
         ranges: what each parameter is drawn from, as JSON.
         base: the suite's own cell of the head, resolved; its first one where it has several.
-        data: what the trials are trained and tested on, resolved.
+        data: what the trials are trained and tested on, resolved, for each of their seeds.
         schedule: of the trials.
         trial_seeds: of each trial.
         final_seeds: of the final runs.
@@ -52,7 +60,7 @@ class HeadSearch(FrozenValue):
     declares: bool
     ranges: dict[str, dict[str, Any]]
     base: Cell
-    data: Component
+    data: tuple[Component, ...]
     schedule: Schedule
     trial_seeds: tuple[int, ...]
     final_seeds: tuple[int, ...]
@@ -70,10 +78,7 @@ class HeadSearch(FrozenValue):
 
     def own_value(self, name: str) -> Any:
         """A searched parameter's value in the suite."""
-        owner, _, field = name.partition(".")
-        if owner == "optimiser":
-            return getattr(self.base.optimiser, field)
-        return self.base.head.parameters.get(field)
+        return own_value(self.base, name)
 
     def trial_cells(self, number: int) -> list[Cell]:
         """The cells of a trial, one a seed."""
@@ -81,7 +86,7 @@ class HeadSearch(FrozenValue):
         return [
             self.base.model_copy(
                 update={
-                    "data": self.data,
+                    "data": data,
                     "head": trial.short_head,
                     "optimiser": trial.optimiser,
                     "schedule": self.schedule,
@@ -89,7 +94,7 @@ class HeadSearch(FrozenValue):
                     "setting": f"{self.setting}: search",
                 }
             )
-            for seed in self.trial_seeds
+            for seed, data in zip(self.trial_seeds, self.data, strict=True)
         ]
 
     def final_cells(self, number: int) -> list[Cell]:

@@ -37,14 +37,14 @@ class Search:
 
     Attributes:
         trials: for every head of every setting, the suite's own parameters among them.
-        seeds: of each trial; a choice is by the mean over them.
+        seeds: of each trial, each with a validation set of its own; a choice is by the mean.
         length: of a trial, as a share of the final runs' iterations, above 0 and up to 1.
             Milestones, warm-up, and a head's rates an iteration are scaled with it.
         by: what a choice goes by; None for verification where classes are left out or there are no
             test images, and else for the error.
         settings: the settings that are searched; None for all.
-        shared: ranges in place of :data:`SHARED`'s, by field; None leaves a field as it is.
-        heads: ranges in place of the heads' own, by head and parameter; None likewise.
+        shared: ranges in position of :data:`SHARED`'s, by field; None leaves a field as it is.
+        heads: ranges in position of the heads' own, by head and parameter; None likewise.
     """
 
     trials: int = TRIALS
@@ -110,7 +110,7 @@ class Search:
         )
 
 
-def sobol_places(dimensions: int, count: int, head: str, repeat: int) -> list[list[float]]:
+def sobol_points(dimensions: int, count: int, head: str, repeat: int) -> list[list[float]]:
     """Points of a scrambled Sobol sequence, whose beginning does not depend on their number.
 
     Owen, *Scrambling Sobol' and Niederreiter–Xing points*, Journal of Complexity, 1998.
@@ -122,7 +122,7 @@ def sobol_places(dimensions: int, count: int, head: str, repeat: int) -> list[li
         repeat: which search it is: both draw the scrambling.
 
     Returns:
-        Places in [0, 1).
+        Positions in [0, 1).
     """
     # Imported here: what only names a search does without.
     import numpy as np
@@ -134,5 +134,5 @@ def sobol_places(dimensions: int, count: int, head: str, repeat: int) -> list[li
     with warnings.catch_warnings():
         # That its numbers are no power of two: of nested designs most are not.
         warnings.simplefilter("ignore", UserWarning)
-        places: list[list[float]] = sequence.random(count).tolist()
-    return places
+        positions: list[list[float]] = sequence.random(count).tolist()
+    return positions

@@ -13,9 +13,15 @@ from pydantic import ValidationError
 from marginbench.errors import UserError
 from marginbench.experiments.cell_fields import Optimiser
 from marginbench.experiments.cells import Cell
-from marginbench.experiments.head_search import HeadSearch, Trial
+from marginbench.experiments.head_search import HeadSearch, Trial, own_value
 from marginbench.experiments.resolution import Resolver
-from marginbench.experiments.search import Measure, Search, sobol_places
+from marginbench.experiments.search import Search, sobol_points
+from marginbench.experiments.search_data import (
+    DataFacts,
+    seeds_by_repeat,
+    trial_seeds,
+    validated_data,
+)
 from marginbench.plugins.allowed_values import refusal
 from marginbench.plugins.component import Component
 from marginbench.plugins.parameters import parameter_model
@@ -50,7 +56,7 @@ def plan_searches(
     for cell in cells:
         if search.settings is None or cell.setting in search.settings:
             found.setdefault((cell.comparison, cell.head.name), []).append(cell)
-    facts = _Facts()
+    facts = DataFacts()
     searches = []
     for own in found.values():
         first = own[0]
@@ -61,7 +67,7 @@ def plan_searches(
         declares, ranges = _space(first, search, classes)
         _check_ends(first, ranges, search, resolver)
         seeds = [cell.seed for cell in own if cell.head == first.head]
-        for repeat, final_seeds in enumerate(_seeds_by_repeat(first, search, seeds, repeats)):
+        for repeat, final_seeds in enumerate(seeds_by_repeat(first, search, seeds, repeats)):
             searches.append(
                 HeadSearch(
                     head=first.head.name,
@@ -71,9 +77,9 @@ def plan_searches(
                     declares=declares,
                     ranges={name: range_as_json(drawn) for name, drawn in ranges.items()},
                     base=first,
-                    data=_validated_data(first, by, repeat, resolver),
+                    data=validated_data(first, search, by, repeat, resolver),
                     schedule=search.shortened(first.schedule),
-                    trial_seeds=_trial_seeds(first, search, repeat, final_seeds),
+                    trial_seeds=trial_seeds(first, search, repeat, final_seeds),
                     final_seeds=final_seeds,
                     trials=tuple(
                         _trial(first, values, search, resolver)
@@ -88,21 +94,14 @@ def _points(
     base: Cell, ranges: Mapping[str, Range], trials: int, repeat: int
 ) -> list[dict[str, Any]]:
     """The values of each trial: the suite's own, then those drawn."""
-    places = sobol_places(len(ranges), trials - 1, base.head.name, repeat) if ranges else []
-    points = [{name: _own(base, name) for name in ranges}]
-    for point in places:
+    positions = sobol_points(len(ranges), trials - 1, base.head.name, repeat) if ranges else []
+    points = [{name: own_value(base, name) for name in ranges}]
+    for point in positions:
         values = zip(ranges.items(), point, strict=True)
-        points.append({n: drawn.at(place, _own(base, n)) for (n, drawn), place in values})
+        points.append(
+            {n: drawn.at(position, own_value(base, n)) for (n, drawn), position in values}
+        )
     return points
-
-
-def _trial_seeds(
-    base: Cell, search: Search, repeat: int, final_seeds: tuple[int, ...]
-) -> tuple[int, ...]:
-    # Where the split is drawn by the seed, validation and test are of one split.
-    per_seed = base.data.parameters.get("split") == "per-seed"
-    first = final_seeds[0] if per_seed else search.seeds * repeat
-    return tuple(range(first, first + search.seeds))
 
 
 def _trial(base: Cell, values: dict[str, Any], search: Search, resolver: Resolver) -> Trial:
@@ -142,7 +141,7 @@ def _check_ends(
         UserError: an end of a range, or a choice, that is not allowed.
     """
     for name, drawn in ranges.items():
-        values = drawn.values if isinstance(drawn, Choice) else drawn.ends(_own(base, name))
+        values = drawn.values if isinstance(drawn, Choice) else drawn.ends(own_value(base, name))
         for value in values:
             try:
                 _trial(base, {name: value}, search, resolver)
@@ -176,99 +175,11 @@ def _space(base: Cell, search: Search, classes: int) -> tuple[bool, dict[str, Ra
     }
 
 
-class _Facts:
-    """How many classes data have, and whether they have test images; each is loaded once."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, tuple[int, bool]] = {}
-
-    def of(self, data: Component) -> tuple[int, bool]:
-        from marginbench.data import load_data
-
-        text = data.model_dump_json()
-        if text not in self._known:
-            loaded = load_data(data.name, data.parameters)
-            self._known[text] = (loaded.num_classes, len(loaded.test_images) > 0)
-        return self._known[text]
-
-
 def _has_effect(base: Cell, name: str, drawn: Range) -> bool:
     """Whether searching a parameter changes anything."""
     if drawn.needs and not base.head.parameters.get(drawn.needs):
         return False
-    return not (getattr(drawn, "relative", False) and not _own(base, name))
-
-
-def _own(base: Cell, name: str) -> Any:
-    owner, _, field = name.partition(".")
-    if owner == "optimiser":
-        return getattr(base.optimiser, field)
-    return base.head.parameters.get(field)
-
-
-def _validated_data(base: Cell, by: Measure, repeat: int, resolver: Resolver) -> Component:
-    """The data of a trial, resolved: trained and tested on what is no test image.
-
-    Raises:
-        UserError: the source holds nothing out, or not what the choice goes by.
-    """
-    from marginbench.data import data_source_function
-
-    data = base.data
-    owner = f"data source {data.name!r}"
-    fields = parameter_model(owner, data_source_function(data.name)).model_fields
-    if "validation" not in fields:
-        raise UserError(
-            f"{owner} cannot be searched on: it has no parameter 'validation', and so holds no "
-            "images out of training"
-        )
-    if data.parameters["validation"] != "none":
-        raise UserError(
-            f"{owner}: validation = {data.parameters['validation']!r} is not allowed in a suite "
-            "that is searched; allowed: 'none', as the search holds out its own images"
-        )
-    left_out = data.parameters.get("left_out")
-    if by == "verification" and "left_out" in fields and not left_out:
-        raise UserError(
-            f"search: by = 'verification' is not allowed with {owner} as it is: no classes are "
-            "left out; allowed: 'error'"
-        )
-    # So many test images: there are fewer held-out ones.
-    values = {name: value for name, value in data.parameters.items() if name != "test_count"}
-    values["validation"] = "classes" if by == "verification" and left_out else "held-out"
-    if "validation_draw" in fields:
-        values["validation_draw"] = repeat
-    component = Component(name=data.name, parameters=values)
-    return resolver(base.model_copy(update={"data": component})).data
-
-
-def _seeds_by_repeat(
-    base: Cell, search: Search, seeds: list[int], repeats: int | None
-) -> list[tuple[int, ...]]:
-    """The seeds of the final runs, for each of the repeated searches.
-
-    Raises:
-        UserError: repeats or seeds that do not go together.
-    """
-    per_seed = base.data.parameters.get("split") == "per-seed"
-    number = (len(seeds) if per_seed else 1) if repeats is None else repeats
-    if number == 1 and not (per_seed and len(seeds) > 1):
-        return [tuple(seeds)]
-    if number != len(seeds):
-        why = (
-            "a split per seed is searched once a seed, or what is validated would be tested"
-            if per_seed
-            else "each repeated search has one final run, with a seed of its own"
-        )
-        raise UserError(
-            f"repeats = {number} is not allowed with {len(seeds)} seeds in the setting "
-            f"{quoted(base.setting)}: {why}; allowed: {len(seeds)}"
-        )
-    if per_seed and search.seeds > 1:
-        raise UserError(
-            f"search: seeds = {search.seeds} is not allowed with a split per seed; allowed: 1"
-        )
-    return [(seed,) for seed in seeds]
+    return not (getattr(drawn, "relative", False) and not own_value(base, name))
 
 
 def _check_settings(cells: Sequence[Cell], search: Search) -> None:

@@ -45,12 +45,12 @@ class _Interval:
         """The least and the largest value, where the suite has ``own``."""
         return (self.low * own, self.high * own) if self.relative else (self.low, self.high)
 
-    def at(self, place: float, own: Any) -> float:
-        """The value at a place from 0 to 1, where the suite has ``own``."""
+    def at(self, position: float, own: Any) -> float:
+        """The value at a position from 0 to 1, where the suite has ``own``."""
         raise NotImplementedError
 
-    def place(self, value: Any, own: Any) -> float | None:
-        """The inverse of :meth:`at`; None where a value has no place."""
+    def position(self, value: Any, own: Any) -> float | None:
+        """The inverse of :meth:`at`; None where a value has no position."""
         raise NotImplementedError
 
 
@@ -58,11 +58,11 @@ class _Interval:
 class Uniform(_Interval):
     """Every value between two ends is as likely; see :class:`_Interval`."""
 
-    def at(self, place: float, own: Any) -> float:
+    def at(self, position: float, own: Any) -> float:
         low, high = self.ends(own)
-        return _rounded(low + place * (high - low))
+        return _rounded(low + position * (high - low))
 
-    def place(self, value: Any, own: Any) -> float | None:
+    def position(self, value: Any, own: Any) -> float | None:
         low, high = self.ends(own)
         return (value - low) / (high - low) if _is_number(value) else None
 
@@ -76,11 +76,11 @@ class LogUniform(_Interval):
         if self.low <= 0:
             raise UserError(f"the range {self.text} is not allowed; allowed: ends above 0")
 
-    def at(self, place: float, own: Any) -> float:
+    def at(self, position: float, own: Any) -> float:
         low, high = self.ends(own)
-        return _rounded(low * (high / low) ** place)
+        return _rounded(low * (high / low) ** position)
 
-    def place(self, value: Any, own: Any) -> float | None:
+    def position(self, value: Any, own: Any) -> float | None:
         low, high = self.ends(own)
         if not _is_number(value) or value <= 0:
             return None
@@ -109,11 +109,11 @@ class Choice:
         """ "Choice((2, 3, 4))"."""
         return f"Choice({self.values!r})"
 
-    def at(self, place: float, own: Any) -> Any:
+    def at(self, position: float, own: Any) -> Any:
         """As of an interval."""
-        return self.values[min(int(place * len(self.values)), len(self.values) - 1)]
+        return self.values[min(int(position * len(self.values)), len(self.values) - 1)]
 
-    def place(self, value: Any, own: Any) -> float | None:
+    def position(self, value: Any, own: Any) -> float | None:
         """As of an interval: the middle of the value's share."""
         if value not in self.values:
             return None

@@ -143,11 +143,11 @@ def results(
     else:
         for file in plugins:
             load_plugin_file(file)
-        name, place = str(suite), Path(runs)
+        name, path = str(suite), Path(runs)
         run = (
-            reopen_tuned(name, place, size=size, only=only)
+            reopen_tuned(name, path, size=size, only=only)
             if tuned
-            else open_suite(name, place, seeds=seeds, size=size, only=only, more_heads=more_heads)
+            else open_suite(name, path, seeds=seeds, size=size, only=only, more_heads=more_heads)
         )
     if isinstance(run, TunedRun):
         rows = tuned_rows(run, _row)

@@ -72,9 +72,9 @@ def search_result(search: HeadSearch, folder: Path, own_folder: Path) -> SearchR
         own_folder: with those of the suite's own cells.
     """
     own = [
-        (cell.seed, _error(RunFolder(place, cell), search))
+        (cell.seed, _error(RunFolder(path, cell), search))
         for cell in search.default_cells()
-        for place in (own_folder, folder)
+        for path in (own_folder, folder)
     ]
     return SearchResult(
         search,

@@ -26,6 +26,8 @@ TOLERANCE = 1e-4
 class ImagesToFeatures(nn.Module):
     """What is exported to ONNX: uint8 images (N, C, H, W) → features (N, D) and logits (N, K)."""
 
+    mean_image: Tensor
+
     def __init__(self, trained: Trained) -> None:
         super().__init__()
         self.backbone = trained.backbone.backbone

@@ -59,7 +59,7 @@ def marginbench_process(tmp_path: Path):
             env=os.environ | environment,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=900,
             check=False,
         )
 

@@ -50,7 +50,7 @@ def outcome_files(folder):
 def undisturbed(long_suite, made_once):
     def run(folder):
         process = start(long_suite, folder)
-        output, _ = process.communicate(timeout=300)
+        output, _ = process.communicate(timeout=900)
         assert process.returncode == 0, output
 
     files = outcome_files(made_once("undisturbed", run))
@@ -105,7 +105,7 @@ def test_a_run_killed_without_warning_again_and_again_ends_as_if_undisturbed(
                 continue
         assert outcome_files(tmp_path) != undisturbed
     again = start(long_suite, tmp_path)
-    output, _ = again.communicate(timeout=300)
+    output, _ = again.communicate(timeout=900)
     assert again.returncode == 0, output
     assert outcome_files(tmp_path) == undisturbed
 
@@ -115,12 +115,12 @@ def test_a_killed_worker_fails_its_cell_alone(long_suite, undisturbed, tmp_path)
     wait_for_history(tmp_path, 3)
     (victim,) = owners(tmp_path)
     os.kill(victim, signal.SIGKILL)
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=900)
     assert process.returncode == 1
     assert "killed by SIGKILL (out of memory?)" in output
     assert output.count("test error") >= 1
     again = start(long_suite, tmp_path)
-    assert again.wait(timeout=300) == 0
+    assert again.wait(timeout=900) == 0
     assert outcome_files(tmp_path) == undisturbed
 
 
@@ -128,14 +128,14 @@ def test_ctrl_c_writes_checkpoints_and_run_continues(long_suite, undisturbed, tm
     process = start(long_suite, tmp_path)
     wait_for_history(tmp_path, 3)
     os.killpg(process.pid, signal.SIGINT)
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=900)
     assert process.returncode == 130, output
     assert "the same command continues" in output
     assert "Traceback" not in output
     assert owners(tmp_path) == set()
     assert list(tmp_path.glob("runs/long/*/checkpoint.pt"))
     again = start(long_suite, tmp_path)
-    output, _ = again.communicate(timeout=300)
+    output, _ = again.communicate(timeout=900)
     assert again.returncode == 0, output
     assert outcome_files(tmp_path) == undisturbed
 
@@ -149,7 +149,7 @@ def test_ctrl_c_while_the_workers_load_prints_no_traceback(long_suite, tmp_path)
 
     wait_until(is_loading, "no server was started")
     os.killpg(process.pid, signal.SIGINT)
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=900)
     assert process.returncode == 130, output
     assert "the same command continues" in output
     assert "Traceback" not in output
@@ -158,7 +158,7 @@ def test_ctrl_c_while_the_workers_load_prints_no_traceback(long_suite, tmp_path)
 
 def test_two_at_once_train_each_cell_once(long_suite, undisturbed, tmp_path):
     both = [start(long_suite, tmp_path, "--workers", "1") for _ in range(2)]
-    outputs = [process.communicate(timeout=300)[0] for process in both]
+    outputs = [process.communicate(timeout=900)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs
     assert outcome_files(tmp_path) == undisturbed
     logs = list(tmp_path.glob("runs/long/*/log.txt"))

@@ -16,7 +16,7 @@ from tests.dispatch.slurm.slurm_cluster import wait_until
 from tests.training.rank_processes import on_ranks, torchrun_environment
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-DEADLINE = 300
+DEADLINE = 900
 
 HELD_HEAD = """
 import time

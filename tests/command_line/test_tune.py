@@ -89,8 +89,10 @@ def test_a_dry_run_writes_nothing(marginbench, tiny_suite, tmp_path):
 def test_submit_hands_in_the_trials_and_then_the_final_runs(call, slurm, suite_file, tmp_path):
     output = call("submit", "--gpus", 0, "--tuned", "--trials", 3)
     assert "6 cells: 6 not started; 6 to submit" in output
-    assert "6 trials without a result yet" in output
-    assert "6 cells: 6 pending" in call("status", "--tuned")
+    assert "6 trials without a result yet; when they are done, `marginbench submit" in output
+    status = call("status", "--tuned")
+    assert "6 cells: 6 pending" in status
+    assert "6 trials without a result yet" in status
     assert "0 to submit" in call("submit", "--tuned")
     for folder in reopen_tuned(str(suite_file), tmp_path / "runs").runs:
         write_run(folder, 0.1)
@@ -98,7 +100,7 @@ def test_submit_hands_in_the_trials_and_then_the_final_runs(call, slurm, suite_f
     assert "4 to submit" in output
     assert "without a result" not in output
     # Two seeds of each of two heads.
-    assert "10 cells: 4 pending, 6 done" in call("status", "--tuned")
+    assert "10 cells: 6 done, 4 pending" in call("status", "--tuned")
     assert "cancelled 4 cells" in call("cancel", "--tuned")
 
 
@@ -110,6 +112,7 @@ def test_submit_hands_in_the_trials_and_then_the_final_runs(call, slurm, suite_f
         (["tune", "digits", "--only", "triplet"], ["no cell with the head 'triplet'"]),
         (["tune", "digits", "--repeats", "2", "--seeds", "3"], ["repeats = 2", "allowed: 3"]),
         (["submit", "digits", "--trials", "4"], ["--trials", "allowed: with --tuned"]),
+        (["status", "digits", "--tuned", "--seeds", "2"], ["--seeds", "not allowed with --tuned"]),
         (["status", "digits", "--tuned"], ["has no search", "`marginbench tune digits`"]),
     ],
 )

@@ -105,7 +105,7 @@ def test_processes_that_start_at_once_agree(write_folder, tmp_path):
     processes = [context.Process(target=_load, args=(queue,)) for _ in range(3)]
     for process in processes:
         process.start()
-    sums = {queue.get(timeout=60) for _ in processes}
+    sums = {queue.get(timeout=900) for _ in processes}
     for process in processes:
         process.join()
     assert sums == {load_data("folder", {"name": "mine", "size": 16}).train_images.sum().item()}

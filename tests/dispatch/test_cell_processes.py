@@ -21,7 +21,7 @@ from tests.conftest import tiny_cell
 from tests.dispatch.slurm.slurm_cluster import wait_until
 
 STEP = 8
-DEADLINE = 300
+DEADLINE = 900
 KILLED = "its process was killed by SIGKILL"
 FAILED = "its process ended with status 1"
 

@@ -6,7 +6,7 @@ from marginbench.errors import UserError
 from marginbench.experiments.cell_fields import Optimiser, Schedule
 from marginbench.experiments.grids import component, grid
 from marginbench.experiments.resolution import Resolver
-from marginbench.experiments.search import Search, sobol_places
+from marginbench.experiments.search import Search, sobol_points
 from marginbench.experiments.search_plan import plan_searches
 from marginbench.plugins.loading import load_plugin_file
 from marginbench.plugins.search_ranges import Choice, LogUniform, Uniform
@@ -79,11 +79,11 @@ def test_trials_are_trained_and_tested_on_held_out_images_alone():
             assert cell.setting == "digits: search"
         assert all(c.data.parameters["validation"] == "none" for c in search.final_cells(5))
     opened = plan(cells(["softmax"], data=component("digits", left_out=[6, 7, 8, 9])))
-    assert (opened[0].by, opened[0].data.parameters["validation"]) == ("verification", "classes")
+    assert (opened[0].by, opened[0].data[0].parameters["validation"]) == ("verification", "classes")
     by_error = plan(
         cells(["softmax"], data=component("digits", left_out=[6, 7, 8, 9])), Search(by="error")
     )
-    assert by_error[0].data.parameters["validation"] == "held-out"
+    assert by_error[0].data[0].parameters["validation"] == "held-out"
 
 
 def test_more_trials_keep_those_that_there_are_and_the_points_fill_the_box():
@@ -91,12 +91,12 @@ def test_more_trials_keep_those_that_there_are_and_the_points_fill_the_box():
     for search, longer in zip(few, many, strict=True):
         assert keys(longer)[:16] == keys(search)
         assert len({key for trial in keys(longer) for key in trial}) == 32
-    places = sobol_places(4, 16, "arcface", 0)
+    positions = sobol_points(4, 16, "arcface", 0)
     # A scrambled Sobol sequence has one point in each sixteenth of every axis.
     for axis in range(4):
-        assert sorted(int(16 * place[axis]) for place in places) == list(range(16))
-    assert places != sobol_places(4, 16, "softmax", 0)
-    assert places != sobol_places(4, 16, "arcface", 1)
+        assert sorted(int(16 * position[axis]) for position in positions) == list(range(16))
+    assert positions != sobol_points(4, 16, "softmax", 0)
+    assert positions != sobol_points(4, 16, "arcface", 1)
 
 
 def test_a_suite_narrows_widens_and_leaves_out():
@@ -122,6 +122,7 @@ def test_a_trial_of_half_the_length_sees_the_same_course():
     assert (search.schedule.milestones, search.schedule.warm_up) == ((30, 40), 5)
     short, final = search.trial_cells(4), search.final_cells(4)
     assert [cell.seed for cell in short] == [0, 1]
+    assert [cell.data.parameters["validation_draw"] for cell in short] == [0, 1]
     gamma = final[0].head.parameters["lambda_gamma"]
     assert short[0].head.parameters["lambda_gamma"] == pytest.approx(2 * gamma)
     assert final[0].schedule == SCHEDULE
@@ -136,8 +137,8 @@ def test_a_parameter_without_effect_is_not_searched():
 def test_each_repeat_has_points_seeds_and_held_out_images_of_its_own():
     first, second = plan(cells(["softmax"]), repeats=2)
     assert (first.final_seeds, second.final_seeds) == ((0,), (1,))
-    assert first.data.parameters["validation_draw"] == 0
-    assert second.data.parameters["validation_draw"] == 1
+    assert first.data[0].parameters["validation_draw"] == 0
+    assert second.data[0].parameters["validation_draw"] == 1
     assert first.trial_seeds != second.trial_seeds
     assert first.trials[1].values != second.trials[1].values
     with pytest.raises(UserError, match=r"repeats = 3 is not allowed with 2 seeds .* allowed: 2"):

@@ -1,4 +1,4 @@
-"""Ranges: places and values belong together, and a range that is none is refused."""
+"""Ranges: positions and values belong together, and a range that is none is refused."""
 
 import math
 
@@ -25,27 +25,27 @@ RANGES = [
 def test_a_place_is_found_again(drawn, own):
     low, high = drawn.ends(own)
     assert (drawn.at(0.0, own), drawn.at(1.0, own)) == pytest.approx((low, high))
-    for place in (0.1, 0.5, 0.93):
-        value = drawn.at(place, own)
+    for position in (0.1, 0.5, 0.93):
+        value = drawn.at(position, own)
         assert low < value < high
-        assert drawn.place(value, own) == pytest.approx(place, abs=1e-3)
+        assert drawn.position(value, own) == pytest.approx(position, abs=1e-3)
         assert float(f"{value:.4g}") == value
-    assert drawn.place("linear", own) is None
+    assert drawn.position("linear", own) is None
 
 
 def test_the_logarithm_is_uniform():
     assert LogUniform(0.01, 1.0).at(0.5, None) == pytest.approx(0.1)
     assert LogUniform(0.1, 10.0, relative=True).at(0.5, 0.02) == pytest.approx(0.02)
-    assert LogUniform(0.1, 1.0).place(0.0, None) is None
+    assert LogUniform(0.1, 1.0).position(0.0, None) is None
 
 
 def test_every_choice_has_its_share():
     drawn = Choice((2, 3, 4))
-    places = [(k + 0.5) / 300 for k in range(300)]
-    values = [drawn.at(place, None) for place in places]
+    positions = [(k + 0.5) / 300 for k in range(300)]
+    values = [drawn.at(position, None) for position in positions]
     assert [values.count(value) for value in (2, 3, 4)] == [100] * 3
     assert drawn.at(1.0, None) == 4
-    assert [drawn.place(value, None) for value in (2, 3, 5)] == [1 / 6, 0.5, None]
+    assert [drawn.position(value, None) for value in (2, 3, 5)] == [1 / 6, 0.5, None]
 
 
 @pytest.mark.parametrize(

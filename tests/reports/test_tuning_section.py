@@ -60,7 +60,7 @@ def test_the_choice_is_placed_in_its_box_and_an_edge_is_told(searches):
     search = search.model_copy(update={"trials": (*search.trials[:2], edge, search.trials[3])})
     content = tuning(frame_of(result_of(search, [0.2, 0.3, 0.1, 0.4])))
     choices = content.tables[1].frame.set_index("parameter")
-    assert choices.loc["s", "place"] == "100 %"
+    assert choices.loc["s", "position"] == "100 %"
     assert choices.loc["s", "note"] == "at the edge"
     assert choices.loc["s", "own"] == "64"
     assert choices.loc["m", "chosen"] == f"{search.trials[2].values['head.m']:.4g}"
@@ -78,6 +78,9 @@ def test_an_incomplete_search_and_one_that_diverged_whole_are_shown(searches):
     assert gains.loc["softmax", "validation, tuned %"] == "–"
     assert gains.loc["arcface", "validation, tuned %"] == "diverged"
     assert set(content.tables[1].frame.query("head == 'softmax'")["chosen"]) == {"–"}
+    begun = tuning(frame_of(result_of(searches[0], [0.2, None, 0.3, None]))).figures
+    assert [figure.name for figure in begun] == ["tuning-parameters-mnist-table-2"]
+    assert tuning(frame_of(result_of(searches[0], [None] * 4))).figures == []
 
 
 def test_errors_of_zero_and_values_outside_their_box_are_drawn(searches):

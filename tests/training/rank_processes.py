@@ -10,7 +10,7 @@ import torch
 from marginbench.training.ranks import Ranks
 
 SIZE = 2
-DEADLINE = 300
+DEADLINE = 900
 
 
 def free_address():

@@ -26,7 +26,8 @@ def with_image_choices(load: Callable[..., ImageSets]) -> Callable[..., ImageDat
         load: its keyword-only arguments are the source's own parameters.
 
     Returns:
-        The source: own parameters and choices → what a cell trains and tests on.
+        The source: own parameters and choices → what a cell trains and tests on. Its positional
+        argument is the seed of a split that is drawn per seed.
     """
 
     def source(
@@ -50,11 +51,12 @@ def with_image_choices(load: Callable[..., ImageSets]) -> Callable[..., ImageDat
             split_seed=split_seed,
         )
 
-    added = inspect.signature(source, eval_str=True).parameters
-    declared = {**inspect.signature(load, eval_str=True).parameters, **added}
-    del declared["own"]
+    added = dict(inspect.signature(source, eval_str=True).parameters)
+    del added["own"]
+    # What is positional comes first.
+    seed = {"split_seed": added.pop("split_seed")}
+    declared = {**seed, **inspect.signature(load, eval_str=True).parameters, **added}
     functools.update_wrapper(source, load)
-    ordered = sorted(declared.values(), key=lambda parameter: parameter.kind)
-    source.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]
+    source.__signature__ = inspect.Signature(list(declared.values()))  # type: ignore[attr-defined]
     source.__annotations__ = {name: one.annotation for name, one in declared.items()}
     return source

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
+import torch
 
-from marginbench.data.choices.lfw_protocol import Pair
+from marginbench.data import VerificationPairs
+from marginbench.data.choices.lfw_protocol import ImageId, Pair
 from marginbench.data.choices.threshold_pairs import draw_threshold_pairs
 from marginbench.errors import UserError
 
@@ -51,3 +53,35 @@ def hold_out_people(
         (group, draw_threshold_pairs(where, group, random, kept_out_by="validation"))
         for group in groups
     ]
+
+
+def pairs_of_people_held_out(
+    images: np.ndarray,
+    labels: np.ndarray,
+    people: Sequence[int],
+    held: Sequence[tuple[Mapping[str, int], Sequence[Pair]]],
+) -> VerificationPairs:
+    """Pairs of people who are not trained on, a fold a group of people.
+
+    Args:
+        images: (M, C, H, W), uint8, of all of them.
+        labels: (M,), int64, whose image each one is: an index into ``people``.
+        people: what ``held`` calls each of them, as a number.
+        held: of :func:`hold_out_people`.
+    """
+    rows = {str(k): np.flatnonzero(labels == label) for label, k in enumerate(people)}
+
+    def row(image: ImageId) -> int:
+        return int(rows[image.person][image.number - 1])
+
+    drawn = [(fold, pair) for fold, (_, pairs) in enumerate(held) for pair in pairs]
+    return VerificationPairs(
+        name="held-out",
+        images=torch.from_numpy(images),
+        first=torch.tensor([row(pair.first) for _, pair in drawn]),
+        second=torch.tensor([row(pair.second) for _, pair in drawn]),
+        same=torch.tensor([pair.same for _, pair in drawn]),
+        fold=torch.tensor([fold for fold, _ in drawn]),
+        description=f"pairs of {len(people)} people of the training set, who are not trained on",
+        people=torch.from_numpy(labels),
+    )

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 
 from marginbench.data import ImageData, VerificationPairs, data_source
-from marginbench.data.choices.lfw_protocol import ImageId, Pair, read_pairs
+from marginbench.data.choices.lfw_protocol import Pair, read_pairs
 from marginbench.data.choices.people_names import names_of_classes
 from marginbench.data.choices.splits import Draw
 from marginbench.data.choices.training_people import (
@@ -21,7 +21,11 @@ from marginbench.data.choices.training_people import (
     choose_people,
     exclude_people,
 )
-from marginbench.data.choices.validation_people import PeopleValidation, hold_out_people
+from marginbench.data.choices.validation_people import (
+    PeopleValidation,
+    hold_out_people,
+    pairs_of_people_held_out,
+)
 from marginbench.data.files.array_cache import decoded_images
 from marginbench.data.files.content import Part, check_contents, fill_in_content
 from marginbench.data.files.paths import data_path
@@ -115,7 +119,7 @@ def faces(
         out = {int(person) for group, _ in held for person in group}
         kept = np.array([k for k in kept if k not in out])
         images, labels = _decoded(faces, np.array(sorted(out)), own, preprocessing)
-        pairs = (_pairs_held_out(images, labels, sorted(out), held),)
+        pairs = (pairs_of_people_held_out(images, labels, sorted(out), held),)
     images, labels = _decoded(faces, kept, own, preprocessing)
     return ImageData(
         train_images=torch.from_numpy(images),
@@ -125,31 +129,6 @@ def faces(
         class_names=tuple(people[k] or faces.class_names[k] for k in kept),
         verification=pairs,
         remarks=(*faces.remarks, *remarks),
-    )
-
-
-def _pairs_held_out(
-    images: np.ndarray,
-    labels: np.ndarray,
-    people: Sequence[int],
-    held: Sequence[tuple[Mapping[str, int], Sequence[Pair]]],
-) -> VerificationPairs:
-    """Pairs of people who are not trained on, a fold a group of people."""
-    rows = {str(k): np.flatnonzero(labels == label) for label, k in enumerate(people)}
-
-    def row(image: ImageId) -> int:
-        return int(rows[image.person][image.number - 1])
-
-    drawn = [(fold, pair) for fold, (_, pairs) in enumerate(held) for pair in pairs]
-    return VerificationPairs(
-        name="held-out",
-        images=torch.from_numpy(images),
-        first=torch.tensor([row(pair.first) for _, pair in drawn]),
-        second=torch.tensor([row(pair.second) for _, pair in drawn]),
-        same=torch.tensor([pair.same for _, pair in drawn]),
-        fold=torch.tensor([fold for fold, _ in drawn]),
-        description=f"pairs of {len(people)} people of the training set, who are not trained on",
-        people=torch.from_numpy(labels),
     )
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,10 +10,9 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from marginbench.data import ImageData, VerificationPairs, data_source
+from marginbench.data import ImageData, data_source
 from marginbench.data.choices.lfw_protocol import (
     ImageId,
-    Pair,
     check_people,
     read_pairs,
     read_people,
@@ -29,6 +27,7 @@ from marginbench.data.formats.images import Colour, Preprocessing
 from marginbench.data.sources.lfw_images import (
     ImageFolder,
     LfwImages,
+    ProtocolCell,
     find_image_folder,
     read_lfw_images,
 )
@@ -153,42 +152,6 @@ def lfw(
     )
 
 
-@dataclass(frozen=True)
-class _Protocol:
-    """Who is trained on and what is verified.
-
-    Attributes:
-        people: to train on, with their numbers of images.
-        folds: the pairs of each fold.
-        tested_fold: the one that is tested; the others choose the threshold.
-        description, remark: for the report.
-    """
-
-    people: dict[str, int]
-    folds: Mapping[int, Sequence[Pair]]
-    tested_fold: int
-    description: str
-    remark: str
-
-    def tested_on(self, pairs: Sequence[Pair], people: int) -> _Protocol:
-        """The same, tested on pairs of people who are held out of training instead."""
-        told = f"{people} of the people trained on are held out, and their pairs are verified."
-        return replace(
-            self,
-            folds={**self.folds, self.tested_fold: pairs},
-            description=f"pairs of {people} people held out of training",
-            remark=f"{self.remark} Validation: {told}",
-        )
-
-    def of_images(self, store: LfwImages) -> VerificationPairs:
-        return store.pairs(
-            self.folds,
-            name="lfw",
-            description=self.description,
-            tested_folds=(self.tested_fold,),
-        )
-
-
 def _check_parameters(
     protocol: str, tested_set: int | None, threshold_sets: int, threshold_share: float
 ) -> None:
@@ -214,7 +177,7 @@ def _check_parameters(
 
 def _unrestricted(
     store: LfwImages, parts: Mapping[str, Path], tested: int, threshold_sets: int
-) -> _Protocol:
+) -> ProtocolCell:
     sets = read_people(parts["people.txt"], sets=SETS)
     folds = read_pairs(parts["pairs.txt"], folds=SETS)
     for number, (people, pairs) in enumerate(zip(sets, folds, strict=True), start=1):
@@ -234,10 +197,10 @@ def _unrestricted(
         f"tested on set {tested}; no person is in two sets."
     )
     used_folds = {number: folds[number] for number in sorted(used)}
-    return _Protocol(people, used_folds, tested - 1, description, remark)
+    return ProtocolCell(people, used_folds, tested - 1, description, remark)
 
 
-def _view1(store: LfwImages, parts: Mapping[str, Path], threshold_share: float) -> _Protocol:
+def _view1(store: LfwImages, parts: Mapping[str, Path], threshold_share: float) -> ProtocolCell:
     train_file, test_file = parts["peopleDevTrain.txt"], parts["peopleDevTest.txt"]
     (train,) = read_people(train_file)
     (test,) = read_people(test_file)
@@ -265,7 +228,7 @@ def _view1(store: LfwImages, parts: Mapping[str, Path], threshold_share: float) 
         "trained on and choose the threshold; tested on pairsDevTest.txt."
     )
     people = {name: train[name] for name in names if name not in set(held)}
-    return _Protocol(people, {0: choosing, 1: tested}, 1, description, remark)
+    return ProtocolCell(people, {0: choosing, 1: tested}, 1, description, remark)
 
 
 def _count(share: float, names: list[str]) -> int:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -123,6 +123,43 @@ class LfwImages:
             tested_folds=tested_folds,
             people=torch.tensor([people[image.person] for image in images]),
             image_names=tuple(image.name for image in images),
+        )
+
+
+@dataclass(frozen=True)
+class ProtocolCell:
+    """Who is trained on and what is verified, by a protocol of LFW's.
+
+    Attributes:
+        people: to train on, with their numbers of images.
+        folds: the pairs of each fold.
+        tested_fold: the one that is tested; the others choose the threshold.
+        description, remark: for the report.
+    """
+
+    people: dict[str, int]
+    folds: Mapping[int, Sequence[Pair]]
+    tested_fold: int
+    description: str
+    remark: str
+
+    def tested_on(self, pairs: Sequence[Pair], people: int) -> ProtocolCell:
+        """The same, tested on pairs of people who are held out of training instead."""
+        told = f"{people} of the people trained on are held out, and their pairs are verified."
+        return replace(
+            self,
+            folds={**self.folds, self.tested_fold: pairs},
+            description=f"pairs of {people} people held out of training",
+            remark=f"{self.remark} Validation: {told}",
+        )
+
+    def of_images(self, store: LfwImages) -> VerificationPairs:
+        """The pairs, with their images."""
+        return store.pairs(
+            self.folds,
+            name="lfw",
+            description=self.description,
+            tested_folds=(self.tested_fold,),
         )
 
 

@@ -89,7 +89,7 @@ class Bench:
     def __call__(self, verb, *arguments, status=0, **environment):
         """Run the command; what it printed. With status None any exit status will do."""
         process = self.start(verb, *arguments, **environment)
-        output, _ = process.communicate(timeout=300)
+        output, _ = process.communicate(timeout=900)
         assert status is None or process.returncode == status, output
         return output
 
@@ -98,7 +98,7 @@ class Bench:
         quick = ["--gpus", 0, "--checkpoint-seconds", 0.3, "--hours", 1, "--grace", 20]
         return self("submit", *quick, *arguments, **environment)
 
-    def wait_for(self, condition, what, seconds=120.0):
+    def wait_for(self, condition, what, seconds=600.0):
         """Until a condition holds; where it does not, the state of affairs is in the error."""
         try:
             return wait_until(condition, what, seconds)
@@ -112,7 +112,7 @@ class Bench:
             )
             raise AssertionError(f"{error}\n{queue}\n{logs}") from None
 
-    def finish(self, cells, seconds=300.0):
+    def finish(self, cells, seconds=600.0):
         """Let all cells hurry, until so many have a result."""
         (self.folder / "hurry").touch()
         self.wait_for(
@@ -201,7 +201,7 @@ def bench(cluster, tmp_path, request):
     made = Bench(tmp_path, name, cluster.environment | {"DAWDLE": "1"})
     yield made
     subprocess.run(["scancel", f"--name=marginbench:{name}"], env=cluster.environment, check=False)
-    wait_until(lambda: not cluster.call("squeue", "-h"), "an empty queue", 60)
+    wait_until(lambda: not cluster.call("squeue", "-h"), "an empty queue")
 
 
 @pytest.fixture(scope="session")

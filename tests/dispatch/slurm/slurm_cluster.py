@@ -109,7 +109,7 @@ class SlurmCluster:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=900,
             check=False,
         )
         if check and done.returncode != 0:
@@ -150,7 +150,7 @@ class SlurmCluster:
         """Until all nodes take jobs."""
         up = ["sinfo", "-h", "-N", "-p", "main", "-t", "idle,mix,alloc"]
         number = len(self.nodes)
-        wait_until(lambda: self.call(*up).count("\n") >= number, "the nodes to come up", 60)
+        wait_until(lambda: self.call(*up).count("\n") >= number, "the nodes to come up")
 
     def stop(self):
         """End every daemon and every job."""
@@ -158,7 +158,7 @@ class SlurmCluster:
             subprocess.run(
                 ["scancel", "--user=root"], env=self.environment, capture_output=True, check=False
             )
-            wait_until(lambda: not self.call("squeue", "-h", check=False), "an empty queue", 30)
+            wait_until(lambda: not self.call("squeue", "-h", check=False), "an empty queue")
         # All that talk to munge first, and side by side.
         munge = self.processes.pop("munged", None)
         end_processes(self.processes.values())
@@ -181,7 +181,7 @@ class SlurmCluster:
                 *files,
             ],
         )
-        wait_until(socket_file.exists, "munge", 20)
+        wait_until(socket_file.exists, "munge")
 
     def _start(self, name, command):
         log = (self.folder / f"{name}.output").open("ab")
@@ -210,7 +210,7 @@ def is_step_daemon(process):
         return False
 
 
-def wait_until(condition, what, seconds=120.0):
+def wait_until(condition, what, seconds=600.0):
     """Ask again until it holds."""
     deadline = time.monotonic() + seconds
     while not (answer := condition()):

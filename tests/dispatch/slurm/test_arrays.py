@@ -57,7 +57,7 @@ def test_a_node_of_no_use_is_reported_in_one_line(bench, same):
     setup = ["--seeds", 1, "--setup", f"export PYTHONPATH={broken}"]
     (broken / "submitit.py").write_text("raise ImportError('no libcluster.so')\n")
     bench.submit(*setup)
-    bench.wait_for(lambda: not bench.queue(), "the job to end", 60)
+    bench.wait_for(lambda: not bench.queue(), "the job to end")
     output = bench("status", "--seeds", 1, status=1)
     assert "1 lost" in output
     assert "is gone: " in output
@@ -67,7 +67,7 @@ def test_a_node_of_no_use_is_reported_in_one_line(bench, same):
     (broken / "submitit.py").unlink()
     (broken / "torch.py").write_text("raise ImportError('no libcudart.so')\n")
     bench.submit(*setup)
-    bench.wait_for(lambda: not bench.queue(), "the job to end", 60)
+    bench.wait_for(lambda: not bench.queue(), "the job to end")
     output = bench("status", "--seeds", 1, status=1)
     assert "1 failed" in output
     assert "ImportError: no libcudart.so" in output

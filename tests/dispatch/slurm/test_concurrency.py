@@ -12,7 +12,7 @@ def starts(bench):
 def test_two_submitters_at_once(bench, same):
     quick = ["--gpus", 0, "--hours", 1, "--cells-per-job", 2]
     both = [bench.start("submit", *quick, DAWDLE="0") for _ in range(2)]
-    outputs = [process.communicate(timeout=120)[0] for process in both]
+    outputs = [process.communicate(timeout=900)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs
     assert sorted(output.count("submitted 2 cells") for output in outputs) == [0, 1]
     bench.finish(2)

@@ -31,7 +31,7 @@ def test_scontrol_requeue_in_the_middle(bench, cluster, same):
     cluster.call("scontrol", "release", job)
     bench.finish(1)
     same(bench, 1)
-    bench.wait_for(lambda: ends(bench, folder) == ["stopped", "done"], "the attempts to end so", 20)
+    bench.wait_for(lambda: ends(bench, folder) == ["stopped", "done"], "the attempts to end so")
     assert starts(bench, folder)[1]["restart"] == 1
     assert starts(bench, folder)[1]["checkpoint"] > 0
     assert "2 cells: 1 done, 1 not submitted" in bench("status")
@@ -60,7 +60,7 @@ def test_a_bare_warning_sends_the_job_back_into_the_queue(bench, cluster, same):
     bench.wait_for(lambda: ends(bench, folder) == ["stopped"], "the cell to stop")
     bench.finish(1)
     same(bench, 1)
-    bench.wait_for(lambda: ends(bench, folder) == ["stopped", "done"], "the attempts to end so", 20)
+    bench.wait_for(lambda: ends(bench, folder) == ["stopped", "done"], "the attempts to end so")
     assert starts(bench, folder)[1]["restart"] == 1
 
 
@@ -72,7 +72,7 @@ def test_time_limit_with_requeue(bench, cluster, same):
     # At its next check SLURM finds at most two minutes left, and warns.
     minutes = minutes_of(cluster.call("squeue", "-h", "-j", job, "-o", "%M"))
     cluster.call("scontrol", "update", f"JobId={job}", f"TimeLimit={minutes + 2}")
-    bench.wait_for(lambda: "stopped" in ends(bench, folder), "the warning and the stop", 240)
+    bench.wait_for(lambda: "stopped" in ends(bench, folder), "the warning and the stop")
     # Else it would be warned again, before it has begun where the machine is busy.
     cluster.call("scontrol", "update", f"JobId={job}", "TimeLimit=60")
     bench.finish(2)
@@ -99,7 +99,7 @@ def test_a_node_crashes_and_comes_back(bench, cluster, same):
     cluster.wait_for_nodes()
     bench.finish(2)
     same(bench, 2)
-    bench.wait_for(lambda: ends(bench, folder) == ["done"], "the attempts to end so", 20)
+    bench.wait_for(lambda: ends(bench, folder) == ["done"], "the attempts to end so")
     assert len(starts(bench, folder)) == 2
     assert starts(bench, folder)[1]["checkpoint"] > 0
 
@@ -118,7 +118,7 @@ def test_a_cell_killed_as_for_memory_is_tried_again(bench, same):
     training_process(bench, folder).kill()
     bench.finish(1)
     same(bench, 1)
-    bench.wait_for(lambda: ends(bench, folder) == ["killed", "done"], "the attempts to end so", 20)
+    bench.wait_for(lambda: ends(bench, folder) == ["killed", "done"], "the attempts to end so")
 
 
 def test_a_job_killed_as_a_whole_goes_on_when_submitted_again(bench, cluster, same):
@@ -127,7 +127,7 @@ def test_a_job_killed_as_a_whole_goes_on_when_submitted_again(bench, cluster, sa
     cell = training_process(bench, folder)
     for process in (cell.parent(), cell):
         os.kill(process.pid, signal.SIGKILL)
-    bench.wait_for(lambda: not bench.queue(), "the job to be gone", 60)
+    bench.wait_for(lambda: not bench.queue(), "the job to be gone")
     status = bench("status", "--seeds", 1, status=1)
     assert "1 lost" in status
     assert "is gone" in status
@@ -142,10 +142,10 @@ def test_cancelled_cells_stop_and_go_on_when_submitted_again(bench, cluster, sam
     running = job_of(bench, folder)
     # One of the two cells of a job: the job goes on with the other.
     assert "cancelled 1 cell" in bench("cancel", folder.name.rpartition("-")[2], "--seeds", 3)
-    bench.wait_for(lambda: "stopped" in ends(bench, folder), "the cell to stop", 30)
+    bench.wait_for(lambda: "stopped" in ends(bench, folder), "the cell to stop")
     assert running.partition("_")[0] in cluster.call("squeue", "-h", "--array", "-o", "%F")
     assert "cancelled" in bench("cancel", "--seeds", 3)
-    bench.wait_for(lambda: not bench.queue(), "an empty queue", 60)
+    bench.wait_for(lambda: not bench.queue(), "an empty queue")
     time.sleep(1)
     status = bench("status", "--seeds", 3)
     assert "3 cancelled" in status
@@ -164,7 +164,7 @@ def test_cancelling_a_head_leaves_the_other_heads_jobs_to_end(bench):
     # Neither --seeds nor --head: what was submitted counts.
     assert "cancelled 3 cells" in bench("cancel", "--only", "dawdling")
     bench.finish(3)
-    bench.wait_for(lambda: not bench.queue(), "an empty queue", 60)
+    bench.wait_for(lambda: not bench.queue(), "an empty queue")
     status = bench("status")
     assert "3 cells: 3 cancelled" in status
     assert "or came by --head or --plugin: 3 cells: 3 done" in status

@@ -20,7 +20,7 @@ def bench(pair_cluster, tmp_path, request):
     made = Bench(tmp_path, name, pair_cluster.environment)
     yield made
     pair_cluster.call("scancel", f"--name=marginbench:{name}")
-    made.wait_for(lambda: not pair_cluster.call("squeue", "-h"), "an empty queue", 60)
+    made.wait_for(lambda: not pair_cluster.call("squeue", "-h"), "an empty queue")
 
 
 def rows_of(folder):
