@@ -10,13 +10,12 @@ from torch import Tensor
 class Shard(Protocol):
     """The classes first … first + K_r − 1 of K, and the way to those who have the rest.
 
-    Every rank calls the same of these in the same order.
+    Every rank calls the same of these in the same order."""
 
-    Attributes:
-        first: the number of the first class.
-    """
-
-    first: int
+    @property
+    def first(self) -> int:
+        """The number of the first class."""
+        ...
 
     def total(self, partial: Tensor) -> Tensor:
         """The sum over the ranks, on each of them. Each rank's gradient is that of the sum."""
