@@ -30,7 +30,7 @@ from marginbench.data.files.paths import data_path
 from marginbench.data.formats.array_files import read_array_file
 from marginbench.data.formats.images import Colour, Preprocessing, decode_image, preprocess
 from marginbench.errors import UserError
-from marginbench.plugins.parameters import PositiveInteger
+from marginbench.plugins.parameters import AddedLater, PositiveInteger
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
