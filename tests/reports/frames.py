@@ -57,7 +57,7 @@ def with_history(rows, folder):
     for number, values in enumerate(rows):
         run_folder = folder / f"run{number}"
         run_folder.mkdir()
-        rows = [
+        recorded = [
             {
                 "iteration": iteration,
                 "learning_rate": 0.1,
@@ -67,6 +67,7 @@ def with_history(rows, folder):
             }
             for iteration, factor in ((5, 2), (10, 1))
         ]
-        (run_folder / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        lines = "".join(json.dumps(row) + "\n" for row in recorded)
+        (run_folder / "history.jsonl").write_text(lines)
         values |= {"folder": run_folder, "key": f"key{number}"}
     return rows
