@@ -62,6 +62,7 @@ COLUMNS = [
     "folder",
 ]
 
+NAMES = ("setting", "label", "message", "class_names", "remarks")
 FRACTIONS = (
     "train_error",
     "test_error",
@@ -120,10 +121,10 @@ def results(
         )
     rows = []
     for folder, label in zip(run.runs, row_labels([r.cell for r in run.runs]), strict=True):
-        rows.append(_row(folder, label, run))
+        row = _row(folder, label, run)
+        # Before there is a frame: pandas keeps text in Arrow, which has no half surrogate pairs.
+        rows.append(row | {name: _printable(row[name]) for name in NAMES})
     frame = pd.DataFrame(rows, columns=COLUMNS)
-    for column in ("setting", "label", "message", "class_names", "remarks"):
-        frame[column] = frame[column].map(_printable)
     return frame.astype(dict.fromkeys((*FRACTIONS, "equal_within", "max_seeds"), float))
 
 
