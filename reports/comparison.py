@@ -1,46 +1,100 @@
-"""The comparison table: error of every head, and what it gains on the baseline."""
+"""The answer: the verdict on every head in words, then the numbers behind it."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pandas as pd
 
 from marginbench import SectionContent, Table, section
+from marginbench.reporting.compared_tables import TEST_ERROR
 from marginbench.reporting.comparison_table import ComparedRow, compare
+from marginbench.reporting.proportions import wilson_interval
+from marginbench.reporting.verdict_words import (
+    chance_text,
+    difference_text,
+    p_text,
+    sentence,
+    short_verdict,
+)
+from marginbench.reporting.verdicts import verdicts
 from marginbench.runs.results import only_verified, settings
 from marginbench.text import percent, slug
 
 
 @section("comparison", title="Comparison", order=10)
 def comparison(results: pd.DataFrame) -> SectionContent:
-    """One table a setting: test error, gap, difference to the baseline, seeds."""
-    tables = []
+    """For every setting the verdicts, and a table: test error, gap, difference, seeds."""
+    found = verdicts(results)
+    tables = [_verdict_table(str(name[0]), str(name[1]), rows) for name, rows in _groups(found)]
     for name, rows in settings(results):
         if only_verified(rows):
             continue
+        own = found[(found["setting"] == name) & (found["measure"] == TEST_ERROR)]
+        known = {row.label: row for row in own.itertuples()}
         compared = compare(rows)
-        frame = pd.DataFrame([_cells(row) for row in compared])
-        tables.append(Table(f"comparison-{slug(name)}", _caption(name, rows, compared), frame))
+        images = rows["test_images"].dropna()
+        frame = pd.DataFrame([_cells(row, known.get(row.label), images) for row in compared])
+        caption = _caption(name, rows, compared)
+        tables.append(Table(f"comparison-{slug(name)}", caption, frame))
     return SectionContent(text=[EXPLANATION] if tables else [], tables=tables)
 
 
 EXPLANATION = (
     "Errors are those of the last iterate, never the best of many looks at the test set; the "
     "margin is off in testing. Heads that share a seed saw the same batches in the same order and "
-    "started from the same backbone, so differences are taken seed by seed. A difference is marked "
-    "* where a paired t-test, Holm-corrected over all heads of the table, gives p < 0.05; without "
-    "a mark, these seeds do not bear a claim."
+    "started from the same backbone, so differences are taken seed by seed. A head is called "
+    "better or worse where a paired t-test, Holm-corrected over all heads of the table, bears it "
+    "at 5 %; equal where the corrected interval lies within the difference that the suite counts "
+    "as none. Else it is not decided; with so many seeds more it would be with a chance of 80 %, "
+    "if mean and spread are those seen so far."
 )
 
 
-def _cells(row: ComparedRow) -> dict[str, str]:
+def _groups(found: pd.DataFrame) -> Any:
+    return found.groupby(["setting", "measure"], sort=False)
+
+
+def _verdict_table(name: str, measure: str, rows: pd.DataFrame) -> Table:
+    frame = pd.DataFrame(
+        {
+            "head": row.label,
+            "verdict": row.verdict,
+            "in words": sentence(row),
+            "P(better)": chance_text(row),
+        }
+        for row in rows.itertuples()
+    )
+    first = rows.iloc[0]
+    what = "test error" if measure == TEST_ERROR else "verification accuracy"
+    caption = f"{name}: {what}, each head against {first['baseline']}."
+    if first["equal_within"] > 0:
+        caption += f" Equal is within ±{100 * first['equal_within']:.2f} percentage points."
+    if first["max_seeds"] > 0:
+        caption += (
+            f" Seeds were added in planned looks, up to {int(first['max_seeds'])}, each with its "
+            "share of the 5 %."
+        )
+    caption += (
+        " In brackets the 95 % interval of the difference by itself. P(better): the chance that "
+        "one run of the head beats the baseline's run of the same seed, with its 95 % interval."
+    )
+    kind = "" if measure == TEST_ERROR else "verification-"
+    return Table(f"verdicts-{kind}{slug(name)}", caption, frame)
+
+
+def _cells(row: ComparedRow, found: Any, images: pd.Series) -> dict[str, str]:
+    low, high = wilson_interval(row.mean_test_error, int(images.iloc[0]) if len(images) else 0)
     return {
         "head": row.label,
+        "verdict": "baseline" if row.is_baseline else short_verdict(found) if found else "–",
         "test error %": _mean_and_deviation(row.test_errors),
+        "test set 95 %": f"[{percent(low)}, {percent(high)}]" if low == low else "–",
         "train error %": _mean_and_deviation(row.train_errors),
         "gap": percent(row.mean_gap),
         "seeds": row.seed_count,
-        "difference": _difference(row),
-        "p (Holm)": "" if row.p_value is None else f"{row.p_value:.3f}",
+        "difference": difference_text(found) if found else "" if row.is_baseline else "–",
+        "p (Holm)": p_text(found.p_corrected) if found else "",
     }
 
 
@@ -52,25 +106,15 @@ def _mean_and_deviation(values: list[float]) -> str:
     return f"{100 * series.mean():.2f}{spread}"
 
 
-def _difference(row: ComparedRow) -> str:
-    if row.is_baseline:
-        return "baseline"
-    if row.mean_difference is None:
-        return "–"
-    text = f"{100 * row.mean_difference:+.2f}"
-    if row.interval is not None:
-        low, high = row.interval
-        text += f" [{100 * low:+.2f}, {100 * high:+.2f}]"
-    return text + (" *" if row.significant else "")
-
-
 def _caption(name: str, rows: pd.DataFrame, compared: list[ComparedRow]) -> str:
     counts = rows["test_images"].dropna()
     images = f" on {int(counts.iloc[0]):,} test images" if len(counts) else ""
     caption = (
-        f"{name}: test and training error{images}, mean ± standard deviation over seeds; "
-        "the gap is test minus training error; the difference to the baseline in percentage "
-        "points, with its 95 % confidence interval."
+        f"{name}: test and training error{images}, mean ± standard deviation over seeds; beside it "
+        "the 95 % interval that another draw of as many test images would have (Wilson's, the same "
+        "for any number of seeds); the gap is test minus training error; the difference to the "
+        "baseline in percentage points, with its 95 % confidence interval by itself; p is "
+        "corrected over the heads."
     )
     if not any(row.is_baseline and row.test_errors for row in compared):
         caption += " No finished baseline: nothing can be compared with it."

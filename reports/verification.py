@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from marginbench import SectionContent, Table, section
 from marginbench.evaluation.receiver_operating import Characteristic
+from marginbench.reporting.compared_tables import VERIFICATION_ACCURACY
 from marginbench.reporting.comparison_table import ComparedRow, compare
 from marginbench.reporting.drawing import label_styles
+from marginbench.reporting.verdict_words import difference_text, p_text, short_verdict
+from marginbench.reporting.verdicts import verdicts
 from marginbench.reporting.verification_results import VerifiedSetting, verified_settings
 from marginbench.text import percent, slug
 
@@ -30,18 +34,21 @@ def verification(results: pd.DataFrame) -> SectionContent:
     """For every set of pairs: accuracy, ROC, histograms, identification, the hardest pairs."""
     text, tables, figures = [], [], []
     styles = label_styles(results["label"])
+    found = verdicts(results)
     for setting in verified_settings(results):
         done = setting.done()
         text += [f"{setting.name}: {remark}" for remark in setting.remarks]
-        compared = compare(setting.rows, "verification_accuracy")
-        tables.append(_accuracy_table(setting, compared, done))
+        compared = compare(setting.rows, VERIFICATION_ACCURACY)
+        own = (found["setting"] == setting.name) & (found["measure"] == VERIFICATION_ACCURACY)
+        verdict_of = {row.label: row for row in found[own].itertuples()}
+        tables.append(_accuracy_table(setting, compared, done, verdict_of))
         if done.empty:
             continue
-        found = {
+        curves = {
             label: [setting.characteristic(row) for row in group.itertuples()]
             for label, group in done.groupby("label", sort=False)
         }
-        tables += [_rates_table(setting, found), *_identification_table(setting, done)]
+        tables += [_rates_table(setting, curves), *_identification_table(setting, done)]
         tables += _hardest_table(setting, done)
         figures.append(accuracy_figure(setting, compared))
         figures.append(curve_figure(setting, styles))
@@ -51,7 +58,10 @@ def verification(results: pd.DataFrame) -> SectionContent:
 
 
 def _accuracy_table(
-    setting: VerifiedSetting, compared: list[ComparedRow], done: pd.DataFrame
+    setting: VerifiedSetting,
+    compared: list[ComparedRow],
+    done: pd.DataFrame,
+    verdict_of: dict[str, Any],
 ) -> Table:
     first = done if len(done) else setting.rows
     folds = sum(len(entry["folds"]) for entry in first.iloc[0]["entries"])
@@ -74,27 +84,26 @@ def _accuracy_table(
         f"{setting.name}, verification: accuracy on {setting.description}, cosine of the features; "
         f"{protocol}. {spread}."
     )
-    frame = pd.DataFrame([_accuracy_cells(row, done) for row in compared])
+    frame = pd.DataFrame(
+        [_accuracy_cells(row, done, verdict_of.get(row.label)) for row in compared]
+    )
     if folds < 2:
         frame = frame.drop(columns="standard error of folds")
     return Table(f"verification-accuracy-{slug(setting.name)}", caption, frame)
 
 
-def _accuracy_cells(row: ComparedRow, done: pd.DataFrame) -> dict[str, str]:
+def _accuracy_cells(row: ComparedRow, done: pd.DataFrame, found: Any) -> dict[str, str]:
     values = pd.Series(row.test_errors)
     spread = f" ± {100 * values.std():.2f}" if len(values) > 1 else ""
     errors = done.loc[done["label"] == row.label, "verification_standard_error"].dropna()
-    difference = "baseline" if row.is_baseline else "–"
-    if row.mean_difference is not None:
-        mark = " *" if row.significant else ""
-        difference = f"{100 * row.mean_difference:+.2f}{mark}"
     return {
         "head": row.label,
+        "verdict": "baseline" if row.is_baseline else short_verdict(found) if found else "–",
         "accuracy %": f"{100 * values.mean():.2f}{spread}" if len(values) else "–",
         "standard error of folds": f"{100 * errors.mean():.2f}" if len(errors) else "–",
         "seeds": row.seed_count,
-        "difference": difference,
-        "p (Holm)": "" if row.p_value is None else f"{row.p_value:.3f}",
+        "difference": difference_text(found) if found else "" if row.is_baseline else "–",
+        "p (Holm)": p_text(found.p_corrected) if found else "",
     }
 
 

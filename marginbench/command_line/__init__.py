@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -37,6 +38,26 @@ retrain_stale = click.option(
     is_flag=True,
     help="Train finished cells anew whose results are of other code or other images.",
 )
+
+
+def until_decided_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorator: ``--until-decided`` and ``--max-seeds``."""
+    for decorate in (
+        click.option(
+            "--max-seeds",
+            type=click.IntRange(min=5),
+            metavar="N",
+            help="With --until-decided: at most so many seeds. Default: 30.",
+        ),
+        click.option(
+            "--until-decided",
+            is_flag=True,
+            help="Add seeds in planned looks (5, 8, 12, ...) until each head is better, worse or "
+            "equal; the looks share the 5 % of false claims. Decided heads stop.",
+        ),
+    ):
+        command = decorate(command)
+    return command
 
 
 @main.command(epilog="Example: marginbench suites --plugin my_suite.py")
@@ -140,7 +161,8 @@ def check_head(target: str, plugins: tuple[str, ...], device: str) -> None:
 @click.option("--no-report", is_flag=True, help="Train only; write no report.")
 @click.option("--force", is_flag=True, help="Run finished and damaged cells again, from the start.")
 @retrain_stale
-def run(**options: Any) -> None:
+@until_decided_options
+def run(until_decided: bool, max_seeds: int | None, **options: Any) -> None:
     """Run the cells of SUITE that are not done, here, then write the report.
 
     SUITE is a name (see `marginbench suites`) or the path of your own suite file. What is done is
@@ -149,7 +171,13 @@ def run(**options: Any) -> None:
     from marginbench.command_line.run import run_suite
 
     _load(options.pop("plugins"))
-    sys.exit(run_suite(SuiteSelection.taken_from(options), **options))
+    selection = SuiteSelection.taken_from(options)
+    if until_decided:
+        from marginbench.command_line.until_decided import run_until_decided
+
+        sys.exit(run_until_decided(selection, max_seeds, **options))
+    _refuse_max_seeds(max_seeds)
+    sys.exit(run_suite(selection, **options))
 
 
 @main.command(epilog="Example: marginbench report digits --section comparison")
@@ -160,6 +188,12 @@ def run(**options: Any) -> None:
     multiple=True,
     metavar="NAME",
     help="Only this section. May be repeated.",
+)
+@click.option(
+    "--against",
+    metavar="HEAD",
+    help="Compare with this head, not with the suite's baseline: 'l-softmax m=2', as the tables "
+    "name it.",
 )
 def report(**options: Any) -> None:
     """Write the report of SUITE from what is there, finished or not."""
@@ -178,7 +212,8 @@ def report(**options: Any) -> None:
 @click.option("--retry-failed", is_flag=True, help="Submit the failed cells again too.")
 @retrain_stale
 @click.option("--dry-run", is_flag=True, help="Show the cells and the sbatch script; submit none.")
-def submit(**options: Any) -> None:
+@until_decided_options
+def submit(until_decided: bool, max_seeds: int | None, **options: Any) -> None:
     """Submit the cells of SUITE that are neither done nor in the queue to a SLURM cluster.
 
     Returns at once; `marginbench status` shows their states. Settings that are not given come
@@ -200,6 +235,11 @@ def submit(**options: Any) -> None:
     selection = SuiteSelection.taken_from(options)
     names = ("profile", "retry_failed", "retrain_stale", "dry_run")
     rest = {name: options.pop(name) for name in names}
+    if until_decided:
+        from marginbench.command_line.until_decided import submit_until_decided
+
+        sys.exit(submit_until_decided(selection, max_seeds, given=options, **rest))
+    _refuse_max_seeds(max_seeds)
     sys.exit(submit_suite(selection, given=options, **rest))
 
 
@@ -257,6 +297,11 @@ def _load(plugins: tuple[str, ...]) -> None:
 
     for file in plugins:
         load_plugin_file(file)
+
+
+def _refuse_max_seeds(max_seeds: int | None) -> None:
+    if max_seeds is not None:
+        raise UserError("--max-seeds is allowed with --until-decided only; allowed: --seeds")
 
 
 def _load_lightly(plugins: tuple[str, ...]) -> None:

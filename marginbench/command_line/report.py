@@ -25,31 +25,39 @@ from marginbench.text import count
 
 PRINTED = ("comparison-", "verification-accuracy-")
 """How the names of the tables begin that the terminal shows too."""
+NOT_PRINTED = ("test set 95 %", "train error %", "gap")
+"""Columns that a terminal has no room for."""
 
 
 def report_suite(
     selection: SuiteSelection,
     *,
     sections: tuple[str, ...],
+    against: str | None = None,
 ) -> int:
-    """Write the report from what is there.
+    """Write the report from what is there, compared with the head ``against`` if it is given.
 
     Returns:
         Exit status: 0, or 1 if a cell is damaged or a section could not be made.
 
     Raises:
-        UserError: as :func:`run_suite`, or an unknown section.
+        UserError: as :func:`run_suite`, an unknown section, or a head that is not there.
     """
     console = make_console()
     if sections:
         chosen_sections(list(sections))
     suite_run = selection.open()
     check_writable(suite_run.folder)
-    return show_report(console, suite_run, list(sections) or None)
+    return show_report(console, suite_run, list(sections) or None, against=against)
 
 
 def show_report(
-    console: Console, suite_run: SuiteRun, sections: list[str] | None, *, keep: bool = False
+    console: Console,
+    suite_run: SuiteRun,
+    sections: list[str] | None,
+    *,
+    keep: bool = False,
+    against: str | None = None,
 ) -> int:
     """Make the report and print its comparison tables, and what is wrong with it.
 
@@ -58,6 +66,7 @@ def show_report(
         suite_run: the cells, in whatever state.
         sections: see :func:`marginbench.reporting.page.write_report`.
         keep: leave a report alone that would come out the same.
+        against: the head that the others are compared with; None for the suite's baseline.
 
     Returns:
         Exit status: 0, or 1 if a cell is damaged, a section could not be made, or the report could
@@ -67,12 +76,12 @@ def show_report(
     statuses = [run.status() for run in suite_run.runs]
     cells = list(zip(suite_run.runs, statuses, strict=True))
     notes = code_notes(cells) + image_notes(cells) + _left_notes(suite_run)
-    made_from = fingerprint(suite_run, statuses, sections)
+    made_from = fingerprint(suite_run, statuses, sections, against)
     kept = still_good(folder, made_from) if keep else None
     failed: list[tuple[str, str]] = []
     if kept is None:
         try:
-            tables, failed = _make_report(suite_run, sections, made_from, notes)
+            tables, failed = _make_report(suite_run, sections, made_from, notes, against)
         except OSError as error:
             place = error.filename2 or error.filename or folder
             reason = error.strerror or error
@@ -109,15 +118,23 @@ def _left_notes(suite_run: SuiteRun) -> list[str]:
 
 
 def _make_report(
-    suite_run: SuiteRun, sections: list[str] | None, made_from: str, notes: list[str]
+    suite_run: SuiteRun,
+    sections: list[str] | None,
+    made_from: str,
+    notes: list[str],
+    against: str | None,
 ) -> tuple[list[PrintedTable], list[tuple[str, str]]]:
     """The comparison tables, and the sections that could not be made, with the reason."""
+    from marginbench.reporting.compared_tables import with_baseline
     from marginbench.reporting.page import write_report
     from marginbench.runs.results import results
 
     folder = suite_run.report_folder
+    frame = results(suite_run)
+    if against is not None:
+        frame = with_baseline(frame, against)
     forget(folder)
-    report = write_report(results(suite_run), suite_run.suite, folder, sections, notes)
+    report = write_report(frame, suite_run.suite, folder, sections, notes)
     shown = [table for table in report.tables if table.name.startswith(PRINTED)]
     if not report.failed_sections:
         remember(folder, made_from, {table.name: table.caption for table in shown})
@@ -134,7 +151,7 @@ def _make_report(
 
 def _print_table(console: Console, content: PrintedTable) -> None:
     """A comparison table, without the columns that a terminal has no room for."""
-    shown = [place for place, name in enumerate(content.columns) if name != "train error %"]
+    shown = [place for place, name in enumerate(content.columns) if name not in NOT_PRINTED]
     table = Table(box=None, header_style="bold", pad_edge=False)
     for position, place in enumerate(shown):
         justify: Literal["left", "right"] = "right" if position else "left"

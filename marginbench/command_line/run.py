@@ -40,8 +40,11 @@ def run_suite(
     no_report: bool,
     force: bool,
     retrain_stale: bool,
+    suite_run: SuiteRun | None = None,
 ) -> int:
     """Train what is not done, then report.
+
+    With ``suite_run``, its cells; else those of the selection.
 
     Returns:
         Exit status: 0, 1 if a cell failed or is damaged, 130 if interrupted.
@@ -51,7 +54,7 @@ def run_suite(
     """
     follows = torchrun_rank() > 0
     console = make_console(quiet=follows)
-    suite_run = selection.open()
+    suite_run = suite_run or selection.open()
     for section in suite_run.suite.sections or ():
         # Before any training: the report would be refused.
         check_known("section", section)

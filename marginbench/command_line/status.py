@@ -87,9 +87,21 @@ def status_table(
         parts.append(Text(f"{count(left_out, 'cell')} not listed; --all lists every one"))
     number = count(len(overview.cells), "cell")
     parts.append(Text(": ".join(filter(None, [number, describe_states(overview.cells)]))))
+    parts += [Text(line) for line in _verdict_lines(suite_run)]
     notes = suite_run.unread + _notes(overview)
     parts += [Text(f"note: {line}", style="yellow") for line in notes]
     return Group(*parts)
+
+
+def _verdict_lines(suite_run: SuiteRun) -> list[str]:
+    """Of a suite that is run until it is decided: what is, and what is still looked for."""
+    if suite_run.plan is None:
+        return []
+    from marginbench.reporting.until_decided import describe
+    from marginbench.reporting.verdicts import verdicts
+    from marginbench.runs.results import results
+
+    return describe(verdicts(results(suite_run)))
 
 
 def _watch(

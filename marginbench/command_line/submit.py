@@ -59,11 +59,13 @@ def submit_suite(
     retry_failed: bool,
     retrain_stale: bool,
     dry_run: bool,
+    suite_run: SuiteRun | None = None,
 ) -> int:
     """Submit the cells that are neither done nor in the queue.
 
     ``given`` are the settings of the command line, None where not given. With ``retrain_stale``,
-    results of other code or images are set aside.
+    results of other code or images are set aside. With ``suite_run``, its cells; else those of the
+    selection.
 
     Returns:
         Exit status: 0, or 1 if not all of them could be submitted.
@@ -73,7 +75,7 @@ def submit_suite(
             here, or SLURM refuses the first array.
     """
     console = make_console()
-    suite_run = selection.open()
+    suite_run = suite_run or selection.open()
     for section in suite_run.suite.sections or ():
         # Before any training: the report would be refused.
         check_known("section", section)

@@ -37,7 +37,12 @@ class PrintedTable:
     rows: list[list[str]]
 
 
-def fingerprint(run: SuiteRun, statuses: list[CellStatus], sections: list[str] | None) -> str:
+def fingerprint(
+    run: SuiteRun,
+    statuses: list[CellStatus],
+    sections: list[str] | None,
+    against: str | None = None,
+) -> str:
     """A hash of all that a report is made from.
 
     That is: the cells in their order, the state and the files of each; those that have left the
@@ -49,11 +54,15 @@ def fingerprint(run: SuiteRun, statuses: list[CellStatus], sections: list[str] |
         run: the suite and its cells.
         statuses: of the cells, as they are now.
         sections: what ``--section`` chose; None for the suite's own choice.
+        against: the head that the others are compared with; None for the suite's baseline.
     """
     suite = run.suite
     inputs = {
         "suite": [suite.name, suite.description, suite.needs, suite.baseline, suite.sections],
+        "equal_within": suite.equal_within,
+        "plan": repr(run.plan),
         "sections": sections,
+        "against": against,
         "cells": [_cell(f, status) for f, status in zip(run.runs, statuses, strict=True)],
         "left": [left.key for left in run.left],
         "code": code_version(reports=True),

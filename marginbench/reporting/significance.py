@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 LEVEL = 0.05
 """A difference is marked if its corrected p-value is below this."""
@@ -33,7 +34,9 @@ def paired_p_value(differences: Sequence[float]) -> float:
     values = np.asarray(differences, dtype=float)
     if not shows_spread(values):
         return float("nan")
-    return float(stats.ttest_1samp(values, 0.0).pvalue)
+    count = len(values)
+    t = float(values.mean() / values.std(ddof=1)) * math.sqrt(count)
+    return float(2 * special.stdtr(count - 1, -abs(t)))
 
 
 def mean_interval(values: Sequence[float], level: float = 1 - LEVEL) -> tuple[float, float]:
@@ -41,8 +44,9 @@ def mean_interval(values: Sequence[float], level: float = 1 - LEVEL) -> tuple[fl
     array = np.asarray(values, dtype=float)
     if not shows_spread(array):
         return float("nan"), float("nan")
-    interval = stats.ttest_1samp(array, 0.0).confidence_interval(level)
-    return float(interval.low), float(interval.high)
+    count, mean = len(array), float(array.mean())
+    half = float(special.stdtrit(count - 1, (1 + level) / 2) * array.std(ddof=1)) / math.sqrt(count)
+    return mean - half, mean + half
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

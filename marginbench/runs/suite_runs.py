@@ -22,7 +22,7 @@ from marginbench.runs.manifest import (
     recorded_keys,
 )
 from marginbench.runs.run_folder import RunFolder
-from marginbench.runs.seed_plan import SeedPlan, read_plan
+from marginbench.runs.seed_plan import SeedPlan, keep_plan, read_plan
 from marginbench.text import quoted
 
 
@@ -53,7 +53,7 @@ class SuiteRun:
     plan: SeedPlan | None = None
 
     def record(self) -> None:
-        """Add the cells to the suite's manifest, and keep what their parts were resolved to.
+        """Add the cells to the suite's manifest; keep what they were resolved to, and the plan.
 
         Raises:
             UserError: the suite's folder cannot be written.
@@ -61,6 +61,8 @@ class SuiteRun:
         try:
             record_cells(self.folder, self.runs)
             keep_resolution(self.folder, self.resolver)
+            if self.plan is not None:
+                keep_plan(self.folder, self.plan)
         except OSError as error:
             reason = error.strerror or error
             raise UserError(f"{self.folder} cannot be written: {reason}") from error

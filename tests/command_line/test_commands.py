@@ -238,6 +238,18 @@ def test_report_from_an_unfinished_grid(copy_of_finished, marginbench, tiny_suit
     assert "Overfitting" not in page
 
 
+def test_any_head_can_be_what_the_others_are_compared_with(
+    copy_of_finished, marginbench, tiny_suite
+):
+    against = ["report", tiny_suite, "--section", "comparison", "--against"]
+    assert marginbench(*against, "l-softmax").returncode == 0
+    lines = (copy_of_finished / "runs/tiny/report/comparison-tiny.csv").read_text().splitlines()
+    assert [line.split(",")[:2] for line in lines[2:]] == [["l-softmax m=2", "baseline"]]
+    done = marginbench(*against, "arcface")
+    assert done.returncode != 0
+    assert "allowed: softmax, l-softmax m=2" in " ".join((done.stdout + done.stderr).split())
+
+
 def test_a_report_counts_the_cells_that_left_the_suite(copy_of_finished, marginbench, tiny_suite):
     file = copy_of_finished / "runs/tiny/cells.jsonl"
     assert len(file.read_text().splitlines()) == 4

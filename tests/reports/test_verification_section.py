@@ -59,7 +59,7 @@ def test_accuracy_and_difference_are_those_of_the_runs(tmp_path):
     }
     for head, mean in means.items():
         assert accuracy.loc[head, "accuracy %"].startswith(f"{100 * mean:.2f} ± ")
-    assert accuracy.loc["softmax", "difference"] == "baseline"
+    assert accuracy.loc["softmax", "verdict"] == "baseline"
     gain = 100 * (means["arcface"] - means["softmax"])
     assert accuracy.loc["arcface", "difference"].startswith(f"{gain:+.2f}")
     errors = [r["verification_standard_error"] for r in rows if r["head"] == "softmax"]

@@ -1,0 +1,107 @@
+"""Which cells a suite that is run until it is decided needs next, by its plan and its results."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+
+from marginbench.reporting.verdicts import (
+    BETTER,
+    DIVERGED,
+    EQUAL,
+    NO_RESULT,
+    NOT_DECIDED,
+    WORSE,
+    verdicts,
+)
+from marginbench.runs.results import results
+from marginbench.runs.seed_plan import SeedPlan
+from marginbench.runs.suite_runs import SuiteRun
+
+DECIDED = (BETTER, WORSE, EQUAL)
+
+
+@dataclass(frozen=True)
+class NextLook:
+    """How far a suite is decided.
+
+    Attributes:
+        run: the suite with the cells that were needed so far and that the next look needs.
+        found: the verdicts by which seeds are added, see
+            :func:`marginbench.reporting.verdicts.verdicts`.
+        seeds: of the next look, the lowest if settings stand apart; None where none is left.
+    """
+
+    run: SuiteRun
+    found: pd.DataFrame
+    seeds: int | None
+
+
+def next_look(whole: SuiteRun) -> NextLook:
+    """What is decided by the runs that have ended, and what the next look needs.
+
+    A head that is decided, or whose runs all diverged, needs no seeds beyond its last look; the
+    baseline needs those of all heads that do. A setting that has fewer seeds than the first look,
+    whatever the suite is asked for, is left as it is.
+
+    Args:
+        whole: the suite with its plan, opened with the plan's most seeds.
+    """
+    plan = whole.plan or SeedPlan()
+    frame = results(whole)
+    found = verdicts(frame)
+    found = found[found["decides"]]
+    needed: dict[tuple[str, str], int] = {}
+    pending = []
+    for row in found.itertuples():
+        seeds = _needed(row, plan)
+        if seeds is None:
+            continue
+        for comparison in row.comparisons:
+            needed[comparison, row.label] = seeds
+            place = (comparison, row.baseline)
+            needed[place] = max(seeds, needed.get(place, 0))
+        if not _is_decided(row):
+            pending.append(seeds)
+    places = zip(frame["comparison"], frame["label"], frame["seed"], strict=True)
+    runs = [
+        run
+        for run, (comparison, label, seed) in zip(whole.runs, places, strict=True)
+        if seed < needed.get((comparison, label), plan.looks[0])
+    ]
+    return NextLook(replace(whole, runs=runs, of=len(runs)), found, min(pending, default=None))
+
+
+def _is_decided(row: Any) -> bool:
+    return row.verdict in DECIDED or (row.verdict == DIVERGED and row.look == row.look)
+
+
+def _needed(row: Any, plan: SeedPlan) -> int | None:
+    """The seeds of a head's last look, or of the next where there is one; None without looks."""
+    if not row.max_seeds > 0:
+        return None
+    taken = sum(seeds <= row.look for seeds in plan.looks)
+    return plan.looks[min(taken - 1 if _is_decided(row) else taken, len(plan.looks) - 1)]
+
+
+def describe(found: pd.DataFrame) -> list[str]:
+    """A line a setting: what is decided, and what is still looked for.
+
+    Args:
+        found: see :class:`NextLook`; or all verdicts of a frame.
+    """
+    lines = []
+    for setting, rows in found[found["decides"]].groupby("setting", sort=False):
+        parts = []
+        for verdict in (BETTER, WORSE, EQUAL, DIVERGED):
+            labels = rows.loc[rows["verdict"] == verdict, "label"]
+            parts += [f"{verdict}: {', '.join(labels)}"] if len(labels) else []
+        undecided = rows[rows["verdict"].isin([NOT_DECIDED, NO_RESULT])]
+        for more, words in ((True, "still looked for"), (False, "not decided at the end")):
+            chosen = undecided[(undecided["looks_left"] > 0) == more]
+            parts += [f"{words}: {', '.join(chosen['label'])}"] if len(chosen) else []
+        against = rows["baseline"].iloc[0]
+        lines.append(f"{setting}, against {against}: {'; '.join(parts)}")
+    return lines

@@ -1,0 +1,108 @@
+"""A verdict in words: sentences to quote, and the short forms that stand in tables."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from marginbench.reporting.power import MOST_SEEDS
+from marginbench.reporting.significance import LEVEL
+from marginbench.reporting.verdicts import BETTER, DIVERGED, EQUAL, NO_RESULT, NOT_DECIDED, WORSE
+from marginbench.text import count
+
+
+def sentence(row: Any) -> str:
+    """To quote: "arcface is better than softmax by 0.85 points [0.56, 1.13], 10 seeds".
+
+    Args:
+        row: of :func:`marginbench.reporting.verdicts.verdicts`, as ``itertuples`` gives it.
+    """
+    seeds = count(int(row.seeds), "seed")
+    if row.verdict in (BETTER, WORSE):
+        gain = 1 if (row.difference > 0) else -1
+        ends = sorted(100 * gain * end for end in (row.low, row.high))
+        text = (
+            f"{row.label} is {row.verdict} than {row.baseline} by {100 * abs(row.difference):.2f} "
+            f"points [{ends[0]:.2f}, {ends[1]:.2f}], {seeds}"
+        )
+    elif row.verdict == EQUAL:
+        text = (
+            f"{row.label} equals {row.baseline} within ±{100 * row.equal_within:.2f} points: "
+            f"difference {_signed(row.difference)}, corrected interval "
+            f"[{_signed(row.corrected_low)}, {_signed(row.corrected_high)}], {seeds}"
+        )
+    elif row.verdict == DIVERGED:
+        return f"{row.label} diverged in all runs that ended, {count(row.diverged, 'seed')}"
+    elif row.verdict == NO_RESULT or not row.seeds:
+        return f"{row.label} has no seed in common with {row.baseline} yet"
+    else:
+        text = (
+            f"{row.label} is not decided against {row.baseline}: difference "
+            f"{difference_text(row)} points, {seeds}; {_outlook(row)}"
+        )
+    if row.diverged:
+        text += f"; {row.diverged} of {row.asked} runs diverged and are not counted"
+    return text
+
+
+def short_verdict(row: Any) -> str:
+    """The verdict as a table shows it: "better", "not decided: about 9 seeds more"."""
+    if row.verdict != NOT_DECIDED or math.isnan(row.more_seeds):
+        return row.verdict
+    return f"not decided: {_more(row.more_seeds)}"
+
+
+def difference_text(row: Any) -> str:
+    """In percentage points, with its own 95 % interval where there is one; "–" without seeds."""
+    if math.isnan(row.difference):
+        return "–"
+    text = _signed(row.difference)
+    if not math.isnan(row.low):
+        text += f" [{_signed(row.low)}, {_signed(row.high)}]"
+    return text
+
+
+def chance_text(row: Any) -> str:
+    """P(A > B) with its interval: "0.90 [0.55, 1.00]"; "–" without seeds."""
+    if math.isnan(row.probability_better):
+        return "–"
+    ends = f"[{row.probability_low:.2f}, {row.probability_high:.2f}]"
+    return f"{row.probability_better:.2f} {ends}"
+
+
+def p_text(p_value: float) -> str:
+    """Three decimals, and "< 0.001"; nothing where it is not there."""
+    if math.isnan(p_value):
+        return ""
+    return "< 0.001" if p_value < 0.0005 else f"{p_value:.3f}"
+
+
+def _outlook(row: Any) -> str:
+    if not math.isnan(row.more_seeds):
+        text = f"{_more(row.more_seeds)} would decide a difference like this"
+        if row.equal_within and row.equal_within > abs(row.difference):
+            text += f", or that it lies within ±{100 * row.equal_within:.2f}"
+    elif row.seeds > 1:
+        text = "it is the same in all seeds, which tells nothing of its spread"
+    else:
+        text = "one seed tells nothing of its spread"
+        if not math.isnan(row.p_images):
+            differ = "differ" if row.p_images < LEVEL else "do not differ"
+            text += (
+                f" (on these test images the two runs {differ}: McNemar, p = {row.p_images:.3f})"
+            )
+    if row.looks_left:
+        text += f"; {count(int(row.looks_left), 'planned look')} to come"
+    elif not math.isnan(row.look):
+        text += f"; all planned looks are taken, {int(row.max_seeds)} seeds at most"
+    return text
+
+
+def _more(seeds: float) -> str:
+    if math.isinf(seeds):
+        return f"more than {MOST_SEEDS:,} seeds"
+    return f"about {count(int(seeds), 'seed')} more"
+
+
+def _signed(fraction: float) -> str:
+    return f"{100 * fraction:+.2f}"
