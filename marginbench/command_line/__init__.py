@@ -15,6 +15,7 @@ from marginbench.command_line.cluster_options import SubmitCommand
 from marginbench.command_line.command_group import Group, show_error, show_warning
 from marginbench.command_line.suite_options import (
     FiniteNumber,
+    folder_option,
     plugin_option,
     suite_options,
 )
@@ -195,12 +196,56 @@ def run(until_decided: bool, max_seeds: int | None, **options: Any) -> None:
     help="Compare with this head, not with the suite's baseline: 'l-softmax m=2', as the tables "
     "name it.",
 )
+@folder_option(
+    "--compare",
+    help="Other runs of SUITE, from before a change: show what has changed since.",
+)
 def report(**options: Any) -> None:
     """Write the report of SUITE from what is there, finished or not."""
     from marginbench.command_line.report import report_suite
 
     _load(options.pop("plugins"))
     sys.exit(report_suite(SuiteSelection.taken_from(options), **options))
+
+
+@main.command(epilog="Example: marginbench watch digits --port 8001")
+@suite_options
+@click.option(
+    "--port",
+    default=8000,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    metavar="N",
+    help="Of 127.0.0.1, which only this machine reaches; 0 for any that is free.",
+)
+@click.option(
+    "--every",
+    default=5.0,
+    show_default=True,
+    type=FiniteNumber(min=0.1),
+    metavar="S",
+    help="Seconds between two looks at the run folders.",
+)
+def watch(port: int, every: float, **options: Any) -> None:
+    """Show the report of SUITE in a browser, made anew when a cell has ended, until Ctrl-C."""
+    from marginbench.command_line.watch import watch_suite
+
+    _load(options.pop("plugins"))
+    sys.exit(watch_suite(SuiteSelection.taken_from(options), port=port, every=every))
+
+
+@main.command(epilog="Example: marginbench export digits --csv tables --figures figures")
+@suite_options
+@folder_option("--csv", help="results.csv, a row a cell, and history.csv, a row an evaluation.")
+@folder_option("--parquet", help="The same as Parquet; needs marginbench[parquet].")
+@folder_option("--tensorboard", help="Event files, a run a cell; needs marginbench[tensorboard].")
+@folder_option("--figures", help="PDF, SVG and PNG of every figure, for one and two columns.")
+def export(**options: Any) -> None:
+    """Write the results, histories and figures of SUITE for other programs and for papers."""
+    from marginbench.command_line.export import export_suite
+
+    _load(options.pop("plugins"))
+    sys.exit(export_suite(SuiteSelection.taken_from(options), **options))
 
 
 @main.command(

@@ -30,7 +30,7 @@ from marginbench.reporting.sections import (
     chosen_sections,
     sections_of,
 )
-from marginbench.reporting.table_files import write_table
+from marginbench.reporting.table_files import latex_document, write_table
 from marginbench.text import printable
 
 ASSETS = Path(__file__).parent / "assets"
@@ -59,6 +59,7 @@ def write_report(
     section_names: list[str] | None = None,
     notes: Sequence[str] = (),
     command: str = "",
+    more: Sequence[Section] = (),
 ) -> Report:
     """Make the sections from the results frame, and write page and files.
 
@@ -71,11 +72,13 @@ def write_report(
         section_names: the sections to show; None for the suite's own choice.
         notes: on the results as a whole, shown first.
         command: what made the page, for its foot.
+        more: sections beside those that are registered.
 
     Raises:
         UserError: an unknown section, or a folder that cannot be written.
     """
-    sections = chosen_sections(section_names) if section_names else sections_of(suite.sections)
+    chosen = chosen_sections(section_names) if section_names else sections_of(suite.sections)
+    sections = sorted([*chosen, *more], key=lambda section: (section.order, section.name))
     report = Report(folder / "index.html")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -93,6 +96,8 @@ def write_report(
             script=Markup(_asset("page.js")),
             library=_library() if charts else "",
         )
+        tables = latex_document([table.name for table in report.tables])
+        write_text_atomically(folder / "tables.tex", tables, durable=False)
         write_text_atomically(report.page, printable(page))
     except OSError as error:
         raise UserError(

@@ -36,20 +36,20 @@ class Table:
     frame: DataFrame
 
 
-class Link(str):
-    """A cell that is a link in the page, and its text elsewhere.
+@dataclass(frozen=True)
+class Link:
+    """A cell of a table that is a link in the page, and its text elsewhere.
 
-    Args:
+    Attributes:
         text: shown.
         target: the path of a file or folder; the page names it relative to itself.
     """
 
+    text: str
     target: Path
 
-    def __new__(cls, text: str, target: Path) -> Link:
-        link = super().__new__(cls, text)
-        link.target = target
-        return link
+    def __str__(self) -> str:
+        return self.text
 
 
 @dataclass(frozen=True)

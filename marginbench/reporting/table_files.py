@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 import os
 import re
+import unicodedata
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,20 @@ _LATEX = {character: f"\\{character}" for character in "{}$&#_%"} | {
     "^": r"\textasciicircum{}",
     "~": r"\textasciitilde{}",
 }
+# What stands in the tables' own words, and a Greek name's letters.
+_SYMBOLS = {
+    **{"±": r"$\pm$", "−": "$-$", "–": "--", "—": "---", "×": r"$\times$", "·": r"$\cdot$"},
+    **{"≤": r"$\leq$", "≥": r"$\geq$", "…": r"\dots{}", "∞": r"$\infty$", "→": r"$\to$"},
+    **{"₁": "$_1$", "₂": "$_2$", "²": "$^2$", "°": r"$^\circ$", "‖": r"$\|$", "∈": r"$\in$"},
+    **{"’": "'", "“": "``", "”": "''", "∕": "/", "√": r"$\surd$", "⟨": r"$\langle$"},
+    **{"⟩": r"$\rangle$", "≠": r"$\neq$", "≈": r"$\approx$", "ᵢ": "$_i$", "ⱼ": "$_j$"},
+    **{"α": r"$\alpha$", "β": r"$\beta$", "γ": r"$\gamma$", "δ": r"$\delta$", "ε": r"$\epsilon$"},
+    **{"θ": r"$\theta$", "λ": r"$\lambda$", "μ": r"$\mu$", "π": r"$\pi$", "σ": r"$\sigma$"},
+    **{"τ": r"$\tau$", "φ": r"$\phi$", "ψ": r"$\psi$", "ω": r"$\omega$", "Δ": r"$\Delta$"},
+}
+# Of Latin scripts, with which LaTeX's own fonts can do.
+_LETTERS = frozenset("äöüÄÖÜßæøåÆØÅœŒłŁ")
+_ACCENTS = frozenset("\u0300\u0301\u0302\u0303\u0308\u030c\u0327\u030a")
 
 
 def write_table(table: Table, folder: Path) -> dict[str, Any]:
@@ -49,6 +65,7 @@ def write_table(table: Table, folder: Path) -> dict[str, Any]:
 
 
 def _printable(cell: Any) -> Any:
+    cell = cell.text if isinstance(cell, Link) else cell
     return printable_line(cell) if isinstance(cell, str) else cell
 
 
@@ -56,8 +73,7 @@ def _in_page(cell: Any, folder: Path) -> Any:
     """The cell; of a link the target as seen from the page, none where there is no such file."""
     shown = _printable(cell)
     if isinstance(cell, Link) and cell.target.exists():
-        relative = Path(os.path.relpath(cell.target.absolute(), folder.absolute()))
-        return Link(shown, relative)
+        return Link(shown, Path(os.path.relpath(cell.target.absolute(), folder.absolute())))
     return shown
 
 
@@ -91,6 +107,25 @@ def latex(table: Table) -> str:
     )
     # Behind the end of a row "[" and "*" would be taken for its arguments.
     text = re.sub(r"^(?=[\[*])", "{}", text, flags=re.MULTILINE)
-    for character, command in {"±": r"$\pm$", "−": "$-$", "–": "--", "×": r"$\times$"}.items():
-        text = text.replace(character, command)
-    return text
+    return "".join(_in_latex(character) for character in text)
+
+
+def latex_document(names: Sequence[str]) -> str:
+    """A document that shows every table: it compiles as it is, in the folder of their files."""
+    inputs = "\n".join(rf"\input{{{name}}}" for name in names)
+    return (
+        "\\documentclass{article}\n\\usepackage[T1]{fontenc}\n\\usepackage{booktabs}\n"
+        f"\\begin{{document}}\n{inputs}\n\\end{{document}}\n"
+    )
+
+
+def _in_latex(character: str) -> str:
+    """A character that pdflatex can set: a name may hold any."""
+    if character.isascii():
+        return character
+    if character in _SYMBOLS:
+        return _SYMBOLS[character]
+    plain = unicodedata.normalize("NFKD", character)
+    if character in _LETTERS or (len(plain) == 2 and plain[0].isascii() and plain[1] in _ACCENTS):
+        return character
+    return rf"\texttt{{U+{ord(character):04X}}}"

@@ -46,6 +46,8 @@ COLUMNS = [
     "train_images",
     "test_images",
     "device",
+    "code",
+    "libraries",
     "seconds",
     "data",
     "data_parameters",
