@@ -20,8 +20,8 @@ from pathlib import Path
 import pandas as pd
 
 from marginbench.experiments.suites import FULL
-from marginbench.reporting.page import markdown
 from marginbench.reporting.sections import Figure, Section, SectionContent, chosen_sections
+from marginbench.reporting.table_files import markdown
 from marginbench.runs.results import finished_runs, results
 from marginbench.runs.suite_runs import SuiteRun, open_suite
 from marginbench.text import count, duration, percent

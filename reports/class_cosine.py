@@ -45,7 +45,7 @@ def class_cosine(results: pd.DataFrame) -> SectionContent:
                 square=True,
                 annot=len(matrix) <= 10,
                 fmt=".2f",
-                annot_kws={"size": 7},
+                annot_kws={"size": 4.5},
                 xticklabels=names,
                 yticklabels=names if position == 0 else False,
                 cbar=position == len(labels) - 1,

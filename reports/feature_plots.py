@@ -9,7 +9,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from marginbench import Figure, SectionContent, section
-from marginbench.reporting.drawing import class_colours, clear_unused, literal, new_figure
+from marginbench.reporting.drawing import (
+    class_colours,
+    clear_unused,
+    literal,
+    new_figure,
+    outside_legend,
+)
 from marginbench.runs.conditions import settings
 from marginbench.runs.results import evaluation, finished_runs
 from marginbench.text import percent, slug
@@ -34,14 +40,7 @@ def features(results: pd.DataFrame) -> SectionContent:
                 _draw(axis, row, split)
             clear_unused(axes, len(done))
             handles, labels = axes[0].get_legend_handles_labels()
-            figure.legend(
-                handles,
-                labels,
-                loc="outside right center",
-                frameon=False,
-                title="class",
-                markerscale=3,
-            )
+            outside_legend(figure, handles, labels, title="class", markerscale=3)
             caption = (
                 f"{name}: features of the {'test' if split == 'test' else 'training'} images by "
                 "class, with the directions of the class weights; one seed. In the form of Liu "
@@ -60,7 +59,7 @@ def _draw(axis: Axes, row: Any, split: str) -> None:
         axis.scatter(
             of_class[:, 0],
             of_class[:, 1],
-            s=4,
+            s=2,
             alpha=0.7,
             linewidths=0,
             color=palette[name],
@@ -75,6 +74,6 @@ def _draw(axis: Axes, row: Any, split: str) -> None:
     axis.set_box_aspect(1)
     axis.set_xlim(-1.05 * reach, 1.05 * reach)
     axis.set_ylim(-1.05 * reach, 1.05 * reach)
-    axis.tick_params(labelsize=7)
+    axis.tick_params(labelsize=5)
     kind, error = ("test", row.test_error) if split == "test" else ("training", row.train_error)
     axis.set_title(f"{literal(row.label)}\n{kind} error {percent(error)} %")

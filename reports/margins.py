@@ -12,7 +12,14 @@ from matplotlib.figure import Figure as Drawing
 
 from marginbench import Figure, SectionContent, Table, section
 from marginbench.errors import UserError
-from marginbench.reporting.drawing import LabelStyle, label_styles, literal
+from marginbench.reporting.curves import CURVE_COLUMNS, Axis, draw_curves, interactive_curves
+from marginbench.reporting.drawing import (
+    LabelStyle,
+    label_styles,
+    literal,
+    new_figure,
+    outside_legend,
+)
 
 if TYPE_CHECKING:
     from marginbench.heads import Head
@@ -20,6 +27,9 @@ if TYPE_CHECKING:
 POINTS = 721
 # At exactly 0 and π the slope in θ is one-sided, and automatic differentiation gives neither.
 END = 1e-4
+EVERY = 4
+"""Of those points one in so many is drawn over θ: each degree."""
+ANGLE = Axis("angle θ to the own class (degrees)", limits=(0, 180))
 NOTES = {
     "sphereface2": " SphereFace2 decides each class by itself; its line is that of the bias with "
     "which training of two classes starts.",
@@ -128,41 +138,59 @@ def _why_none(head: Head) -> str:
 
 
 def _psi_figure(margins: list[Margin], styles: dict[str, LabelStyle]) -> Figure:
-    figure, axes = _figure()
-    _draw_curves(axes, margins, styles, lambda margin: margin.psi)
-    _angle_axis(axes.xaxis, axes.set_xlim, "angle θ to the own class (degrees)")
-    axes.set_ylabel("target logit ψ(θ), in units of the scale")
-    _legend(figure, axes)
     caption = (
         "ψ(θ): the target's logit as training sees it, in the form of Fig. 3 of the L-Softmax "
         "paper. Losses with one and the same curve share a line."
     )
-    return Figure("margins-psi", caption, figure)
+    y = Axis("target logit ψ(θ), in units of the scale")
+    return _over_angle("margins-psi", caption, margins, styles, y, lambda margin: margin.psi)
 
 
 def _slope_figure(margins: list[Margin], styles: dict[str, LabelStyle]) -> Figure:
-    figure, axes = _figure()
-    _draw_curves(axes, margins, styles, lambda margin: margin.slope)
-    _angle_axis(axes.xaxis, axes.set_xlim, "angle θ to the own class (degrees)")
-    axes.axhline(0, color="0.6", linewidth=0.8, zorder=0)
-    axes.set_ylabel("slope dψ/dθ (per radian)")
-    _legend(figure, axes)
     caption = (
         "dψ/dθ as the backward pass gives it: a loss with a detached margin has that of cos θ. "
         "Where it is 0 a sample is not pulled towards its class."
     )
-    return Figure("margins-slope", caption, figure)
+    y = Axis("slope dψ/dθ (per radian)")
+    return _over_angle("margins-slope", caption, margins, styles, y, lambda margin: margin.slope)
+
+
+def _over_angle(
+    name: str,
+    caption: str,
+    margins: list[Margin],
+    styles: dict[str, LabelStyle],
+    y: Axis,
+    curve: Callable[[Margin], Any],
+) -> Figure:
+    """A line for each distinct curve over θ."""
+    degrees = np.linspace(np.degrees(END), 180 - np.degrees(END), POINTS)[::EVERY]
+    groups = {", ".join(m.label for m in group): group for group in _alike(margins, curve)}
+    points = [
+        {"panel": y.title, "label": label, "x": x, "y": value, "seeds": 1}
+        for label, group in groups.items()
+        for x, value in zip(degrees, curve(group[0])[::EVERY], strict=True)
+    ]
+    curves = pd.DataFrame(points, columns=CURVE_COLUMNS).astype({"low": float, "high": float})
+    own = {label: styles[group[0].label] for label, group in groups.items()}
+    figure, axes = _figure()
+    draw_curves(axes, curves, own)
+    _angle_axis(axes.xaxis, axes.set_xlim, ANGLE.title)
+    axes.set_ylabel(y.title)
+    _legend(figure, axes)
+    interactive = interactive_curves(curves, own, {y.title: (ANGLE, y)})
+    return Figure(name, caption, figure, curves, interactive)
 
 
 def _boundary_figure(margins: list[Margin], styles: dict[str, LabelStyle]) -> Figure:
     # The axes are a square of about 5 inches; the legend takes what is beside it.
-    figure, axes = _figure(width=5.9 + 0.08 * max(len(margin.label) for margin in margins))
+    figure, axes = _figure(width=6.5 + 0.08 * max(len(margin.label) for margin in margins))
     degrees = np.linspace(np.degrees(END), 180 - np.degrees(END), POINTS)
     for members in _alike(margins, lambda margin: margin.boundary > 0):  # type: ignore[operator]
         style = styles[members[0].label]
         axes.contour(
             degrees, degrees, members[0].boundary, levels=[0],
-            colors=[style.colour], linestyles=[style.dash], linewidths=1.8,
+            colors=[style.colour], linestyles=[style.dash], linewidths=1.2,
         )  # fmt: skip
         axes.plot([], [], color=style.colour, linestyle=style.dash, label=_joined(members))
     _angle_axis(axes.xaxis, axes.set_xlim, "angle θ₁ to class 1 (degrees)")
@@ -191,26 +219,8 @@ def _boundary_table(margins: list[Margin]) -> Table:
 
 
 def _figure(width: float = 8.5) -> tuple[Drawing, Axes]:
-    figure = Drawing(figsize=(width, 5), layout="constrained")
-    axes = figure.add_subplot()
-    axes.grid(color="0.9", linewidth=0.8)
-    axes.set_axisbelow(True)
+    figure, (axes,) = new_figure(1, 1, width=width, height=5)
     return figure, axes
-
-
-def _draw_curves(
-    axes: Axes,
-    margins: list[Margin],
-    styles: dict[str, LabelStyle],
-    curve: Callable[[Margin], Any],
-) -> None:
-    degrees = np.linspace(np.degrees(END), 180 - np.degrees(END), POINTS)
-    for members in _alike(margins, curve):
-        style = styles[members[0].label]
-        axes.plot(
-            degrees, curve(members[0]),
-            color=style.colour, linestyle=style.dash, linewidth=1.8, label=_joined(members),
-        )  # fmt: skip
 
 
 def _alike(margins: list[Margin], curve: Callable[[Margin], Any]) -> list[list[Margin]]:
@@ -239,8 +249,6 @@ def _angle_axis(axis: Any, set_limits: Callable[..., Any], label: str) -> None:
 def _legend(figure: Drawing, axes: Axes) -> None:
     """A legend beside the axes, so that it covers no curve."""
     handles, labels = axes.get_legend_handles_labels()
+    labels = [label.replace(", ", ",\n") for label in labels]
     lines = sum(label.count("\n") + 1 for label in labels)
-    figure.legend(
-        handles, labels, loc="outside right upper", frameon=False,
-        fontsize="small" if lines <= 24 else "x-small", ncols=1 if lines <= 34 else 2,
-    )  # fmt: skip
+    outside_legend(figure, handles, labels, ncols=1 if lines <= 34 else 2)

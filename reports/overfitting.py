@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
-from matplotlib.axes import Axes
 
 from marginbench import Figure, SectionContent, Table, section
+from marginbench.reporting.curves import (
+    CURVE_COLUMNS,
+    Axis,
+    band_over_seeds,
+    draw_curves,
+    interactive_curves,
+)
 from marginbench.reporting.drawing import (
     LabelStyle,
     label_styles,
-    literal,
     new_figure,
+    outside_legend,
     use_error_scale,
 )
 from marginbench.runs.conditions import settings
@@ -22,9 +30,12 @@ PANELS = {
     "test_error": "Test error",
     "gap": "Gap: test − training",
 }
+ITERATION = Axis("iteration")
+ERROR = Axis("error (%)", logarithmic=True)
+GAP = Axis("percentage points")
 
 
-@section("overfitting", title="Overfitting curves", order=20)
+@section("overfitting", title="Overfitting curves", order=8)
 def overfitting(results: pd.DataFrame) -> SectionContent:
     """For every setting a figure, one colour a head, and a table of the gaps at the end."""
     tables, figures = [], []
@@ -33,36 +44,80 @@ def overfitting(results: pd.DataFrame) -> SectionContent:
         done = finished_runs(rows)
         if done.empty:
             continue
-        curves = history(done)
-        curves = curves.astype({"train_error": float, "test_error": float})
-        curves["gap"] = curves["test_error"] - curves["train_error"]
-        means = curves.groupby(["label", "iteration"], sort=False).mean(numeric_only=True)
-        own = [label for label in dict.fromkeys(rows["label"]) if label in set(done["label"])]
-        # Without test images there is a training error only.
-        panels = {column: title for column, title in PANELS.items() if means[column].notna().any()}
-        figure, axes = new_figure(1, len(panels), width=4.6, height=3.9)
-        for axis, (column, title) in zip(axes, panels.items(), strict=True):
-            _draw(
-                axis,
-                means[column],
-                {label: styles[label] for label in own},
-                title,
-                logarithmic=column != "gap",
-            )
-        handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside right center", frameon=False)
-        seeds = done.groupby("label").size()
-        caption = (
-            f"{name}: error against iteration, mean over {seeds.min()}"
-            + (f" to {seeds.max()}" if seeds.max() != seeds.min() else "")
-            + (" finished run a head;" if seeds.max() == 1 else " finished runs a head;")
-            + " errors of 0 are drawn at the lower edge. In the form of "
-            "Liu et al., ICML 2016, Fig. 6."
-        )
-        figures.append(Figure(f"overfitting-{slug(name)}", caption, figure))
-        if "gap" in panels:
+        curves = error_curves(done)
+        figures.append(error_figure(name, curves, styles))
+        if PANELS["gap"] in set(curves["panel"]):
             tables.append(_gaps(name, done))
     return SectionContent(tables=tables, figures=figures)
+
+
+def error_curves(done: pd.DataFrame) -> pd.DataFrame:
+    """Errors in percent, and their gap in percentage points, against iteration.
+
+    Args:
+        done: finished cells of one setting, rows of a results frame.
+
+    Returns:
+        The columns of :data:`marginbench.reporting.curves.CURVE_COLUMNS`, a panel for each of
+        :data:`PANELS` that has a value; x the iteration, y the mean over seeds, low and high the
+        lowest and the highest seed's value. An error of 0, which a logarithmic scale lacks, is half
+        of the smallest other one.
+    """
+    looks = history(done).astype({"train_error": float, "test_error": float})
+    looks["gap"] = looks["test_error"] - looks["train_error"]
+    # The suite's order, which a history keeps, and one of the panels.
+    parts = []
+    for column, panel in PANELS.items():
+        if looks[column].isna().all():
+            continue
+        groups = looks.groupby(["label", "iteration"], sort=False)[column]
+        points = [
+            {"panel": panel, "label": label, "x": iteration} | band_over_seeds(100 * values)
+            for (label, iteration), values in groups
+        ]
+        part = pd.DataFrame(points, columns=CURVE_COLUMNS)
+        if column != "gap":
+            values = part[["y", "low", "high"]]
+            positive = values.where(values > 0).min().min()
+            floor = positive / 2 if positive > 0 else 0.05
+            part[["y", "low", "high"]] = values.clip(lower=floor)
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+def error_figure(
+    name: str, curves: pd.DataFrame, styles: Mapping[str, LabelStyle] | None = None
+) -> Figure:
+    """The curves of :func:`error_curves`, a panel beside the other.
+
+    Args:
+        name: of the setting.
+        curves: of its finished cells.
+        styles: of the labels; None for those that these labels have by themselves.
+    """
+    styles = label_styles(curves["label"]) if styles is None else styles
+    panels = list(dict.fromkeys(curves["panel"]))
+    figure, axes = new_figure(1, len(panels), width=4.6, height=3.9)
+    kinds = {panel: GAP if panel == PANELS["gap"] else ERROR for panel in panels}
+    for axis, panel in zip(axes, panels, strict=True):
+        draw_curves(axis, curves[curves["panel"] == panel], styles)
+        if kinds[panel].logarithmic:
+            use_error_scale(axis)
+        axis.set_title(panel)
+        axis.set_xlabel(ITERATION.title)
+        axis.set_ylabel(kinds[panel].title)
+    outside_legend(figure, *axes[0].get_legend_handles_labels())
+    seeds = curves["seeds"]
+    most = int(seeds.max())
+    caption = (
+        f"{name}: error against iteration, mean over {int(seeds[seeds > 0].min())}"
+        + (f" to {most}" if most != seeds[seeds > 0].min() else "")
+        + (" finished run a head;" if most == 1 else " finished runs a head;")
+        + (" a band goes from the lowest seed to the highest;" if most > 1 else "")
+        + " errors of 0 are drawn at the lower edge. In the form of Liu et al., ICML 2016, Fig. 6."
+    )
+    interactive = interactive_curves(curves, styles, {p: (ITERATION, kinds[p]) for p in panels})
+    return Figure(f"overfitting-{slug(name)}", caption, figure, curves, interactive)
 
 
 def _gaps(name: str, done: pd.DataFrame) -> Table:
@@ -86,31 +141,3 @@ def _gaps(name: str, done: pd.DataFrame) -> Table:
 def _spread(values: pd.Series) -> str:
     spread = f" ± {values.std():.2f}" if len(values) > 1 else ""
     return f"{values.mean():.2f}{spread}"
-
-
-def _draw(
-    axis: Axes,
-    means: pd.Series,
-    styles: dict[str, LabelStyle],
-    title: str,
-    *,
-    logarithmic: bool,
-) -> None:
-    percent = 100 * means
-    floor = percent[percent > 0].min() if (percent > 0).any() else 0.1
-    for label, style in styles.items():
-        curve = percent.loc[label]
-        values = curve.clip(lower=floor / 2) if logarithmic else curve
-        axis.plot(
-            curve.index,
-            values,
-            color=style.colour,
-            linestyle=style.dash,
-            label=literal(label),
-            linewidth=1.5,
-        )
-    if logarithmic:
-        use_error_scale(axis)
-    axis.set_title(title)
-    axis.set_xlabel("iteration")
-    axis.set_ylabel("error (%)" if logarithmic else "percentage points")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,12 +11,28 @@ import pandas as pd
 from marginbench import Figure
 from marginbench.evaluation.receiver_operating import rates
 from marginbench.reporting.comparison_table import ComparedRow
-from marginbench.reporting.drawing import LabelStyle, clear_unused, literal, new_figure
+from marginbench.reporting.curves import (
+    CURVE_COLUMNS,
+    Axis,
+    band_over_seeds,
+    draw_curves,
+    interactive_curves,
+)
+from marginbench.reporting.drawing import (
+    LabelStyle,
+    clear_unused,
+    literal,
+    new_figure,
+    outside_legend,
+)
 from marginbench.reporting.verification_results import VerifiedSetting
 from marginbench.text import slug
 
 HISTOGRAM_COLUMNS = 4
 HISTOGRAM_BINS = 60
+GRID_POINTS = 100
+ROC = "ROC"
+DIMENSION = "Accuracy by dimension"
 
 
 def accuracy_figure(setting: VerifiedSetting, compared: list[ComparedRow]) -> Figure:
@@ -39,40 +56,30 @@ def accuracy_figure(setting: VerifiedSetting, compared: list[ComparedRow]) -> Fi
 
 def curve_figure(setting: VerifiedSetting, styles: Mapping[str, LabelStyle]) -> Figure:
     """TAR against FAR on a logarithmic scale, the mean over seeds."""
-    figure, (axis,) = new_figure(1, 1, width=7.6, height=4.6)
-    groups = list(setting.done().groupby("label", sort=False))
     different = min(
         int((~setting.tested_pairs(row).same).sum()) for row in setting.done().itertuples()
     )
-    grid = np.geomspace(1 / different, 1, 200)
-    for label, group in groups:
+    grid = np.geomspace(1 / different, 1, GRID_POINTS)
+    points = []
+    for label, group in setting.done().groupby("label", sort=False):
         curves = []
         for row in group.itertuples():
             pairs = setting.tested_pairs(row)
             curve = rates(pairs.scores, pairs.same)
             # The highest TAR whose FAR is at most that: a staircase, as the pairs have it.
             index = np.searchsorted(curve.far[0], grid * (1 + 1e-12), side="right") - 1
-            curves.append(curve.tar[0][index])
-        style = styles[label]
-        axis.plot(
-            grid,
-            100 * np.mean(curves, axis=0),
-            color=style.colour,
-            linestyle=style.dash,
-            linewidth=1.5,
-            label=literal(label),
-        )
-    axis.set_xscale("log")
-    axis.set_xlim(1 / different, 1)
-    axis.set_ylim(0, 101)
-    axis.set_xlabel("false acceptance rate")
-    axis.set_ylabel("true acceptance rate (%)")
-    figure.legend(loc="outside right center", frameon=False)
+            curves.append(100 * curve.tar[0][index])
+        points += [
+            {"panel": ROC, "label": label, "x": far} | band_over_seeds(pd.Series(values))
+            for far, values in zip(grid, np.array(curves).T, strict=True)
+        ]
     caption = (
         f"{setting.name}: receiver operating characteristic, mean over seeds, down to one false "
         f"acceptance among {different:,} different pairs; its left end rests on few pairs."
     )
-    return Figure(f"verification-roc-{slug(setting.name)}", caption, figure)
+    x = Axis("false acceptance rate", logarithmic=True, limits=(1 / different, 1))
+    y = Axis("true acceptance rate (%)", limits=(0, 101))
+    return _one_panel(f"verification-roc-{slug(setting.name)}", caption, points, styles, x, y)
 
 
 def histogram_figure(setting: VerifiedSetting) -> Figure:
@@ -100,11 +107,10 @@ def histogram_figure(setting: VerifiedSetting) -> Figure:
         axis.axvline(float(np.mean(thresholds)), color="black", linewidth=0.8, linestyle=":")
         axis.set_title(literal(row.label))
         axis.set_yticks([])
-        axis.tick_params(labelsize=7)
-        axis.set_xlabel("score", fontsize=8)
+        axis.set_xlabel("score")
     clear_unused(axes, len(rows))
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center", frameon=False, title="pairs")
+    outside_legend(figure, handles, labels, title="pairs")
     caption = (
         f"{setting.name}: scores (cosines) of same and of different pairs, each kind scaled to the "
         "same area; the dotted line is the threshold, the mean over folds; one seed."
@@ -114,35 +120,46 @@ def histogram_figure(setting: VerifiedSetting) -> Figure:
 
 def dimension_figure(setting: VerifiedSetting, styles: Mapping[str, LabelStyle]) -> Figure:
     """Accuracy against the number of principal components kept, the mean over seeds."""
-    figure, (axis,) = new_figure(1, 1, width=7.2, height=4.0)
+    points = []
     for label, group in setting.done().groupby("label", sort=False):
-        points = pd.DataFrame(
+        known = pd.DataFrame(
             [
                 {"dimension": dimension, "accuracy": 100 * accuracy}
                 for entries in group["entries"]
                 for entry in entries
                 for dimension, accuracy in entry["by_dimension"]
-            ]
+            ],
+            columns=["dimension", "accuracy"],
         )
-        means = points.groupby("dimension")["accuracy"].mean()
-        style = styles[label]
-        axis.plot(
-            means.index,
-            means,
-            color=style.colour,
-            linestyle=style.dash,
-            marker="o",
-            markersize=3,
-            linewidth=1.5,
-            label=literal(label),
-        )
-    axis.set_xscale("log", base=2)
-    axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axis.set_xlabel("principal components kept")
-    axis.set_ylabel("verification accuracy (%)")
-    figure.legend(loc="outside right center", frameon=False)
+        points += [
+            {"panel": DIMENSION, "label": label, "x": dimension} | band_over_seeds(values)
+            for dimension, values in known.groupby("dimension")["accuracy"]
+        ]
     caption = (
         f"{setting.name}: accuracy against the dimension that PCA leaves, fitted on the folds that "
         "choose the threshold only; mean over seeds."
     )
-    return Figure(f"verification-dimension-{slug(setting.name)}", caption, figure)
+    x = Axis("principal components kept", logarithmic=True, base=2)
+    y = Axis("verification accuracy (%)")
+    return _one_panel(f"verification-dimension-{slug(setting.name)}", caption, points, styles, x, y)
+
+
+def _one_panel(
+    name: str,
+    caption: str,
+    points: list[dict[str, Any]],
+    styles: Mapping[str, LabelStyle],
+    x: Axis,
+    y: Axis,
+) -> Figure:
+    curves = pd.DataFrame(points, columns=CURVE_COLUMNS)
+    figure, (axis,) = new_figure(1, 1, width=7.2, height=4.2)
+    draw_curves(axis, curves, styles)
+    axis.set_xscale("log", base=x.base)
+    axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    if x.limits and y.limits:
+        axis.set(xlim=x.limits, ylim=y.limits)
+    axis.set(xlabel=x.title, ylabel=y.title)
+    outside_legend(figure, *axis.get_legend_handles_labels())
+    panels = dict.fromkeys(curves["panel"].unique(), (x, y))
+    return Figure(name, caption, figure, curves, interactive_curves(curves, styles, panels))

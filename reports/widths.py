@@ -8,7 +8,7 @@ import pandas as pd
 import seaborn as sns
 
 from marginbench import Figure, SectionContent, Table, section
-from marginbench.reporting.drawing import literal, new_figure
+from marginbench.reporting.drawing import literal, new_figure, outside_legend
 from marginbench.runs.cell_status import State
 from marginbench.runs.conditions import conditions_key, conditions_text, varying_conditions
 from marginbench.runs.results import finished_runs, history
@@ -59,13 +59,13 @@ def _figure(name: str, rows: pd.DataFrame) -> Figure:
     for axis, (column, title) in zip(axes, PANELS.items(), strict=True):
         for width, colour in palette.items():
             curve = 100 * means.loc[width, column]
-            axis.plot(curve.index, curve, color=colour, label=literal(width), linewidth=1.5)
+            axis.plot(curve.index, curve, color=colour, label=literal(width), linewidth=1.1)
         axis.set_title(title)
         axis.set_xlabel("iteration")
         axis.set_ylabel("error (%)")
         axis.set_ylim(bottom=0)
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center", frameon=False, title="filters")
+    outside_legend(figure, handles, labels, title="filters")
     seeds = rows.groupby("width").size()
     caption = (
         f"{name}: error against iteration at several numbers of filters, mean over {seeds.min()}"

@@ -21,6 +21,7 @@ from marginbench.command_line.verbs.submit import submit
 from marginbench.command_line.verbs.suites import suites
 from marginbench.command_line.verbs.table1 import table1
 from marginbench.command_line.verbs.tune import tune
+from marginbench.command_line.verbs.watch import watch
 
 
 @click.group(
@@ -48,6 +49,7 @@ for verb in (
     cancel,
     export,
     embed,
+    watch,
 ):
     main.add_command(verb)
 

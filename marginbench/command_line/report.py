@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
@@ -20,7 +24,7 @@ from marginbench.reporting.report_state import (
     remember,
     still_good,
 )
-from marginbench.reporting.sections import Table, chosen_sections
+from marginbench.reporting.sections import Section, Table, chosen_sections
 from marginbench.runs.cell_status import State
 from marginbench.runs.stale_results import code_notes, image_notes
 from marginbench.runs.suite_runs import SuiteRun, check_writable
@@ -38,8 +42,11 @@ def report_suite(
     *,
     sections: tuple[str, ...],
     against: str | None = None,
+    compare: Path | None = None,
 ) -> int:
     """Write the report from what is there, compared with the head ``against`` if it is given.
+
+    With ``compare`` it also shows what has changed since the runs below that folder.
 
     Returns:
         Exit status: 0, or 1 if a cell is damaged or a section could not be made.
@@ -52,7 +59,12 @@ def report_suite(
         chosen_sections(list(sections))
     suite_run = selection.open()
     check_writable(suite_run.folder)
-    return show_report(console, suite_run, list(sections) or None, against=against)
+    before = None
+    if compare is not None:
+        before = replace(selection, runs=compare).open()
+        if not before.folder.is_dir():
+            raise UserError(f"--compare {str(compare)!r}: there is no {before.folder.name!r} in it")
+    return show_report(console, suite_run, list(sections) or None, against=against, before=before)
 
 
 def report_suites(
@@ -115,6 +127,7 @@ def show_report(
     *,
     keep: bool = False,
     against: str | None = None,
+    before: SuiteRun | None = None,
 ) -> int:
     """Make the report and print its comparison tables, and what is wrong with it.
 
@@ -124,6 +137,7 @@ def show_report(
         sections: see :func:`marginbench.reporting.page.write_report`.
         keep: leave a report alone that would come out the same.
         against: the head that the others are compared with; None for the suite's baseline.
+        before: the same cells in another runs folder, to be shown side by side.
 
     Returns:
         Exit status: 0, or 1 if a cell is damaged, a section could not be made, or the report could
@@ -138,7 +152,10 @@ def show_report(
     failed: list[tuple[str, str]] = []
     if kept is None:
         try:
-            tables, failed = _make_report(suite_run, sections, made_from, notes, against)
+            more = [] if before is None else [_changes(before, suite_run)]
+            # A page with more than the suite's own cells is nobody's to keep.
+            own = None if more else made_from
+            tables, failed = _make_report(suite_run, sections, own, notes, against, more)
         except OSError as error:
             path = error.filename2 or error.filename or folder
             reason = error.strerror or error
@@ -174,12 +191,27 @@ def _left_notes(suite_run: SuiteRun) -> list[str]:
     ]
 
 
+def command_line() -> str:
+    """The command that is running, as it may be typed again."""
+    return shlex.join(["marginbench", *sys.argv[1:]])
+
+
+def _changes(before: SuiteRun, after: SuiteRun) -> Section:
+    from marginbench.reporting.before_after import changes_content
+    from marginbench.runs.results import results
+
+    name = str(before.folder)
+    content = changes_content(results(before), results(after), name)
+    return Section("changes", "Before and after", 6, lambda frame: content)
+
+
 def _make_report(
     suite_run: SuiteRun,
     sections: list[str] | None,
-    made_from: str,
+    made_from: str | None,
     notes: list[str],
     against: str | None,
+    more: list[Section],
 ) -> tuple[list[PrintedTable], list[tuple[str, str]]]:
     """The comparison tables, and the sections that could not be made, with the reason."""
     from marginbench.reporting.compared_tables import with_baseline
@@ -191,9 +223,9 @@ def _make_report(
     if against is not None:
         frame = with_baseline(frame, against)
     forget(folder)
-    report = write_report(frame, suite_run.suite, folder, sections, notes)
+    report = write_report(frame, suite_run.suite, folder, sections, notes, command_line(), more)
     shown = [table for table in report.tables if table.name.startswith(PRINTED)]
-    if not report.failed_sections:
+    if made_from is not None and not report.failed_sections:
         remember(folder, made_from, {table.name: table.caption for table in shown})
     return [_printed(table) for table in shown], report.failed_sections
 

@@ -19,6 +19,11 @@ DEFAULT_RUNS = "runs"
 _ROOM_BELOW = ["x" * 30] * 16
 
 
+def folder_option(name: str, **options: Any) -> Callable[..., Any]:
+    """An option that names a folder, there or to be made; see :func:`_folder`."""
+    return click.option(name, metavar="DIR", callback=_folder, **options)
+
+
 class FiniteNumber(click.FloatRange):
     """A number in a range, neither infinite nor NaN, which click lets pass."""
 

@@ -2,29 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple
 
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 Colour = tuple[float, float, float]
+BLACK: Colour = (0.0, 0.0, 0.0)
 DASHES = ("-", "--", "-.", ":")
+PAGE_DASHES = {"-": (), "--": (6, 3), "-.": (7, 2, 2, 2), ":": (2, 2)}
 # Seaborn's palette for the colour-blind, in an order that keeps neighbours apart.
 HUES = [sns.color_palette("colorblind")[i] for i in (0, 2, 8, 7, 4, 3, 1)]
 
 
-def new_figure(rows: int, columns: int, *, width: float, height: float) -> tuple[Figure, list]:
-    """A figure with its axes in one flat list, row by row; width and height of a panel in inches.
+WIDTHS = {1: 3.35, 2: 6.9}
+"""Inches that a figure has in one and in two columns of a paper's page."""
+_FONT_SCALE = 0.8  # of seaborn's context "paper": 7.7 points for labels, 7 for the rest
+_LARGEST_SHRINKING = 0.72
+_columns: ContextVar[int] = ContextVar("columns", default=2)
+
+
+@contextmanager
+def paper_columns(columns: int) -> Iterator[None]:
+    """Within it, figures have the width of so many columns of a paper's page: 1 or 2."""
+    token = _columns.set(columns)
+    try:
+        yield
+    finally:
+        _columns.reset(token)
+
+
+def new_figure(
+    rows: int, columns: int, *, width: float, height: float, ratios: Sequence[float] | None = None
+) -> tuple[Figure, list]:
+    """A figure for a paper's page, with its axes in one flat list, row by row.
 
     No global state is touched: the figure is drawn without a display.
+
+    Args:
+        rows, columns: of panels; in one column of a page, fewer panels stand side by side.
+        width, height: of a panel in relation to the others, where about 10 have room in two columns
+            of a page; what is wider is made smaller.
+        ratios: of the rows' heights; None for equal ones. With one column of panels only.
     """
-    with sns.axes_style("whitegrid"), sns.plotting_context("notebook", font_scale=0.85):
-        figure = Figure(figsize=(columns * width, rows * height), layout="constrained")
-        axes = figure.subplots(rows, columns, squeeze=False)
+    if _columns.get() == 1:
+        panels = rows * columns
+        columns = min(columns, 1 if width >= 4 else 2)
+        rows = -(-panels // columns)
+    natural = columns * width * _LARGEST_SHRINKING
+    scale = min(1.0, WIDTHS[_columns.get()] / natural) * _LARGEST_SHRINKING
+    # The text does not become smaller with the panels: they keep some height for it.
+    size = (columns * width * scale, rows * height * max(scale, 0.55))
+    with sns.axes_style("whitegrid"), _paper_context():
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False, height_ratios=ratios)
     return figure, list(axes.flat)
+
+
+def _paper_context() -> Any:
+    return sns.plotting_context(
+        "paper", font_scale=_FONT_SCALE, rc={"axes.titlesize": 8, "grid.linewidth": 0.5}
+    )
+
+
+def outside_legend(figure: Figure, handles: list[Any], labels: list[Any], **options: Any) -> None:
+    """A legend that covers no curve: beside the panels, or below them in one column of a page."""
+    with _paper_context():
+        if _columns.get() == 1:
+            options |= {"loc": "outside lower center", "ncols": 2}
+        beside: dict[str, Any] = {"loc": "outside right center", "frameon": False}
+        figure.legend(handles, labels, **beside | options)
 
 
 def literal(name: str) -> str:
@@ -39,6 +93,12 @@ class LabelStyle(NamedTuple):
 
     colour: Colour
     dash: str
+
+    @property
+    def in_page(self) -> tuple[str, tuple[int, ...]]:
+        """The colour in CSS, and the dash pattern in pixels; black is the page's own ink."""
+        colour = "currentColor" if self.colour == BLACK else to_hex(self.colour)
+        return colour, PAGE_DASHES[self.dash]
 
 
 def label_styles(labels: Iterable[str]) -> dict[str, LabelStyle]:
@@ -56,7 +116,7 @@ def label_styles(labels: Iterable[str]) -> dict[str, LabelStyle]:
     coloured = [head for head in variants if head != "softmax"]
     few = len(coloured) <= len(HUES)
     hues = dict(zip(coloured, HUES if few else sns.husl_palette(len(coloured)), strict=False))
-    hues["softmax"] = (0.0, 0.0, 0.0)
+    hues["softmax"] = BLACK
     styles = {}
     for head, group in variants.items():
         light, dark = _mixed(hues[head], 1, 0.45), _mixed(hues[head], 0, 0.35)
@@ -76,9 +136,12 @@ def class_colours(names: Iterable[str]) -> dict[str, Colour]:
 
 
 def use_error_scale(axis: Axes) -> None:
-    """A logarithmic y axis with plain numbers: 0.1, 0.2, 0.3, 0.5, 0.7, 1, ..."""
+    """A logarithmic y axis with plain numbers, as many as have room; of an axis with its lines."""
     axis.set_yscale("log")
-    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
+    low, high = axis.get_ylim()
+    decades = math.log10(high / low)
+    subs = (1, 2, 3, 5, 7) if decades < 1.2 else (1, 2, 5) if decades < 2 else (1,)
+    axis.yaxis.set_major_locator(LogLocator(subs=subs))
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axis.yaxis.set_minor_formatter(NullFormatter())
 

@@ -68,7 +68,9 @@ def fingerprint(
         "left": [left.key for left in run.left],
         "code": code_version(reports=True),
         "template": {
-            file.name: digest(file) for file in sorted(Path(__file__).parent.glob("*.jinja"))
+            file.name: digest(file)
+            for pattern in ("*.jinja", "assets/*")
+            for file in sorted(Path(__file__).parent.glob(pattern))
         },
         "plugins": {
             str(beside): digest(beside)

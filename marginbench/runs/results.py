@@ -67,6 +67,8 @@ COLUMNS = [
     "train_images",
     "test_images",
     "device",
+    "code",
+    "libraries",
     "seconds",
     "data",
     "data_parameters",
@@ -84,6 +86,7 @@ COLUMNS = [
     "search",
 ]
 
+NAMES = ("setting", "label", "message", "class_names", "remarks")
 FRACTIONS = (
     "train_error",
     "test_error",
@@ -154,9 +157,9 @@ def results(
     else:
         labels = row_labels([r.cell for r in run.runs])
         rows = [_row(r, label, run) for r, label in zip(run.runs, labels, strict=True)]
-    frame = pd.DataFrame(rows, columns=COLUMNS)
-    for column in ("setting", "label", "message", "class_names", "remarks"):
-        frame[column] = frame[column].map(_printable)
+    # Before there is a frame: pandas keeps text in Arrow, which has no half surrogate pairs.
+    printable = [row | {name: _printable(row[name]) for name in NAMES} for row in rows]
+    frame = pd.DataFrame(printable, columns=COLUMNS)
     numbers = (*FRACTIONS, *FEATURE_NUMBERS, "equal_within", "max_seeds")
     return frame.astype(dict.fromkeys(numbers, float))
 

@@ -65,7 +65,8 @@ def test_the_slope_is_that_of_psi():
         values = line(psi, label).get_ydata()
         angles = np.radians(line(psi, label).get_xdata())
         expected = np.gradient(values, angles)[1:-1]
-        np.testing.assert_allclose(line(slope, label).get_ydata()[1:-1], expected, atol=0.02)
+        # Where ψ bends, a degree's finite difference is that far from the slope.
+        np.testing.assert_allclose(line(slope, label).get_ydata()[1:-1], expected, atol=0.08)
 
 
 def test_a_detached_margin_has_the_slope_of_the_cosine():

@@ -7,8 +7,9 @@ from matplotlib.text import Text
 
 from marginbench.experiments.suites import Suite
 from marginbench.reporting.drawing import literal, new_figure
-from marginbench.reporting.page import latex, markdown, write_report
+from marginbench.reporting.page import write_report
 from marginbench.reporting.sections import Table, chosen_sections
+from marginbench.reporting.table_files import latex, markdown
 from marginbench.runs.results import results
 from marginbench.runs.run_folder import RunFolder
 from marginbench.runs.suite_runs import SuiteRun

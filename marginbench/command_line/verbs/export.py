@@ -2,28 +2,46 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Any
+
 import click
 
-from marginbench.command_line.plugin_files import plugin_option
+from marginbench.command_line.plugin_files import load_plugins
+from marginbench.command_line.suite_options import folder_option, suite_options
+from marginbench.command_line.suite_selection import SuiteSelection
+from marginbench.errors import UserError
 
 
-@click.command(
-    epilog="Example: marginbench export runs/digits/digits-small-softmax-seed0-7e14120448f6 "
-    "--to model.onnx"
-)
-@click.argument("cell", metavar="CELL")
-@plugin_option
+@click.command(epilog="Example: marginbench export digits --csv tables --figures figures")
+@suite_options
 @click.option(
-    "--to", required=True, metavar="FILE", help="A file that ends in .safetensors or .onnx."
+    "--to",
+    metavar="FILE",
+    help="The model of a finished cell, checked against torch: a file that ends in .safetensors or "
+    ".onnx. SUITE is then the cell's run folder, RUNS/SUITE/CELL-KEY.",
 )
-def export(cell: str, plugins: tuple[str, ...], to: str) -> None:
-    """Write the model of a finished cell as safetensors or ONNX, checked against torch.
+@folder_option("--csv", help="results.csv, a row a cell, and history.csv, a row an evaluation.")
+@folder_option("--parquet", help="The same as Parquet; needs marginbench[parquet].")
+@folder_option("--tensorboard", help="Event files, a run a cell; needs marginbench[tensorboard].")
+@folder_option("--figures", help="PDF, SVG and PNG of every figure, for one and two columns.")
+def export(to: str | None, **options: Any) -> None:
+    """Write the results, histories and figures of SUITE for other programs and for papers.
 
-    CELL is its run folder, RUNS/SUITE/CELL-KEY.
+    With --to, the trained model of one cell.
     """
+    plugins = options.pop("plugins")
+    selection = SuiteSelection.taken_from(options)
+    if to is None:
+        from marginbench.command_line.export import export_suite
+
+        load_plugins(plugins)
+        sys.exit(export_suite(selection, **options))
+    if any(options.values()):
+        raise UserError("--to is not allowed with --csv, --parquet, --tensorboard or --figures")
     from marginbench.training.exporting import export_model
 
-    difference, images = export_model(cell, to, plugins=plugins)
+    difference, images = export_model(selection.suite, to, plugins=plugins)
     click.echo(
         f"{to}: on {images:,} test images the features differ from torch's by at most "
         f"{difference:.2g}"

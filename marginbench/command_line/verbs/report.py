@@ -10,8 +10,9 @@ import click
 
 from marginbench.command_line.plugin_files import load_plugins
 from marginbench.command_line.search_options import tuned_option
-from marginbench.command_line.suite_options import suite_options
+from marginbench.command_line.suite_options import folder_option, suite_options
 from marginbench.command_line.suite_selection import SuiteSelection
+from marginbench.errors import UserError
 
 
 @click.command(epilog="Example: marginbench report digits --section comparison")
@@ -30,6 +31,10 @@ from marginbench.command_line.suite_selection import SuiteSelection
     help="Compare with this head, not with the suite's baseline: 'l-softmax m=2', as the tables "
     "name it.",
 )
+@folder_option(
+    "--compare",
+    help="Other runs of SUITE, from before a change: show what has changed since.",
+)
 @click.argument("more_suites", nargs=-1, metavar="[SUITE]...")
 def report(more_suites: tuple[str, ...], **options: Any) -> None:
     """Write the report of SUITE from what is there, finished or not.
@@ -41,6 +46,8 @@ def report(more_suites: tuple[str, ...], **options: Any) -> None:
     load_plugins(options.pop("plugins"))
     selection = SuiteSelection.taken_from(options)
     if more_suites:
+        if options.pop("compare"):
+            raise UserError("--compare is not allowed with several suites; allowed: one SUITE")
         others = [replace(selection, suite=name) for name in more_suites]
         sys.exit(report_suites([selection, *others], **options))
     sys.exit(report_suite(selection, **options))

@@ -1,0 +1,150 @@
+"""Results and histories for other programs: CSV, Parquet, TensorBoard; figures for papers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from marginbench.errors import UserError
+from marginbench.experiments.suites import Suite
+from marginbench.files import no_empty_folders_on_error
+from marginbench.reporting.drawing import WIDTHS, paper_columns
+from marginbench.reporting.figure_files import save_figure
+from marginbench.reporting.sections import sections_of
+from marginbench.runs.results import history
+
+EXTRAS = {"pyarrow": "parquet", "tensorboardX": "tensorboard"}
+"""The extra of marginbench that brings a library."""
+_WORDS = {1: "one-column", 2: "two-columns"}
+
+
+def flat_results(results: pd.DataFrame) -> pd.DataFrame:
+    """A results frame whose cells are text and numbers only: dictionaries and lists as JSON.
+
+    Args:
+        results: see :func:`marginbench.runs.results.results`.
+    """
+
+    def flat(value: Any) -> Any:
+        if isinstance(value, dict | list | tuple):
+            return json.dumps(value, ensure_ascii=False, default=str)
+        return str(value) if isinstance(value, Path) else value
+
+    return results.map(flat)
+
+
+def write_csv(results: pd.DataFrame, folder: Path) -> list[Path]:
+    """Write ``results.csv`` and ``history.csv``; their paths."""
+    return _write_frames(
+        results, folder, "csv", lambda frame, path: frame.to_csv(path, index=False)
+    )
+
+
+def write_parquet(results: pd.DataFrame, folder: Path) -> list[Path]:
+    """Write ``results.parquet`` and ``history.parquet``; their paths.
+
+    Raises:
+        UserError: pyarrow is not installed.
+    """
+    _library("pyarrow")
+    return _write_frames(
+        results, folder, "parquet", lambda frame, path: frame.to_parquet(path, engine="pyarrow")
+    )
+
+
+def write_tensorboard(results: pd.DataFrame, folder: Path) -> list[Path]:
+    """Write an event file a finished cell: its errors, loss and learning rate by iteration.
+
+    Args:
+        results: see :func:`marginbench.runs.results.results`.
+        folder: gets a folder ``SETTING/HEAD/seed N`` a cell, for ``tensorboard --logdir``.
+
+    Returns:
+        The cells' folders.
+
+    Raises:
+        UserError: tensorboardX is not installed.
+    """
+    writer_class = _library("tensorboardX").SummaryWriter
+    looks = history(results)
+    settings = results.set_index("key")["setting"]
+    folders = []
+    for key, rows in looks.groupby("key", sort=False):
+        first = rows.iloc[0]
+        place = folder / _file(settings[key]) / _file(first["label"]) / f"seed {first['seed']}"
+        folders.append(place)
+        with writer_class(str(place)) as writer:
+            for look in rows.drop(columns=["key", "label", "seed"]).to_dict("records"):
+                step = int(look.pop("iteration"))
+                for name, value in look.items():
+                    if value is not None and not pd.isna(value):
+                        writer.add_scalar(name, float(value), step)
+    return folders
+
+
+def write_figures(results: pd.DataFrame, suite: Suite, folder: Path) -> list[Path]:
+    """Write every figure of the suite's report for a paper, for one and for two columns.
+
+    A section that fails is left out; the report says why.
+
+    Returns:
+        The paths without their endings, .pdf, .svg and .png: ``FIGURE-one-column``,
+        ``FIGURE-two-columns``.
+    """
+    stems = []
+    for columns in WIDTHS:
+        with paper_columns(columns):
+            for section in sections_of(suite.sections):
+                try:
+                    figures = section.function(results).figures
+                except Exception:
+                    continue
+                for figure in figures:
+                    stem = folder / f"{figure.name}-{_WORDS[columns]}"
+                    save_figure(figure, stem)
+                    stems.append(stem)
+    return stems
+
+
+def exported(write: Callable[[Path], list[Path]], folder: Path) -> list[Path]:
+    """Make the folder, and what is written into it.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    try:
+        with no_empty_folders_on_error(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            return write(folder)
+    except OSError as error:
+        raise UserError(f"{str(folder)!r} cannot be written: {error.strerror or error}") from error
+
+
+def _write_frames(
+    results: pd.DataFrame, folder: Path, ending: str, write: Callable[[pd.DataFrame, Path], Any]
+) -> list[Path]:
+    frames = {"results": flat_results(results), "history": history(results)}
+    paths = []
+    for name, frame in frames.items():
+        paths.append(folder / f"{name}.{ending}")
+        write(frame, paths[-1])
+    return paths
+
+
+def _file(name: str) -> str:
+    """A name as a folder's: a slash would make two of it."""
+    return name.replace("/", "∕").strip(".") or "unnamed"
+
+
+def _library(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError:
+        raise UserError(
+            f"this needs {name}, which is not installed: pip install 'marginbench[{EXTRAS[name]}]'"
+        ) from None

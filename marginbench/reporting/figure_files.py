@@ -1,0 +1,108 @@
+"""A figure of the report as files, and as what the page draws in its place."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import pandas as pd
+from PIL import Image
+
+from marginbench.files import write_atomically, write_text_atomically
+from marginbench.reporting.sections import Figure
+
+DOTS_PER_INCH = 200
+PIXELS_PER_INCH = 130
+"""Of a figure on the page."""
+# A paper's PDF has its fonts in it, as TrueType; an SVG has paths, which look alike everywhere.
+_FONTS: dict[Any, Any] = {"pdf.fonttype": 42, "svg.fonttype": "path"}
+# Without the time of the day the same figure is the same file.
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "png": {},
+    "svg": {"metadata": {"Date": None}},
+    "pdf": {"metadata": {"CreationDate": None}},
+}
+ENDINGS = tuple(_OPTIONS)
+
+
+def write_figure(figure: Figure, folder: Path) -> dict[str, Any]:
+    """Write what the page needs of a figure: PNG, SVG, and its data as CSV.
+
+    Args:
+        figure: of a section.
+        folder: of the page.
+
+    Returns:
+        What the template needs: name, caption, png (base64), width and height in pixels, data (a
+        file's name, or None), chart (JSON, or None).
+    """
+    png, _ = save_figure(figure, folder / figure.name, ("png", "svg"))
+    data = None
+    if figure.data is not None:
+        data = f"{figure.name}-data.csv"
+        write_text_atomically(folder / data, _csv(figure.data), durable=False)
+    width, height = figure.figure.get_size_inches()
+    return {
+        "name": figure.name,
+        "caption": figure.caption,
+        "png": base64.b64encode(_small(png)).decode(),
+        "width": round(width * PIXELS_PER_INCH),
+        "height": round(height * PIXELS_PER_INCH),
+        "data": data,
+        "chart": _chart(figure),
+    }
+
+
+def _small(png: bytes) -> bytes:
+    """The picture with 128 colours, a third of the size: for the page, which holds all of them."""
+    buffer = io.BytesIO()
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    few = picture.quantize(128, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    few.save(buffer, format="png")
+    return buffer.getvalue()
+
+
+def save_figure(figure: Figure, stem: Path, endings: Sequence[str] = ENDINGS) -> list[bytes]:
+    """Write a figure as ``STEM.png``, ``STEM.svg``, ``STEM.pdf``, as far as named.
+
+    Returns:
+        The files' contents, in the order of ``endings``.
+    """
+    # Laid out once: all files then have the same positions, in half the time.
+    figure.figure.draw_without_rendering()
+    figure.figure.set_layout_engine("none")
+    contents = []
+    with mpl.rc_context(_FONTS):
+        for ending in endings:
+            buffer = io.BytesIO()
+            figure.figure.savefig(buffer, format=ending, dpi=DOTS_PER_INCH, **_OPTIONS[ending])
+            contents.append(content := buffer.getvalue())
+            path = stem.with_name(f"{stem.name}.{ending}")
+            write_atomically(path, lambda file, c=content: file.write(c), durable=False)  # type: ignore[misc]
+    return contents
+
+
+def _csv(data: pd.DataFrame) -> str:
+    return data.to_csv(index=False, float_format="%.7g")
+
+
+def _chart(figure: Figure) -> str | None:
+    """What the page's script draws, as JSON that may stand in HTML."""
+    if figure.interactive is None or figure.data is None:
+        return None
+    numeric = figure.data.select_dtypes("number").columns
+    chart = {
+        "panels": figure.interactive.panels,
+        "series": figure.interactive.series,
+        "shown": figure.interactive.shown,
+        "csv": _csv(figure.data),
+        "parse": {
+            str(name): "number" if name in numeric else "string" for name in figure.data.columns
+        },
+    }
+    return json.dumps(chart, ensure_ascii=False).replace("<", "\\u003c")

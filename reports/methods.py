@@ -1,0 +1,50 @@
+"""How the numbers were made, and with which versions."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pandas as pd
+
+from marginbench import SectionContent, Table, section
+from marginbench.text import count
+
+TEXT = (
+    "Errors and accuracies are fractions of the test images or pairs, of the last iterate. A ± is "
+    "a standard deviation over seeds; brackets hold a 95 % confidence interval; a band of a curve "
+    "goes from the lowest seed to the highest. Differences are taken seed by seed. A verdict "
+    "counts Holm's correction over the heads of a setting.",
+    "Every figure's data and every table are CSV files beside this page; `marginbench export "
+    "SUITE --figures DIR` writes the figures as PDF, SVG and PNG in the widths of one and of two "
+    "columns of a paper, `--csv DIR` and `--parquet DIR` the results and the histories.",
+)
+
+
+@section("methods", title="Methods", order=84, always=True)
+def methods(results: pd.DataFrame) -> SectionContent:
+    """What the numbers mean, and a table of the versions that the cells were trained with."""
+    made: Counter[tuple[str, str, str]] = Counter()
+    for device, code, libraries in zip(
+        results["device"], results["code"], results["libraries"], strict=True
+    ):
+        if isinstance(device, str):
+            known = libraries if isinstance(libraries, dict) else {}
+            versions = ", ".join(f"{name} {version}" for name, version in sorted(known.items()))
+            made[(device, versions or "–", code if isinstance(code, str) else "–")] += 1
+    tables = []
+    if made:
+        parts: dict[tuple[str, str], list[int]] = {}
+        for (device, versions, _), number in made.items():
+            entry = parts.setdefault((device, versions), [0, 0])
+            entry[0] += number
+            entry[1] += 1
+        rows = [
+            {"device": device, "versions": versions, "cells": cells, "code": count(codes, "digest")}
+            for (device, versions), (cells, codes) in parts.items()
+        ]
+        caption = (
+            "What the finished cells were trained with. A digest of code is that of a head, its "
+            "backbone, its data source and the training loop; each cell's is in the table below."
+        )
+        tables.append(Table("versions", caption, pd.DataFrame(rows)))
+    return SectionContent(text=list(TEXT), tables=tables)

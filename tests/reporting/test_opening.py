@@ -1,0 +1,54 @@
+"""What the page opens with: the verdicts in words, and the forest plot."""
+
+import pytest
+from matplotlib.colors import to_hex
+
+from marginbench.reporting.forest import COLOURS, forest_data, forest_figure
+from marginbench.reporting.opening import findings
+from tests.reporting.made_verdicts import made_verdicts
+
+
+def test_every_verdict_is_said_once_with_its_numbers():
+    told = [(one.subject, one.kind, list(one.items)) for one in findings(made_verdicts())]
+    digits = "ten digits: test error against softmax, 0 to 10 seeds"
+    faces = "open set: verification accuracy against softmax, 10 seeds"
+    assert told == [
+        (digits, "better", ["l-softmax m=3 −0.85 [−1.13, −0.57]"]),
+        (digits, "worse", ["hinge +0.30 [+0.20, +0.40]"]),
+        (digits, "equal", ["contrastive +0.01 [−0.09, +0.11]: within ±0.20"]),
+        (digits, "not decided", ["arcface m=0.3 (+4 seeds)"]),
+        (digits, "diverged", ["triplet"]),
+        (faces, "better", ["hinge +2.00 [+1.90, +2.10]"]),
+        (faces, "not decided", ["l-softmax m=3 (over 10,000 seeds)"]),
+        (
+            "2-D: test error against softmax, 1 seed",
+            "not decided",
+            ["2 heads: too few seeds to say how many it takes"],
+        ),
+    ]
+
+
+def test_the_forest_has_the_best_first_and_no_panel_without_an_interval():
+    data = forest_data(made_verdicts())
+    errors, accuracies = [rows["label"].tolist() for _, rows in data.groupby("panel", sort=False)]
+    assert errors == ["l-softmax m=3", "arcface m=0.3", "contrastive", "hinge"]
+    assert accuracies == ["hinge", "l-softmax m=3"]
+    assert data["difference"].iloc[0] == pytest.approx(-0.85)
+    assert data["more_seeds"].dropna().tolist() == [4.0]
+
+
+def test_the_still_forest_shows_the_data_in_the_verdicts_colour():
+    figure = forest_figure(made_verdicts())
+    axis = figure.figure.axes[0]
+    assert axis.get_yticklabels()[0].get_text() == "l-softmax m=3"
+    interval, mean = axis.lines[0], axis.lines[1]
+    assert interval.get_xdata() == pytest.approx([-1.13, -0.57])
+    assert mean.get_xdata() == pytest.approx([-0.85])
+    assert to_hex(mean.get_color()) == COLOURS["better"]
+    assert "are not drawn" in figure.caption
+
+
+def test_without_intervals_there_is_no_forest():
+    rows = made_verdicts()
+    assert forest_figure(rows[rows["setting"] == "2-D"]) is None
+    assert forest_figure(rows.iloc[:0]) is None
