@@ -141,8 +141,9 @@ class Bench:
         }
 
     def lines(self, folder):
-        """The lines of a cell's attempts."""
-        text = (folder / "attempts.jsonl").read_text()
+        """The lines of a cell's attempts; none before its first."""
+        path = folder / "attempts.jsonl"
+        text = path.read_text() if path.exists() else ""
         return [json.loads(line) for line in text.splitlines() if line]
 
     def queue(self):
