@@ -11,7 +11,7 @@ from marginbench.errors import UserError
 from marginbench.experiments.cells import Cell
 
 SMALL_STEP = 10**10
-"""Multiply-accumulates of a step's forward pass: with fewer, a GPU waits for its step's launches."""
+"""Multiply-accumulates of a step, forward: with fewer, a GPU waits for what launches the step."""
 MOST_ON_A_GPU = 4
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
