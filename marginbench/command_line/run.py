@@ -104,7 +104,8 @@ def run_cells(
     todo = _to_run(suite_run, statuses, force, stale)
     damaged = [] if force else _damaged(suite_run, statuses)
     # Only where something is to be trained: counting GPUs takes torch.
-    workers = min(workers or default_workers(device), len(todo)) if todo else 1
+    cells = [folder.cell for folder in todo]
+    workers = min(workers or default_workers(device, cells), len(todo)) if todo else 1
     ready = sum(status.state in FINISHED for status in statuses)
     console.print(
         f"{suite_run.suite.name}: {count(len(suite_run.runs), 'cell')}"
@@ -125,7 +126,7 @@ def run_cells(
             from marginbench.data import check_data
 
             if here:
-                start_server(folder.cell for folder in todo)
+                start_server(cells)
             # Before any training, and once: missing data are fetched, damaged ones are an error.
             check_data([folder.cell.data for folder in todo])
         suite_run.record()

@@ -20,6 +20,7 @@ from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 
+from marginbench.dispatch.sharing import cells_on_a_gpu, cores
 from marginbench.dispatch.worker import BUSY_STATUS, TrainingTask
 from marginbench.dispatch.worker_process import status_after, work_in_child
 from marginbench.experiments.cells import FUSED, Cell
@@ -65,14 +66,15 @@ class _Worker:
     iteration: ctypes.c_longlong
 
 
-def default_workers(device: str) -> int:
-    """As many as there are GPUs; without one, as many as there are CPU cores to use."""
-    gpus = _gpus(device)
-    if gpus:
-        return gpus
-    import psutil
+def default_workers(device: str, cells: Iterable[Cell] = ()) -> int:
+    """How many cells to train at a time.
 
-    return len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else 1
+    Args:
+        device: "auto", "cpu" or "cuda".
+        cells: resolved; see :func:`marginbench.dispatch.sharing.cells_on_a_gpu`.
+    """
+    gpus = _gpus(device)
+    return gpus * cells_on_a_gpu(cells, gpus) if gpus else cores()
 
 
 def run_locally(
