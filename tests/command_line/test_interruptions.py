@@ -60,7 +60,7 @@ def undisturbed(long_suite, made_once):
 
 def wait_until(happened, otherwise):
     """Until something is so; not for ever."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not happened():
         assert time.monotonic() < deadline, otherwise
         time.sleep(0.02)

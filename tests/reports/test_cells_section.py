@@ -17,7 +17,7 @@ def test_every_cell_has_its_links_and_what_tells_it_apart(tmp_path):
     assert shown["configuration"].tolist()[:2] == ["m=4, learning_rate=0.1", "learning_rate=0.2"]
     assert shown["code"].tolist() == ["abc123", "–", "–"]
     assert shown["history"][0].target == tmp_path / "run0" / "history.jsonl"
-    assert shown["key"][0] == "key0"
+    assert shown["key"][0].text == "key0"
 
 
 def test_cells_of_the_same_versions_are_counted_together():
