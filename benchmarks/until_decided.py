@@ -21,9 +21,9 @@ import numpy as np
 import pandas as pd
 
 from marginbench.reporting.decisions import Look, decide
-from marginbench.reporting.table_files import markdown
 from marginbench.reporting.proportions import wilson_interval
 from marginbench.reporting.significance import LEVEL
+from marginbench.reporting.table_files import markdown
 from marginbench.runs.seed_plan import SPENDING, SeedPlan
 from marginbench.text import percent
 

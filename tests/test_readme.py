@@ -192,7 +192,7 @@ OTHERS = {
 
 def test_a_head_is_built_as_it_says():
     names = {"features": torch.randn(4, 64), "labels": torch.tensor([0, 1, 2, 3])}
-    exec(block_with("predicted = "), names)
+    exec(block_with("loss = head(features, labels)"), names)
     assert names["predicted"].shape == (4,)
 
 

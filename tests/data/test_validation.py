@@ -88,7 +88,7 @@ def test_every_data_source_is_looked_at():
         for name in data_source_names()
         if data_source_function(name).__module__.startswith("marginbench.data.sources.")
     }
-    # Omniglot's alphabets are chosen by the set: it has no parameter "validation", and so no search.
+    # Omniglot's alphabets are chosen by the set: it has no parameter "validation", so no search.
     assert {name for name, _, _ in VALIDATED} == built_in - {"omniglot"}
 
 
