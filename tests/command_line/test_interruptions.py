@@ -150,7 +150,9 @@ def test_ctrl_c_while_the_workers_load_prints_no_traceback(long_suite, tmp_path)
     wait_until(is_loading, "no server was started")
     os.killpg(process.pid, signal.SIGINT)
     output, _ = process.communicate(timeout=900)
-    assert process.returncode == 130, output
+    # Interrupted within a string that is executed (an import makes named tuples so), Python ends by
+    # the signal itself, whatever was caught; a shell calls both 130.
+    assert process.returncode in (130, -signal.SIGINT), output
     assert "the same command continues" in output
     assert "Traceback" not in output
     assert "KeyboardInterrupt" not in output
