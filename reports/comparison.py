@@ -73,7 +73,8 @@ def _verdict_table(name: str, measure: str, rows: pd.DataFrame) -> Table:
     if first["max_seeds"] > 0:
         caption += (
             f" Seeds were added in planned looks, up to {int(first['max_seeds'])}, each with its "
-            "share of the 5 %."
+            "share of the 5 %; the bracketed interval of a head that stopped early has no "
+            "correction for that, and its difference is more likely too large than too small."
         )
     caption += (
         " In brackets the 95 % interval of the difference by itself. P(better): the chance that "

@@ -55,16 +55,19 @@ def next_look(whole: SuiteRun) -> NextLook:
     found = found[found["decides"]]
     needed: dict[tuple[str, str], int] = {}
     pending = []
-    for row in found.itertuples():
-        seeds = _needed(row, plan)
-        if seeds is None:
-            continue
-        for comparison in row.comparisons:
-            needed[comparison, row.label] = seeds
-            place = (comparison, row.baseline)
-            needed[place] = max(seeds, needed.get(place, 0))
-        if not _is_decided(row):
-            pending.append(seeds)
+    for _, table in found[found["max_seeds"] > 0].groupby("setting", sort=False):
+        rows = list(table.itertuples())
+        # A look is taken by all heads of a table: none goes on while another lacks runs of it.
+        look = min((_needed(row, plan) for row in rows if not _is_decided(row)), default=None)
+        pending += [look] if look is not None else []
+        for row in rows:
+            seeds = _needed(row, plan)
+            if look is not None and not _is_decided(row):
+                seeds = min(seeds, look)
+            for comparison in row.comparisons:
+                needed[comparison, row.label] = seeds
+                place = (comparison, row.baseline)
+                needed[place] = max(seeds, needed.get(place, 0))
     places = zip(frame["comparison"], frame["label"], frame["seed"], strict=True)
     runs = [
         run
@@ -78,10 +81,8 @@ def _is_decided(row: Any) -> bool:
     return row.verdict in DECIDED or (row.verdict == DIVERGED and row.look == row.look)
 
 
-def _needed(row: Any, plan: SeedPlan) -> int | None:
-    """The seeds of a head's last look, or of the next where there is one; None without looks."""
-    if not row.max_seeds > 0:
-        return None
+def _needed(row: Any, plan: SeedPlan) -> int:
+    """The seeds of a head's last look, or of the next where there is one."""
     taken = sum(seeds <= row.look for seeds in plan.looks)
     return plan.looks[min(taken - 1 if _is_decided(row) else taken, len(plan.looks) - 1)]
 

@@ -87,6 +87,21 @@ def test_an_interrupted_look_goes_on_where_it_was(call, trained, tmp_path):
     assert trained == [[("hinge", 6), ("hinge", 7)]]
 
 
+def test_no_head_goes_on_while_another_lacks_a_run_of_the_look(call, trained, tmp_path):
+    call("run", *OPTIONS, "--no-report")
+    gone = [*tmp_path.glob("runs/queued/*-arcface-*seed4-*/result.json")]
+    gone += [
+        path for s in (5, 6, 7) for path in tmp_path.glob(f"runs/queued/*seed{s}-*/result.json")
+    ]
+    for path in gone:
+        path.unlink()
+    trained.clear()
+    call("run", "--until-decided", "--no-report")
+    first, second = trained
+    assert first == [("arcface", 4)]
+    assert set(second) == cells(range(5, 8), "softmax", "hinge")
+
+
 def test_another_number_of_seeds_than_was_planned_is_refused(call, trained):
     call("run", *OPTIONS, "--no-report")
     told = call("run", "--until-decided", "--max-seeds", 12, status=None)
