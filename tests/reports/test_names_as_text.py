@@ -49,7 +49,7 @@ def test_no_section_fails_and_the_page_holds_the_names_as_text(run, tmp_path):
     page = report.page.read_text(encoding="utf-8")
     assert "<script>" not in page
     assert r"\input{/etc/passwd} $\frac$ &lt;script&gt;x&lt;/script&gt; \x1b\ud800" in page
-    for table in tmp_path.glob("*.tex"):
+    for table in set(tmp_path.glob("*.tex")) - {tmp_path / "tables.tex"}:
         assert r"\input" not in table.read_text().replace(r"\textbackslash{}input", "")
     for table in tmp_path.glob("*.md"):
         assert "<script>" not in table.read_text()
