@@ -20,7 +20,7 @@ from pathlib import Path
 import pandas as pd
 
 from marginbench.experiments.suites import FULL
-from marginbench.reporting.sections import Figure, Section, SectionContent, chosen_sections
+from marginbench.reporting.sections import Figure, Section, SectionContent, sections_of
 from marginbench.reporting.table_files import markdown
 from marginbench.runs.results import finished_runs, results
 from marginbench.runs.suite_runs import SuiteRun, open_suite
@@ -28,7 +28,8 @@ from marginbench.text import count, duration, percent
 
 PUBLISHED = Path(__file__).parents[1] / "reports" / "published"
 DOTS_PER_INCH = 100
-ACCOUNT = "account"
+OWN = ("account", "cells")
+"""Sections whose place a part of this page takes."""
 
 
 def publish(
@@ -59,10 +60,8 @@ def publish(
     folder = target / run.folder.name
     folder.mkdir(parents=True, exist_ok=True)
     frame = results(run)
-    wanted = list(run.suite.sections) if run.suite.sections is not None else None
-    shown = [
-        section for section in chosen_sections(wanted) if section.name not in (ACCOUNT, *without)
-    ]
+    sections = sections_of(run.suite.sections)
+    shown = [section for section in sections if section.name not in (*OWN, *without)]
     cells = _cells(frame)
     cells.to_csv(folder / "cells.csv", index=False)
     parts = [
@@ -112,9 +111,10 @@ def _processor() -> str:
 
 
 def _section(section: Section, content: SectionContent, folder: Path) -> list[str]:
-    if not (content.text or content.tables or content.figures):
+    if not (content.text or content.tables or content.figures or content.findings):
         return []
-    parts = [f"## {section.title}", *content.text]
+    told = [f"- {one.subject}: **{one.kind}**: {', '.join(one.items)}" for one in content.findings]
+    parts = [f"## {section.title}", *(["\n".join(told)] if told else []), *content.text]
     for table in content.tables:
         parts += [f"*{table.caption}*", markdown(table.frame)]
     for figure in content.figures:

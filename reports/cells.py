@@ -21,14 +21,15 @@ def cells(results: pd.DataFrame) -> SectionContent:
     if results.empty:
         return SectionContent()
     shown = results.head(MOST_ROWS)
-    varying = varying_conditions(results)
-    frame = pd.DataFrame([_cells(row, varying) for row in shown.to_dict("records")])
+    # What differs between settings is in the methods; here, what differs within one.
+    varying = {name: varying_conditions(rows) for name, rows in results.groupby("setting")}
+    frame = pd.DataFrame([_cells(row, varying[row["setting"]]) for row in shown.to_dict("records")])
     if results["verification_accuracy"].isna().all():
         frame = frame.drop(columns="verification %")
     caption = (
         f"{'Every cell' if len(shown) == len(results) else count(len(shown), 'cell')}, in the "
         "suite's order: its configuration (the head's parameters, then what differs between the "
-        "cells of the suite; the key leads to the whole of it), and the digest of the code that "
+        "cells of its setting; the key leads to the whole of it), and the digest of the code that "
         "decides its result. The links lead into the run folders beside the report."
     )
     if len(shown) < len(results):

@@ -7,6 +7,7 @@ from collections import Counter
 import pandas as pd
 
 from marginbench import SectionContent, Table, section
+from marginbench.runs.results import settings, values_as_text, varying_conditions
 from marginbench.text import count
 
 TEXT = (
@@ -14,9 +15,10 @@ TEXT = (
     "a standard deviation over seeds; brackets hold a 95 % confidence interval; a band of a curve "
     "goes from the lowest seed to the highest. Differences are taken seed by seed. A verdict "
     "counts Holm's correction over the heads of a setting.",
-    "Every figure's data and every table are CSV files beside this page; `marginbench export "
-    "SUITE --figures DIR` writes the figures as PDF, SVG and PNG in the widths of one and of two "
-    "columns of a paper, `--csv DIR` and `--parquet DIR` the results and the histories.",
+    "Every figure's data and every table are CSV files beside this page; marginbench export SUITE "
+    "writes the figures as PDF, SVG and PNG in the widths of one and of two columns of a paper "
+    "(--figures DIR), and the results and histories for other programs (--csv, --parquet, "
+    "--tensorboard).",
 )
 
 
@@ -47,4 +49,25 @@ def methods(results: pd.DataFrame) -> SectionContent:
             "backbone, its data source and the training loop; each cell's is in the table below."
         )
         tables.append(Table("versions", caption, pd.DataFrame(rows)))
-    return SectionContent(text=list(TEXT), tables=tables)
+    text = list(TEXT)
+    if not results.empty:
+        shared, conditions = _conditions(results)
+        text.append(f"All cells: {shared}.")
+        tables += conditions
+    return SectionContent(text=text, tables=tables)
+
+
+def _conditions(results: pd.DataFrame) -> tuple[str, list[Table]]:
+    """What all cells share, in words, and a table of what differs between settings."""
+    varying = varying_conditions(results)
+    everywhere = results["conditions"].iloc[0]
+    shared = values_as_text({f: v for f, v in everywhere.items() if f not in varying})
+    rows = [
+        {"setting": name}
+        | {field: str(group["conditions"].iloc[0].get(field, "–")) for field in varying}
+        for name, group in settings(results)
+    ]
+    if not varying:
+        return shared, []
+    caption = "What differs between the settings, beside head and seed."
+    return shared, [Table("conditions", caption, pd.DataFrame(rows))]

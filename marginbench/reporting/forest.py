@@ -88,7 +88,7 @@ def forest_figure(verdicts: pd.DataFrame) -> Figure | None:
 
 
 def _axis_title(baseline: str) -> str:
-    return f"difference to {baseline} (percentage points)"
+    return f"difference to {baseline} (points)"
 
 
 def _face(verdict: str) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def _in_page(name: str, rows: pd.DataFrame, title: str) -> dict[str, Any]:
         {"field": "seeds", "title": "seeds", "type": "quantitative"},
         {"field": "more_seeds", "title": "seeds to decide", "type": "quantitative"},
     ]
-    x = {"type": "quantitative", "axis": {"title": title, "tickCount": 6}}
+    x = {"type": "quantitative", "axis": {"title": title, "tickCount": 6, "titleLimit": 230}}
     point = {
         "x": {"field": "difference"} | x,
         "y": y,

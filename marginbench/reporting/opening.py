@@ -63,6 +63,6 @@ def _item(kind: str, row: Any) -> str:
         return f"{row.label} {points(row.difference, row.low, row.high)}"
     if kind == NOT_DECIDED and not math.isnan(row.more_seeds):
         endless = math.isinf(row.more_seeds)
-        more = "over 10,000" if endless else f"+{int(row.more_seeds):,}"
-        return f"{row.label} ({more} seeds)"
+        more = "over 10,000 seeds" if endless else f"+{count(int(row.more_seeds), 'seed')}"
+        return f"{row.label} ({more})"
     return str(row.label)

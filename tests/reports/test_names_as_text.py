@@ -1,6 +1,7 @@
 """Names that are not plain words are shown as they stand, wherever they are shown."""
 
 import json
+import re
 
 import pytest
 from matplotlib.text import Text
@@ -49,9 +50,13 @@ def test_no_section_fails_and_the_page_holds_the_names_as_text(run, tmp_path):
     page = report.page.read_text(encoding="utf-8")
     assert "<script>" not in page
     assert r"\input{/etc/passwd} $\frac$ &lt;script&gt;x&lt;/script&gt; \x1b\ud800" in page
-    for table in tmp_path.glob("*.tex"):
-        if table.name == "tables.tex":
-            continue  # It puts the others in, by file names that are made of letters.
+    # The document of all tables puts them in by file names that are made of letters, and nothing else.
+    document = tmp_path / "tables.tex"
+    tables = set(tmp_path.glob("*.tex")) - {document}
+    put_in = re.findall(r"\\input\{(.*?)\}", document.read_text())
+    assert sorted(put_in) == sorted(table.stem for table in tables)
+    assert document.read_text().count(r"\input") == len(tables)
+    for table in tables:
         assert r"\input" not in table.read_text().replace(r"\textbackslash{}input", "")
     for table in tmp_path.glob("*.md"):
         assert "<script>" not in table.read_text()
