@@ -7,7 +7,7 @@ from collections import Counter
 import pandas as pd
 
 from marginbench import SectionContent, Table, section
-from marginbench.runs.results import settings, values_as_text, varying_conditions
+from marginbench.runs.conditions import settings, values_as_text, varying_conditions
 from marginbench.text import count
 
 TEXT = (

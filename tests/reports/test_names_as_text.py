@@ -50,7 +50,7 @@ def test_no_section_fails_and_the_page_holds_the_names_as_text(run, tmp_path):
     page = report.page.read_text(encoding="utf-8")
     assert "<script>" not in page
     assert r"\input{/etc/passwd} $\frac$ &lt;script&gt;x&lt;/script&gt; \x1b\ud800" in page
-    # The document of all tables puts them in by file names that are made of letters, and nothing else.
+    # The document of all tables puts them in by file names made of letters, and nothing else.
     document = tmp_path / "tables.tex"
     tables = set(tmp_path.glob("*.tex")) - {document}
     put_in = re.findall(r"\\input\{(.*?)\}", document.read_text())
