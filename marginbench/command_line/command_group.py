@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Any
 
@@ -35,6 +36,8 @@ class Group(click.Group):
         except KeyboardInterrupt:
             # Before anything is trained, or after: training ends by itself when it is asked to.
             click.echo("stopped; the same command continues", err=True)
+            # Where a text was being executed, as within an import, Python would end by the signal.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             sys.exit(INTERRUPTED_STATUS)
         except click.UsageError as error:
             if isinstance(error, click.NoSuchOption):
