@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ DIGITS = 4
 
 
 @dataclass(frozen=True)
-class _Interval:
+class _Interval(ABC):
     """What both kinds of interval share.
 
     Attributes:
@@ -45,13 +46,13 @@ class _Interval:
         """The least and the largest value, where the suite has ``own``."""
         return (self.low * own, self.high * own) if self.relative else (self.low, self.high)
 
+    @abstractmethod
     def at(self, position: float, own: Any) -> float:
         """The value at a position from 0 to 1, where the suite has ``own``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def position(self, value: Any, own: Any) -> float | None:
         """The inverse of :meth:`at`; None where a value has no position."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
