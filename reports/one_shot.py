@@ -21,6 +21,8 @@ from .retrieval_table import mean_text, verdict_cells, verdicts_by_label
 def one_shot(results: pd.DataFrame) -> SectionContent:
     """A table for every setting whose data has the task: error of every head and difference."""
     tables = []
+    if results[ONE_SHOT_ERROR].isna().all():
+        return SectionContent()
     found = verdicts(results)
     for name, rows in settings(results):
         done = finished_runs(rows).dropna(subset=["one_shot_error"])

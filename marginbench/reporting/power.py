@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 from scipy import special, stats
@@ -89,9 +90,14 @@ def _above(critical: float, freedom: int, shift: float) -> float:
 
     Summed over quantiles of the mean square; scipy's nct is NaN where the shift is large.
     """
+    return float(special.ndtr(shift - critical * _roots(freedom)).mean())
+
+
+@lru_cache(maxsize=256)
+def _roots(freedom: int) -> np.ndarray:
+    """Quantiles of the root of a mean square; they take nearly all of the time."""
     quantiles = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
-    root = np.sqrt(special.chdtri(freedom, quantiles) / freedom)
-    return float(special.ndtr(shift - critical * root).mean())
+    return np.sqrt(special.chdtri(freedom, quantiles) / freedom)
 
 
 def _fewest(enough: Callable[[int], bool]) -> float:
