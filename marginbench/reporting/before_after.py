@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from marginbench.reporting.opening import measure_words, points
+from marginbench.reporting.compared_tables import LOWER_IS_BETTER, MEASURES
+from marginbench.reporting.opening import points
 from marginbench.reporting.sections import Finding, SectionContent, Table
 from marginbench.reporting.significance import (
     LEVEL,
@@ -20,8 +21,6 @@ from marginbench.runs.conditions import settings
 from marginbench.runs.results import finished_runs
 from marginbench.text import count, percent, slug
 
-MEASURES = {"test_error": True, "verification_accuracy": False}
-"""Column by whether less of it is better."""
 COLUMNS = [
     "setting",
     "measure",
@@ -45,7 +44,7 @@ def changes(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
         before, after: see :func:`marginbench.runs.results.results`, of the same suite.
 
     Returns:
-        Columns: setting, measure ("test_error", "verification_accuracy"), label; before, after:
+        Columns: setting, measure (of MEASURES), label; before, after:
         means over the shared seeds, fractions; change, low, high: mean difference and its own 95 %
         interval, NaN where there is none; seeds: shared, equal_seeds: of these, with the very same
         value; p_corrected: of the paired t-test, Holm over all rows of the frame; verdict:
@@ -65,7 +64,7 @@ def changes(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
                     rows.append(_row(pairs) | {"setting": name, "measure": measure, "label": label})
     frame = pd.DataFrame(rows, columns=[*COLUMNS, "p"])
     frame["p_corrected"] = holm(frame["p"].tolist())
-    lower = frame["measure"].map(MEASURES)
+    lower = frame["measure"].isin(LOWER_IS_BETTER)
     gained = (frame["change"] < 0) == lower
     decided = frame["p_corrected"] < LEVEL
     same = frame["equal_seeds"] == frame["seeds"]
@@ -85,7 +84,7 @@ def changes_content(before: pd.DataFrame, after: pd.DataFrame, name: str) -> Sec
     found = changes(before, after)
     text = [f"Before: {name}. {_account(before, after)}"]
     told = [
-        Finding(f"{setting}: {measure_words(str(measure))}, after against before", kind, items)
+        Finding(f"{setting}: {MEASURES[str(measure)]}, after against before", kind, items)
         for (setting, measure), rows in found.groupby(["setting", "measure"], sort=False)
         for kind in ("better", "worse", "not decided", "same")
         if (items := [_item(row) for row in rows[rows["verdict"] == kind].itertuples()])
@@ -93,7 +92,7 @@ def changes_content(before: pd.DataFrame, after: pd.DataFrame, name: str) -> Sec
     tables = [
         Table(
             f"changes-{slug(str(setting))}-{slug(str(measure))}",
-            f"{setting}: {measure_words(str(measure))} before and after, in percent, over the "
+            f"{setting}: {MEASURES[str(measure)]} before and after, in percent, over the "
             "seeds finished in both; the change in percentage points with its own 95 % interval; p "
             "is Holm-corrected over all rows of this section.",
             pd.DataFrame([_cells(row) for row in rows.itertuples()]),

@@ -23,6 +23,7 @@ MEASURES = {
     ONE_SHOT_ERROR: "one-shot error",
 }
 """In words, by the column of the results frame."""
+LOWER_IS_BETTER = (TEST_ERROR, ONE_SHOT_ERROR)
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class ComparedTable:
     @property
     def lower_is_better(self) -> bool:
         """Of errors; not of accuracies."""
-        return self.measure in (TEST_ERROR, ONE_SHOT_ERROR)
+        return self.measure in LOWER_IS_BETTER
 
 
 def compared_tables(results: pd.DataFrame) -> list[ComparedTable]:

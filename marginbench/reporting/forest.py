@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from marginbench.reporting.compared_tables import MEASURES
 from marginbench.reporting.drawing import literal, new_figure, outside_legend
-from marginbench.reporting.opening import measure_words
 from marginbench.reporting.sections import Figure, Interactive
 from marginbench.reporting.verdicts import BETTER, EQUAL, NOT_DECIDED, WORSE
 
@@ -40,7 +40,7 @@ def forest_data(verdicts: pd.DataFrame) -> pd.DataFrame:
         best_first = group.sort_values("difference", ascending=lower_first)
         rows += [
             {
-                "panel": f"{setting}: {measure_words(str(measure))}",
+                "panel": f"{setting}: {MEASURES[str(measure)]}",
                 "label": row.label,
                 "difference": 100 * row.difference,
                 "low": 100 * row.low,

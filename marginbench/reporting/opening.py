@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from marginbench.reporting.compared_tables import MEASURES
 from marginbench.reporting.sections import Finding
 from marginbench.reporting.verdicts import BETTER, EQUAL, NOT_DECIDED, VERDICTS, WORSE
 from marginbench.text import count
@@ -26,11 +27,6 @@ def findings(verdicts: pd.DataFrame) -> list[Finding]:
     ]
 
 
-def measure_words(measure: str) -> str:
-    """A measure as the page names it: "test error"."""
-    return measure.replace("_", " ")
-
-
 def points(difference: float, low: float, high: float) -> str:
     """A difference in percentage points with its interval: "−0.85 [−1.13, −0.56]"."""
     text = f"{100 * difference:+.2f}"
@@ -43,7 +39,7 @@ def _subject(rows: pd.DataFrame) -> str:
     first = rows.iloc[0]
     least, most = int(rows["seeds"].min()), int(rows["seeds"].max())
     seeds = count(most, "seed") if least == most else f"{least} to {count(most, 'seed')}"
-    measure = measure_words(first["measure"])
+    measure = MEASURES[first["measure"]]
     return f"{first['setting']}: {measure} against {first['baseline']}, {seeds}"
 
 
