@@ -67,7 +67,7 @@ def publish(
     parts = [
         f"# {run.folder.name}: {run.suite.description}",
         *_facts(run, frame, command),
-        *(text for section in shown for text in _section(section, section.function(frame), folder)),
+        *(text for section in shown for text in _section(section, section.content(frame), folder)),
         "## Cells",
         "In percent, of the last iterate; also in [cells.csv](cells.csv).",
         markdown(cells),

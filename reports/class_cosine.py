@@ -32,6 +32,7 @@ def class_cosine(results: pd.DataFrame) -> SectionContent:
         few = len(class_names) <= FEW_CLASSES
         upright = few and max(map(len, class_names)) > SHORT_NAME
         figure, axes = new_figure(1, len(labels), width=4.6, height=6.4 if upright else 4.4)
+        data = []
         for position, (axis, label) in enumerate(zip(axes, labels, strict=True)):
             runs = done[done["label"] == label]
             matrix = np.mean([evaluation(f)["class_cosine"] for f in runs["folder"]], axis=0)
@@ -43,14 +44,20 @@ def class_cosine(results: pd.DataFrame) -> SectionContent:
                 vmax=1,
                 cmap="vlag",
                 square=True,
-                annot=len(matrix) <= 10,
+                # Of more classes numbers would run into one another; the data have them.
+                annot=len(matrix) <= 6,
                 fmt=".2f",
-                annot_kws={"size": 4.5},
+                annot_kws={"size": 5},
                 xticklabels=names,
                 yticklabels=names if position == 0 else False,
                 cbar=position == len(labels) - 1,
                 cbar_kws={"label": "mean cosine", "shrink": 0.8},
             )
+            data += [
+                {"label": label, "class": one, "other class": other, "mean cosine": value}
+                for one, values in zip(done.iloc[0]["class_names"], matrix, strict=True)
+                for other, value in zip(done.iloc[0]["class_names"], values, strict=True)
+            ]
             own = np.nanmean(np.diag(matrix))
             other = np.nanmean(matrix[~np.eye(len(matrix), dtype=bool)])
             axis.set_title(
@@ -64,7 +71,7 @@ def class_cosine(results: pd.DataFrame) -> SectionContent:
             "and the head with the lowest test error, as far as they are there. In the form of "
             "Liu et al., ICML 2016, Fig. 5."
         )
-        figures.append(Figure(f"class-cosine-{slug(name)}", caption, figure))
+        figures.append(Figure(f"class-cosine-{slug(name)}", caption, figure, pd.DataFrame(data)))
     return SectionContent(figures=figures)
 
 

@@ -37,9 +37,10 @@ def data_sets(results: pd.DataFrame) -> SectionContent:
         text.append("Ranks need two heads with results on two data sets.")
         return SectionContent(text=text, tables=tables)
     ranks, pairs = mean_ranks(errors), pairwise_wilcoxon(errors)
+    data = ranks.rename("mean rank").rename_axis("head").reset_index()
     caption = _diagram_caption(len(errors))
     figures = [
-        Figure("critical-difference", caption, critical_difference_figure(ranks, pairs)),
+        Figure("critical-difference", caption, critical_difference_figure(ranks, pairs), data),
     ]
     return SectionContent(
         text=text,

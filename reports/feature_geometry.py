@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from marginbench import Figure, SectionContent, Table, section
-from marginbench.reporting.drawing import label_styles, literal, new_figure
+from marginbench.reporting.drawing import label_styles, literal, new_figure, outside_legend
 from marginbench.runs.conditions import settings
 from marginbench.runs.results import finished_runs
 from marginbench.text import count, slug
@@ -97,9 +97,11 @@ def _spread(values: pd.Series, digits: int) -> str:
 def _gap_figure(name: str, gaps: pd.DataFrame) -> Figure:
     figure, (axis,) = new_figure(1, 1, width=5.6, height=3.6)
     styles = label_styles(gaps["head"])
-    for head, rows in gaps.groupby("head", sort=False):
+    groups = list(gaps.groupby("head", sort=False))
+    for number, (head, rows) in enumerate(groups):
         axis.errorbar(
-            rows["m"],
+            # Beside one another: heads of the same m would cover each other's bars.
+            rows["m"] + 0.05 * (number - (len(groups) - 1) / 2),
             100 * rows["gap"],
             100 * rows["deviation"].fillna(0),
             color=styles[head].colour,
@@ -111,9 +113,9 @@ def _gap_figure(name: str, gaps: pd.DataFrame) -> Figure:
         )
     axis.set_xlabel("m")
     axis.set_ylabel("gap: test − training error\n(percentage points)")
-    figure.legend(loc="outside right center", frameon=False)
+    outside_legend(figure, *axis.get_legend_handles_labels())
     caption = (
         f"{name}: overfitting against the margin, mean and standard deviation over seeds, of heads "
         "that ran with several m; what m means differs from head to head."
     )
-    return Figure(f"gap-against-m-{slug(name)}", caption, figure)
+    return Figure(f"gap-against-m-{slug(name)}", caption, figure, gaps)

@@ -36,8 +36,9 @@ def features(results: pd.DataFrame) -> SectionContent:
             row_count = -(-len(done) // COLUMNS)
             columns = min(COLUMNS, len(done))
             figure, axes = new_figure(row_count, columns, width=3.1, height=3.3)
-            for axis, row in zip(axes, done.itertuples(), strict=False):
-                _draw(axis, row, split)
+            points = [
+                _draw(axis, row, split) for axis, row in zip(axes, done.itertuples(), strict=False)
+            ]
             clear_unused(axes, len(done))
             handles, labels = axes[0].get_legend_handles_labels()
             outside_legend(figure, handles, labels, title="class", markerscale=3)
@@ -46,11 +47,13 @@ def features(results: pd.DataFrame) -> SectionContent:
                 "class, with the directions of the class weights; one seed. In the form of Liu "
                 "et al., ICML 2016, Fig. 2."
             )
-            figures.append(Figure(f"features-{slug(name)}-{split}", caption, figure))
+            data = pd.concat(points)
+            figures.append(Figure(f"features-{slug(name)}-{split}", caption, figure, data))
     return SectionContent(figures=figures)
 
 
-def _draw(axis: Axes, row: Any, split: str) -> None:
+def _draw(axis: Axes, row: Any, split: str) -> pd.DataFrame:
+    """Draw a panel; the points in it."""
     arrays = evaluation(row.folder)
     points, labels = arrays[f"{split}_features"], arrays[f"{split}_labels"]
     palette = class_colours(row.class_names)
@@ -77,3 +80,5 @@ def _draw(axis: Axes, row: Any, split: str) -> None:
     axis.tick_params(labelsize=5)
     kind, error = ("test", row.test_error) if split == "test" else ("training", row.train_error)
     axis.set_title(f"{literal(row.label)}\n{kind} error {percent(error)} %")
+    names = np.array(row.class_names)[labels]
+    return pd.DataFrame({"label": row.label, "class": names, "x": points[:, 0], "y": points[:, 1]})

@@ -186,12 +186,18 @@ def _boundary_figure(margins: list[Margin], styles: dict[str, LabelStyle]) -> Fi
     # The axes are a square of about 5 inches; the legend takes what is beside it.
     figure, axes = _figure(width=6.5 + 0.08 * max(len(margin.label) for margin in margins))
     degrees = np.linspace(np.degrees(END), 180 - np.degrees(END), POINTS)
+    data: list[dict[str, Any]] = []
     for members in _alike(margins, lambda margin: margin.boundary > 0):  # type: ignore[operator]
         style = styles[members[0].label]
-        axes.contour(
+        lines = axes.contour(
             degrees, degrees, members[0].boundary, levels=[0],
             colors=[style.colour], linestyles=[style.dash], linewidths=1.2,
         )  # fmt: skip
+        data += [
+            {"label": _joined(members), "line": number, "θ₁": first, "θ₂": second}
+            for number, line in enumerate(lines.allsegs[0])
+            for first, second in line
+        ]
         axes.plot([], [], color=style.colour, linestyle=style.dash, label=_joined(members))
     _angle_axis(axes.xaxis, axes.set_xlim, "angle θ₁ to class 1 (degrees)")
     _angle_axis(axes.yaxis, axes.set_ylim, "angle θ₂ to class 2 (degrees)")
@@ -203,7 +209,7 @@ def _boundary_figure(margins: list[Margin], styles: dict[str, LabelStyle]) -> Fi
         "classified. The diagonal is softmax; the farther from it, the wider the margin."
     )
     caption += "".join(NOTES[name] for name in NOTES if any(m.head == name for m in margins))
-    return Figure("margins-boundaries", caption, figure)
+    return Figure("margins-boundaries", caption, figure, pd.DataFrame(data))
 
 
 def _boundary_table(margins: list[Margin]) -> Table:

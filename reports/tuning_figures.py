@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, NullLocator
 
@@ -15,6 +16,7 @@ from marginbench.reporting.drawing import (
     label_styles,
     literal,
     new_figure,
+    outside_legend,
     use_error_scale,
 )
 from marginbench.reporting.search_curves import expected_best
@@ -35,6 +37,7 @@ def budget_figure(parts: list[tuple[str, list[SearchResult]]]) -> Figure:
     rows = -(-len(parts) // columns)
     figure, axes = new_figure(rows, columns, width=5.0, height=3.9)
     styles = label_styles(own.search.head for _, found in parts for own in found)
+    data = []
     for axis, (name, found) in zip(axes, parts, strict=False):
         worst = _worst(found)
         for head in dict.fromkeys(own.search.head for own in found):
@@ -50,6 +53,10 @@ def budget_figure(parts: list[tuple[str, list[SearchResult]]]) -> Figure:
             band = 100 * np.mean([[best.deviation for best in curve] for curve in curves], axis=0)
             number = np.arange(1, len(mean) + 1)
             style = styles[head]
+            data += [
+                {"setting": name, "head": head, "trials": trials, "mean": best, "deviation": spread}
+                for trials, best, spread in zip(number, mean, band, strict=True)
+            ]
             axis.plot(number, mean, color=style.colour, linestyle=style.dash, label=literal(head))
             low = np.maximum(mean - band, 0)
             axis.fill_between(number, low, mean + band, color=style.colour, alpha=0.08, linewidth=0)
@@ -63,14 +70,14 @@ def budget_figure(parts: list[tuple[str, list[SearchResult]]]) -> Figure:
         for axis in axes
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(handles.values(), handles.keys(), loc="outside right center", frameon=False)
+    outside_legend(figure, list(handles.values()), list(handles))
     caption = (
         "Expected lowest validation error against the number of trials (Dodge et al., EMNLP 2019): "
         "the first trial is the suite's own values, the others are drawn from those that were "
         "tried; the band is one standard deviation. Where lines cross, the budget decides which "
         "head is ahead. A trial that diverged counts as the worst one of its setting."
     )
-    return Figure("tuning-budget", caption, figure)
+    return Figure("tuning-budget", caption, figure, pd.DataFrame(data))
 
 
 def parameter_figure(name: str, found: list[SearchResult]) -> Figure:
@@ -111,7 +118,21 @@ def parameter_figure(name: str, found: list[SearchResult]) -> Figure:
         "choice; square: the suite's own values; cross: diverged, drawn at the worst error of the "
         "setting. Errors of 0 are drawn at the lower edge."
     )
-    return Figure(f"tuning-parameters-{slug(name)}", caption, figure)
+    data = pd.DataFrame(
+        {
+            "head": own.search.head,
+            "repeat": own.search.repeat,
+            "trial": number,
+            "parameter": parameter,
+            "value": own.search.trials[number].values[parameter],
+            "validation error": mean,
+            "chosen": number == own.chosen,
+        }
+        for own in found
+        for number, mean in enumerate(own.means)
+        for parameter in own.search.parameters
+    )
+    return Figure(f"tuning-parameters-{slug(name)}", caption, figure, data)
 
 
 def _draw(

@@ -51,7 +51,12 @@ def accuracy_figure(setting: VerifiedSetting, compared: list[ComparedRow]) -> Fi
         f"{setting.name}: verification accuracy, a dot a seed, a bar at the mean; the baseline in "
         "grey."
     )
-    return Figure(f"verification-{slug(setting.name)}", caption, figure)
+    data = pd.DataFrame(
+        {"label": row.label, "verification accuracy": value}
+        for row in shown
+        for value in row.test_errors
+    )
+    return Figure(f"verification-{slug(setting.name)}", caption, figure, data)
 
 
 def curve_figure(setting: VerifiedSetting, styles: Mapping[str, LabelStyle]) -> Figure:
@@ -87,6 +92,7 @@ def histogram_figure(setting: VerifiedSetting) -> Figure:
     rows = list(setting.done().drop_duplicates("label").itertuples())
     columns = min(HISTOGRAM_COLUMNS, len(rows))
     figure, axes = new_figure(-(-len(rows) // columns), columns, width=3.3, height=2.6)
+    data = []
     for axis, row in zip(axes, rows, strict=False):
         pairs = setting.tested_pairs(row)
         edges = np.linspace(pairs.scores.min(), pairs.scores.max() + 1e-9, HISTOGRAM_BINS + 1)
@@ -94,7 +100,7 @@ def histogram_figure(setting: VerifiedSetting) -> Figure:
             (pairs.same, "same", "tab:blue"),
             (~pairs.same, "different", "tab:orange"),
         ):
-            axis.hist(
+            heights, _, _ = axis.hist(
                 pairs.scores[kind],
                 bins=edges,
                 density=True,
@@ -103,6 +109,10 @@ def histogram_figure(setting: VerifiedSetting) -> Figure:
                 label=name,
                 linewidth=0,
             )
+            data += [
+                {"label": row.label, "pairs": name, "from": low, "to": high, "density": height}
+                for low, high, height in zip(edges, edges[1:], heights, strict=False)
+            ]
         thresholds = [value for entry in row.entries for value in entry["thresholds"]]
         axis.axvline(float(np.mean(thresholds)), color="black", linewidth=0.8, linestyle=":")
         axis.set_title(literal(row.label))
@@ -115,7 +125,8 @@ def histogram_figure(setting: VerifiedSetting) -> Figure:
         f"{setting.name}: scores (cosines) of same and of different pairs, each kind scaled to the "
         "same area; the dotted line is the threshold, the mean over folds; one seed."
     )
-    return Figure(f"verification-scores-{slug(setting.name)}", caption, figure)
+    name = f"verification-scores-{slug(setting.name)}"
+    return Figure(name, caption, figure, pd.DataFrame(data))
 
 
 def dimension_figure(setting: VerifiedSetting, styles: Mapping[str, LabelStyle]) -> Figure:

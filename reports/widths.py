@@ -73,7 +73,8 @@ def _figure(name: str, rows: pd.DataFrame) -> Figure:
         + " finished run(s) each. In the form of Liu et al., ICML 2016, Fig. 7, of whose four "
         "networks the paper names one, 32/32/64/128."
     )
-    return Figure(f"widths-{slug(name)}", caption, figure)
+    data = means[list(PANELS)].reset_index()
+    return Figure(f"widths-{slug(name)}", caption, figure, data)
 
 
 def _table(name: str, rows: pd.DataFrame) -> Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
@@ -60,13 +60,14 @@ def new_figure(
     scale = min(1.0, WIDTHS[_columns.get()] / natural) * _LARGEST_SHRINKING
     # The text does not become smaller with the panels: they keep some height for it.
     size = (columns * width * scale, rows * height * max(scale, 0.55))
-    with sns.axes_style("whitegrid"), _paper_context():
+    with sns.axes_style("whitegrid"), paper_style():
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False, height_ratios=ratios)
     return figure, list(axes.flat)
 
 
-def _paper_context() -> Any:
+def paper_style() -> AbstractContextManager[Any]:
+    """Within it, text and lines have the sizes of a paper's page, titles set later included."""
     return sns.plotting_context(
         "paper", font_scale=_FONT_SCALE, rc={"axes.titlesize": 8, "grid.linewidth": 0.5}
     )
@@ -74,7 +75,7 @@ def _paper_context() -> Any:
 
 def outside_legend(figure: Figure, handles: list[Any], labels: list[Any], **options: Any) -> None:
     """A legend that covers no curve: beside the panels, or below them in one column of a page."""
-    with _paper_context():
+    with paper_style():
         if _columns.get() == 1:
             options |= {"loc": "outside lower center", "ncols": 2}
         beside: dict[str, Any] = {"loc": "outside right center", "frameon": False}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -90,7 +91,7 @@ def write_tensorboard(results: pd.DataFrame, folder: Path) -> list[Path]:
 def write_figures(results: pd.DataFrame, suite: Suite, folder: Path) -> list[Path]:
     """Write every figure of the suite's report for a paper, for one and for two columns.
 
-    A section that fails is left out; the report says why.
+    A section that fails is left out, with a warning.
 
     Returns:
         The paths without their endings, .pdf, .svg and .png: ``FIGURE-one-column``,
@@ -101,8 +102,14 @@ def write_figures(results: pd.DataFrame, suite: Suite, folder: Path) -> list[Pat
         with paper_columns(columns):
             for section in sections_of(suite.sections):
                 try:
-                    figures = section.function(results).figures
-                except Exception:
+                    figures = section.content(results).figures
+                except Exception as error:
+                    # Whatever a plug-in's section does wrong, the others are worth having.
+                    warnings.warn(
+                        f"section {section.name!r} could not be made, so its figures are missing: "
+                        f"{type(error).__name__}: {error}",
+                        stacklevel=2,
+                    )
                     continue
                 for figure in figures:
                     stem = folder / f"{figure.name}-{_WORDS[columns]}"

@@ -111,7 +111,7 @@ def _make_section(
 ) -> dict[str, Any] | None:
     shown: dict[str, Any] = {"name": section.name, "title": section.title}
     try:
-        content = section.function(frame)
+        content = section.content(frame)
         if not isinstance(content, SectionContent):
             raise TypeError(f"it returned {type(content).__name__}, not SectionContent")
         tables = [write_table(table, folder) for table in content.tables]

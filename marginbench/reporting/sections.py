@@ -127,6 +127,14 @@ class Section:
     function: SectionFunction
     always: bool = False
 
+    def content(self, results: DataFrame) -> SectionContent:
+        """What the section makes of a results frame, its figures in the style of the report."""
+        # Imported here: whoever only names a section does without matplotlib.
+        from marginbench.reporting.drawing import paper_style
+
+        with paper_style():
+            return self.function(results)
+
 
 _registry: Registry[Section] = Registry("section", lambda: load_group(REPORTS_GROUP))
 

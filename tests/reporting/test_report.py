@@ -110,6 +110,21 @@ def test_the_page_is_self_contained(written):
             assert (out / link).is_file()
 
 
+def test_every_figure_has_its_data(written):
+    _, out = written
+    pictures = [path.stem for path in out.glob("*.png")]
+    assert len(pictures) >= 7
+    for name in pictures:
+        assert len(pd.read_csv(out / f"{name}-data.csv")) > 0
+
+
+def test_titles_set_after_the_figure_is_made_are_of_a_papers_size(trained):
+    (features,) = chosen_sections(["features"])
+    for figure in features.content(results(run_of(*trained))).figures:
+        sizes = {axis.title.get_fontsize() for axis in figure.figure.axes if axis.get_title()}
+        assert sizes == {8.0}
+
+
 def test_every_table_and_figure_is_there_in_every_format(written):
     report, out = written
     for table in report.tables:

@@ -32,7 +32,7 @@ def frame(*entries, setting="cifar10"):
 
 def content(results):
     (section,) = chosen_sections(["margins"])
-    return section.function(results)
+    return section.content(results)
 
 
 def line(figure, label):

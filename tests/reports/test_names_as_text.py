@@ -65,7 +65,7 @@ def test_no_section_fails_and_the_page_holds_the_names_as_text(run, tmp_path):
 @pytest.mark.parametrize("name", ["features", "class-cosine"])
 def test_figures_show_the_names_to_the_letter(run, name):
     (section,) = chosen_sections([name])
-    figure = section.function(results(run)).figures[0].figure
+    figure = section.content(results(run)).figures[0].figure
     figure.draw_without_rendering()
     shown = [
         text._preprocess_math(text.get_text()) for text in figure.findobj(Text) if text.get_text()
