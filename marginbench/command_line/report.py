@@ -7,13 +7,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table as PrintingTable
 
 from marginbench.command_line.live_display import make_console
+from marginbench.command_line.printed_tables import print_table, printed
 from marginbench.command_line.suite_selection import SuiteSelection
 from marginbench.errors import UserError
 from marginbench.experiments.suites import Suite
@@ -24,17 +24,18 @@ from marginbench.reporting.report_state import (
     remember,
     still_good,
 )
-from marginbench.reporting.sections import Section, Table, chosen_sections
+from marginbench.reporting.sections import Section, chosen_sections
 from marginbench.runs.cell_status import State
 from marginbench.runs.stale_results import code_notes, image_notes
 from marginbench.runs.suite_runs import SuiteRun, check_writable
 from marginbench.text import count
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 PRINTED = ("comparison-", "verification-accuracy-")
 """How the names of the tables begin that the terminal shows too."""
 PRINTED_OF_SEVERAL = ("ranks", "wins-draws-losses")
-NOT_PRINTED = ("test set 95 %", "train error %", "gap")
-"""Columns that a terminal has no room for."""
 
 
 def report_suite(
@@ -59,11 +60,7 @@ def report_suite(
         chosen_sections(list(sections))
     suite_run = selection.open()
     check_writable(suite_run.folder)
-    before = None
-    if compare is not None:
-        before = replace(selection, runs=compare).open()
-        if not before.folder.is_dir():
-            raise UserError(f"--compare {str(compare)!r}: there is no {before.folder.name!r} in it")
+    before = None if compare is None else _open_before(selection, compare)
     return show_report(console, suite_run, list(sections) or None, against=against, before=before)
 
 
@@ -72,8 +69,9 @@ def report_suites(
     *,
     sections: tuple[str, ...],
     against: str | None = None,
+    compare: Path | None = None,
 ) -> int:
-    """Write one report of several suites, into ``RUNS/A+B/report``.
+    """Write one report of several suites, into ``RUNS/A+B/report``; see :func:`report_suite`.
 
     Returns:
         Exit status: 0, or 1 if a section could not be made.
@@ -94,6 +92,11 @@ def report_suites(
     if len(set(names)) < len(selections):
         raise UserError(f"suites {', '.join(s.suite for s in selections)}: one is given twice")
     frame = together({run.suite.name: results(run) for run in runs.values()})
+    more = []
+    if compare is not None:
+        before = [_open_before(selection, compare) for selection in selections]
+        earlier = together({run.suite.name: results(run) for run in before})
+        more.append(_changes(earlier, frame, str(compare)))
     if against is not None:
         frame = with_baseline(frame, against)
     first = next(iter(runs.values()))
@@ -106,13 +109,13 @@ def report_suites(
         sections=None,
         function=lambda seeds: [],
     )
-    folder = selections[0].runs / "+".join(names) / "report"
+    folder = first.folder.with_name("+".join(run.folder.name for run in runs.values())) / "report"
     check_writable(folder)
     notes = [note for run in runs.values() for note in _left_notes(run)]
-    report = write_report(frame, suite, folder, list(sections) or None, notes)
+    report = write_report(frame, suite, folder, list(sections) or None, notes, command_line(), more)
     for table in report.tables:
         if table.name.startswith((*PRINTED, *PRINTED_OF_SEVERAL)):
-            _print_table(console, _printed(table))
+            print_table(console, printed(table))
     for name, why in report.failed_sections:
         console.print(f"[red]section {name} could not be made[/]: {escape(why)}", highlight=False)
     page = escape(str(report.page))
@@ -152,7 +155,7 @@ def show_report(
     failed: list[tuple[str, str]] = []
     if kept is None:
         try:
-            more = [] if before is None else [_changes(before, suite_run)]
+            more = [] if before is None else [_suite_changes(before, suite_run)]
             # A page with more than the suite's own cells is nobody's to keep.
             own = None if more else made_from
             tables, failed = _make_report(suite_run, sections, own, notes, against, more)
@@ -167,7 +170,7 @@ def show_report(
     else:
         tables = kept
     for table in tables:
-        _print_table(console, table)
+        print_table(console, table)
     damaged = [status.message for status in statuses if status.state == State.DAMAGED]
     for message in damaged:
         console.print(f"[red]damaged[/]: {escape(message)}", highlight=False)
@@ -196,13 +199,29 @@ def command_line() -> str:
     return shlex.join(["marginbench", *sys.argv[1:]])
 
 
-def _changes(before: SuiteRun, after: SuiteRun) -> Section:
+def _open_before(selection: SuiteSelection, compare: Path) -> SuiteRun:
+    """The same cells in another runs folder.
+
+    Raises:
+        UserError: they are not there.
+    """
+    before = replace(selection, runs=compare).open()
+    if not before.folder.is_dir():
+        raise UserError(f"--compare {str(compare)!r}: there is no {before.folder.name!r} in it")
+    return before
+
+
+def _changes(before: pd.DataFrame, after: pd.DataFrame, name: str) -> Section:
     from marginbench.reporting.before_after import changes_content
+
+    content = changes_content(before, after, name)
+    return Section("changes", "Before and after", 6, lambda frame: content)
+
+
+def _suite_changes(before: SuiteRun, after: SuiteRun) -> Section:
     from marginbench.runs.results import results
 
-    name = str(before.folder)
-    content = changes_content(results(before), results(after), name)
-    return Section("changes", "Before and after", 6, lambda frame: content)
+    return _changes(results(before), results(after), str(before.folder))
 
 
 def _make_report(
@@ -227,22 +246,4 @@ def _make_report(
     shown = [table for table in report.tables if table.name.startswith(PRINTED)]
     if made_from is not None and not report.failed_sections:
         remember(folder, made_from, {table.name: table.caption for table in shown})
-    return [_printed(table) for table in shown], report.failed_sections
-
-
-def _printed(table: Table) -> PrintedTable:
-    rows = [[str(cell) for cell in row] for row in table.frame.itertuples(index=False)]
-    return PrintedTable(table.caption, list(table.frame.columns), rows)
-
-
-def _print_table(console: Console, content: PrintedTable) -> None:
-    """A comparison table, without the columns that a terminal has no room for."""
-    shown = [column for column, name in enumerate(content.columns) if name not in NOT_PRINTED]
-    table = PrintingTable(box=None, header_style="bold", pad_edge=False)
-    for position, column in enumerate(shown):
-        justify: Literal["left", "right"] = "right" if position else "left"
-        table.add_column(content.columns[column], justify=justify, no_wrap=True)
-    for row in content.rows:
-        table.add_row(*(escape(row[column]) for column in shown))
-    console.print(f"\n[bold]{escape(content.caption.split(':')[0])}[/]", highlight=False)
-    console.print(table)
+    return [printed(table) for table in shown], report.failed_sections

@@ -11,6 +11,7 @@ from marginbench.errors import UserError
 
 if TYPE_CHECKING:
     from marginbench.experiments.cells import Cell
+    from marginbench.runs.seed_plan import SeedPlan
     from marginbench.runs.suite_runs import SuiteRun
     from marginbench.runs.tuned_runs import TunedRun
 
@@ -85,7 +86,7 @@ class SuiteSelection:
             to_be_resolved=to_be_resolved,
         )
 
-    def open_search(self) -> TunedRun:
+    def open_search(self, plan: SeedPlan | None = None) -> TunedRun:
         """The search, planned anew; see :func:`marginbench.runs.tuned_runs.open_tuned`."""
         from marginbench.runs.tuned_runs import open_tuned
 
@@ -98,4 +99,5 @@ class SuiteSelection:
             size=self.size,
             only=self.only,
             more_heads=self.more_heads,
+            plan=plan,
         )

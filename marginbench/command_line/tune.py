@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from marginbench.command_line.live_display import make_console
 from marginbench.command_line.report import show_report
@@ -14,14 +14,25 @@ from marginbench.command_line.search_messages import (
     print_search,
 )
 from marginbench.command_line.suite_selection import SuiteSelection
+from marginbench.command_line.until_decided import open_whole, run_until_decided
 from marginbench.dispatch.torchrun_environment import torchrun_rank
 from marginbench.runs.tuned_runs import TunedRun
 
 
-def tune_suite(selection: SuiteSelection, *, no_report: bool, dry_run: bool, **options: Any) -> int:
+def tune_suite(
+    selection: SuiteSelection,
+    *,
+    until_decided: bool,
+    max_seeds: int | None,
+    no_report: bool,
+    dry_run: bool,
+    **options: Any,
+) -> int:
     """Search, train the choices, report.
 
-    ``options`` are those of :func:`marginbench.command_line.run.run_cells`.
+    ``options`` are those of :func:`marginbench.command_line.run.run_cells`. With
+    ``until_decided`` the choices are trained look by look, see
+    :func:`marginbench.command_line.until_decided.run_until_decided`.
 
     Returns:
         Exit status: 0, 1 if a cell failed or is damaged, 130 if interrupted.
@@ -30,7 +41,12 @@ def tune_suite(selection: SuiteSelection, *, no_report: bool, dry_run: bool, **o
         UserError: see :func:`marginbench.runs.tuned_runs.open_tuned` and :func:`run_cells`.
     """
     console = make_console(quiet=torchrun_rank() > 0)
-    search = selection.open_search()
+    if until_decided:
+        selection = replace(selection, tuned=True)
+        search = cast("TunedRun", open_whole(selection, max_seeds))
+        search = search.with_runs(search.trial_runs)
+    else:
+        search = selection.open_search()
     print_search(console, search)
     status = run_cells(search, no_report=True, dry_run=dry_run, **options)
     if dry_run or status:
@@ -42,6 +58,10 @@ def tune_suite(selection: SuiteSelection, *, no_report: bool, dry_run: bool, **o
         print_incomplete(console, chosen)
         return 1
     print_choices(console, chosen)
+    if until_decided:
+        return run_until_decided(
+            selection, max_seeds, no_report=no_report, dry_run=dry_run, **options
+        )
     final = replace(chosen, runs=[run for run in chosen.runs if run.key not in known])
     if final.runs:
         status = run_cells(final, no_report=True, dry_run=False, **options)

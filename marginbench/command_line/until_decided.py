@@ -13,11 +13,12 @@ from marginbench.command_line.run import run_cells
 from marginbench.command_line.suite_selection import SuiteSelection
 from marginbench.dispatch.torchrun_environment import started_by_torchrun
 from marginbench.errors import UserError
-from marginbench.experiments.suites import find_suite
+from marginbench.experiments.suites import FULL, find_suite
 from marginbench.reporting.until_decided import NextLook, describe, next_look
 from marginbench.runs.cell_status import FINISHED
 from marginbench.runs.seed_plan import begin_plan
 from marginbench.runs.suite_runs import SuiteRun, suite_folder
+from marginbench.runs.tuned_runs import TunedRun, tuned_folder
 
 
 def run_until_decided(selection: SuiteSelection, max_seeds: int | None, **options: Any) -> int:
@@ -42,7 +43,7 @@ def run_until_decided(selection: SuiteSelection, max_seeds: int | None, **option
             "jobs start several processes a cell"
         )
     console = make_console()
-    whole = _open_whole(selection, max_seeds)
+    whole = open_whole(selection, max_seeds)
     while True:
         look = next_look(whole)
         todo = _to_do(look)
@@ -73,11 +74,14 @@ def submit_until_decided(selection: SuiteSelection, max_seeds: int | None, **opt
     from marginbench.command_line.submit import submit_suite
 
     console = make_console()
-    look = next_look(_open_whole(selection, max_seeds))
+    whole = open_whole(selection, max_seeds)
+    if isinstance(whole, TunedRun) and whole.incomplete:
+        return submit_suite(selection, suite_run=whole.with_runs(whole.trial_runs), **options)
+    look = next_look(whole)
     todo = _to_do(look)
     _print_look(console, look, todo)
     status = submit_suite(selection, suite_run=look.run, **options)
-    name = escape(selection.suite)
+    name = escape(f"{selection.suite} --tuned" if selection.tuned else selection.suite)
     if todo and not options["dry_run"]:
         console.print(
             f"when these have ended (marginbench status {name}), type the same again: "
@@ -89,8 +93,8 @@ def submit_until_decided(selection: SuiteSelection, max_seeds: int | None, **opt
     return status
 
 
-def _open_whole(selection: SuiteSelection, max_seeds: int | None) -> SuiteRun:
-    """The suite with the most seeds that its plan may need.
+def open_whole(selection: SuiteSelection, max_seeds: int | None) -> SuiteRun:
+    """The suite, or with ``tuned`` its search, with the most seeds that its plan may need.
 
     Raises:
         UserError: see :func:`run_until_decided`.
@@ -101,8 +105,12 @@ def _open_whole(selection: SuiteSelection, max_seeds: int | None) -> SuiteRun:
                 f"{option} is not allowed with --until-decided, which chooses the seeds of all "
                 "heads; allowed: --max-seeds"
             )
-    folder = suite_folder(find_suite(selection.suite), selection.runs, selection.size)
-    plan = begin_plan(folder, max_seeds)
+    suite = find_suite(selection.suite)
+    folder = suite_folder(suite, selection.runs, selection.size)
+    own_seeds = {**suite.sizes, FULL: suite.seeds}.get(selection.size, suite.seeds)
+    if selection.tuned:
+        return selection.open_search(begin_plan(tuned_folder(folder), max_seeds, own_seeds))
+    plan = begin_plan(folder, max_seeds, own_seeds)
     return replace(replace(selection, seeds=plan.max_seeds).open(), plan=plan)
 
 

@@ -13,8 +13,9 @@ _OPTIONS = [
     click.option(
         "--until-decided",
         is_flag=True,
-        help="Add seeds in planned looks (5, 8, 12, ...) until each head is better, worse or "
-        "equal; the looks share the 5 % of false claims. Decided heads stop.",
+        help="Add seeds in planned looks (5, 8, 12, ...; the first at the suite's own number, if "
+        "more than 5) until each head is better, worse or equal; the looks share the 5 % of false "
+        "claims. Decided heads stop.",
     ),
     click.option(
         "--max-seeds",

@@ -13,18 +13,21 @@ from pydantic import ValidationError
 from marginbench.errors import UserError
 from marginbench.experiments.cell_fields import Optimiser
 from marginbench.experiments.cells import Cell
+from marginbench.experiments.grids import EVERY_OTHER_HEAD
 from marginbench.experiments.head_search import HeadSearch, Trial, own_value
 from marginbench.experiments.resolution import Resolver
 from marginbench.experiments.search import Search, sobol_points
 from marginbench.experiments.search_data import (
-    DataFacts,
+    KnownData,
     seeds_by_repeat,
     trial_seeds,
     validated_data,
 )
+from marginbench.experiments.suites import Suite
 from marginbench.plugins.allowed_values import refusal
 from marginbench.plugins.component import Component
 from marginbench.plugins.parameters import parameter_model
+from marginbench.plugins.registrations import check_known
 from marginbench.plugins.search_ranges import Choice, Range, range_as_json
 from marginbench.text import quoted
 
@@ -56,15 +59,13 @@ def plan_searches(
     for cell in cells:
         if search.settings is None or cell.setting in search.settings:
             found.setdefault((cell.comparison, cell.head.name), []).append(cell)
-    facts = DataFacts()
+    known = KnownData()
     searches = []
     for own in found.values():
         first = own[0]
-        classes, tested = facts.of(first.data)
-        by = search.by or (
-            "error" if tested and not first.data.parameters.get("left_out") else "verification"
-        )
-        declares, ranges = _space(first, search, classes)
+        facts = known.of(first.data)
+        by = search.by or ("error" if facts.tests_images and not facts.is_open else "verification")
+        declares, ranges = _space(first, search, facts.classes)
         _check_ends(first, ranges, search, resolver)
         seeds = [cell.seed for cell in own if cell.head == first.head]
         for repeat, final_seeds in enumerate(seeds_by_repeat(first, search, seeds, repeats)):
@@ -77,7 +78,7 @@ def plan_searches(
                     declares=declares,
                     ranges={name: range_as_json(drawn) for name, drawn in ranges.items()},
                     base=first,
-                    data=validated_data(first, search, by, repeat, resolver),
+                    data=validated_data(first, search, by, repeat, resolver, facts),
                     schedule=search.shortened(first.schedule),
                     trial_seeds=trial_seeds(first, search, repeat, final_seeds),
                     final_seeds=final_seeds,
@@ -189,4 +190,25 @@ def _check_settings(cells: Sequence[Cell], search: Search) -> None:
             raise UserError(
                 f"search: settings = {quoted(setting)} is not allowed; allowed: "
                 + ", ".join(map(repr, there))
+            )
+
+
+def check_search_heads(suite: Suite, cells: list[Cell]) -> None:
+    """Make sure that the heads whose ranges a suite changes are among its own, of whatever size.
+
+    Args:
+        suite: which changes them.
+        cells: its own.
+
+    Raises:
+        UserError: one is not.
+    """
+    there = list(dict.fromkeys([cell.head.name for cell in (*cells, *suite.cells(1))]))
+    for head in suite.search.heads:
+        if EVERY_OTHER_HEAD in there:
+            check_known("head", head)
+        elif head not in there:
+            raise UserError(
+                f"search: heads = {quoted(head)} is not allowed; allowed: one of its heads: "
+                + ", ".join(there)
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -68,13 +68,14 @@ def next_look(whole: SuiteRun) -> NextLook:
                 needed[comparison, row.label] = seeds
                 place = (comparison, row.baseline)
                 needed[place] = max(seeds, needed.get(place, 0))
-    places = zip(frame["comparison"], frame["label"], frame["seed"], strict=True)
-    runs = [
-        run
-        for run, (comparison, label, seed) in zip(whole.runs, places, strict=True)
-        if seed < needed.get((comparison, label), plan.looks[0])
-    ]
-    return NextLook(replace(whole, runs=runs, of=len(runs)), found, min(pending, default=None))
+    not_needed = {
+        row.key
+        for row in frame.itertuples()
+        if row.seed >= needed.get((row.comparison, row.label), plan.looks[0])
+    }
+    # Of a tuned suite, the trials are no rows of the frame, and are all needed.
+    runs = [run for run in whole.runs if run.key not in not_needed]
+    return NextLook(whole.with_runs(runs), found, min(pending, default=None))
 
 
 def _is_decided(row: Any) -> bool:

@@ -118,7 +118,8 @@ def plan_of(results: pd.DataFrame) -> SeedPlan | None:
     planned = results.dropna(subset=["max_seeds"])
     if planned.empty:
         return None
-    return SeedPlan(int(planned["max_seeds"].iloc[0]), planned["spending"].iloc[0])
+    row = planned.iloc[0]
+    return SeedPlan(int(row["max_seeds"]), row["spending"], int(row["first_look"]))
 
 
 def _within(results: pd.DataFrame) -> float | None:

@@ -80,6 +80,7 @@ COLUMNS = [
     "conditions",
     "equal_within",
     "max_seeds",
+    "first_look",
     "spending",
     "key",
     "folder",
@@ -115,11 +116,11 @@ def results(
     head; ``comparison`` is equal for cells that differ in head and seed only, ``setting`` is its
     name; ``conditions`` is all that cells of one comparison share, value by field
     ("schedule.iterations", "backbone.parameters.width"); ``equal_within`` is the suite's δ;
-    ``max_seeds`` and ``spending`` are of the plan of a suite that is run until it is decided
-    (:class:`marginbench.runs.seed_plan.SeedPlan`); ``folder`` is the run folder; ``search`` of a
-    tuned suite is the search that has chosen the parameters, a
-    :class:`marginbench.runs.search_results.SearchResult`. What a cell does not have is missing
-    (NaN, None). Names and messages are printable
+    ``max_seeds``, ``first_look`` and ``spending`` are of the plan
+    (:class:`marginbench.runs.seed_plan.SeedPlan`) of a suite run until it is decided;
+    ``folder`` is the run folder; ``search`` of a tuned suite is the search that has chosen the
+    parameters, a :class:`marginbench.runs.search_results.SearchResult`. What a cell
+    does not have is missing (NaN, None). Names and messages are printable
     (:func:`marginbench.text.printable_line`).
 
     Example:
@@ -160,7 +161,7 @@ def results(
     # Before there is a frame: pandas keeps text in Arrow, which has no half surrogate pairs.
     printable = [row | {name: _printable(row[name]) for name in NAMES} for row in rows]
     frame = pd.DataFrame(printable, columns=COLUMNS)
-    numbers = (*FRACTIONS, *FEATURE_NUMBERS, "equal_within", "max_seeds")
+    numbers = (*FRACTIONS, *FEATURE_NUMBERS, "equal_within", "max_seeds", "first_look")
     return frame.astype(dict.fromkeys(numbers, float))
 
 
@@ -252,6 +253,7 @@ def _row(folder: RunFolder, label: str, run: SuiteRun) -> dict[str, Any]:
         "conditions": conditions_of(cell),
         "equal_within": run.suite.equal_within,
         "max_seeds": run.plan.max_seeds if run.plan else None,
+        "first_look": run.plan.first_look if run.plan else None,
         "spending": run.plan.spending if run.plan else None,
         "key": folder.key,
         "folder": folder.path,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -23,7 +23,8 @@ PLAN = "until-decided.json"
 LOOKS = (5, 8, 12, 18, 30, 50, 80)
 """Seeds at which results are looked at, as far as they are fewer than the most."""
 MAX_SEEDS = 30
-FEWEST_MAX_SEEDS = 5
+FEWEST_SEEDS = 5
+"""At a look."""
 _NORMAL = NormalDist()
 
 
@@ -53,15 +54,18 @@ class SeedPlan:
     Attributes:
         max_seeds: at the last look; at least 5.
         spending: name of the spending function.
+        first_look: seeds at the first look, at least 5; the last one may come before it.
     """
 
     max_seeds: int = MAX_SEEDS
     spending: str = "obrien-fleming"
+    first_look: int = LOOKS[0]
 
     @property
     def looks(self) -> tuple[int, ...]:
-        """Numbers of seeds, rising, the last ``max_seeds``."""
-        before = [n for n in LOOKS if 5 * n <= 4 * self.max_seeds]
+        """Numbers of seeds, rising by a quarter or more, the last ``max_seeds``."""
+        after = [n for n in LOOKS if 4 * n >= 5 * self.first_look]
+        before = [n for n in (self.first_look, *after) if 5 * n <= 4 * self.max_seeds]
         return (*before, self.max_seeds)
 
     def levels(self, level: float) -> tuple[float, ...]:
@@ -84,32 +88,35 @@ def read_plan(suite_folder: Path) -> SeedPlan | None:
         content: dict[str, Any] = read_json(path)
     except DamagedFile as error:
         raise UserError(str(error)) from None
-    seeds, spending = content.get("max_seeds"), str(content.get("spending"))
-    if type(seeds) is not int or seeds < FEWEST_MAX_SEEDS:
-        raise UserError(
-            f"{path}: max_seeds = {quoted(seeds)} is not allowed; allowed: a whole number of at "
-            f"least {FEWEST_MAX_SEEDS}"
-        )
+    seeds = {"max_seeds": content.get("max_seeds"), "first_look": content.get("first_look", 5)}
+    for name, value in seeds.items():
+        if type(value) is not int or value < FEWEST_SEEDS:
+            raise UserError(
+                f"{path}: {name} = {quoted(value)} is not allowed; allowed: a whole number of at "
+                f"least {FEWEST_SEEDS}"
+            )
+    spending = str(content.get("spending"))
     if spending not in SPENDING:
         raise UserError(
             f"{path}: spending = {quoted(spending)} is not allowed; allowed: {', '.join(SPENDING)}"
         )
-    return SeedPlan(seeds, spending)
+    return SeedPlan(**seeds, spending=spending)
 
 
-def begin_plan(suite_folder: Path, max_seeds: int | None) -> SeedPlan:
+def begin_plan(suite_folder: Path, max_seeds: int | None, own_seeds: int) -> SeedPlan:
     """The suite's plan: the one it was begun with, or a new one, which is not written.
 
     Args:
         suite_folder: ``RUNS/SUITE``.
         max_seeds: as asked for; None for the plan's own, or 30.
+        own_seeds: those of the suite without a plan: the first look of a new one, if 5 or more.
 
     Raises:
         UserError: another number than the plan's: the looks must not depend on what was seen.
     """
     known = read_plan(suite_folder)
     if known is None:
-        return SeedPlan(max_seeds or MAX_SEEDS)
+        return SeedPlan(max_seeds or MAX_SEEDS, first_look=max(own_seeds, FEWEST_SEEDS))
     if max_seeds not in (None, known.max_seeds):
         raise UserError(
             f"--max-seeds {max_seeds} is not allowed: {suite_folder / PLAN} plans "
@@ -125,5 +132,5 @@ def keep_plan(suite_folder: Path, plan: SeedPlan) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    content = {"max_seeds": plan.max_seeds, "spending": plan.spending, "looks": plan.looks}
+    content = {**asdict(plan), "looks": plan.looks}
     write_text_atomically(suite_folder / PLAN, as_json(content, indent=2))

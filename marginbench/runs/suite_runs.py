@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 from marginbench.errors import UserError
 from marginbench.experiments.cells import Cell
@@ -67,6 +68,10 @@ class SuiteRun:
         except OSError as error:
             reason = error.strerror or error
             raise UserError(f"{self.folder} cannot be written: {reason}") from error
+
+    def with_runs(self, runs: list[RunFolder]) -> Self:
+        """With some of the cells only."""
+        return replace(self, runs=runs, of=len(runs))
 
     @property
     def report_folder(self) -> Path:

@@ -36,7 +36,7 @@ def tuned_rows(
     rows = []
     for result in run.results:
         search = result.search
-        for cell in search.final_cells(result.chosen or 0):
+        for cell in run.final_cells(result):
             values = row(RunFolder(run.folder, cell), search.head, run)
             if result.chosen is None:
                 values |= dict.fromkeys(NOT_YET) | _unchosen(result)

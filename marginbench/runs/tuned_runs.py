@@ -1,7 +1,7 @@
 """A suite's search in a runs folder: ``RUNS/SUITE-tuned`` with trials and final runs.
 
-``search.json`` there has the searches that were last asked for, so that what only looks at them
-needs neither torch nor the data.
+The searches that were last asked for are read from a file, so that what only looks at them needs
+neither torch nor the data.
 """
 
 from __future__ import annotations
@@ -10,27 +10,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import ValidationError
-
-from marginbench.errors import DamagedFile, UserError
+from marginbench.errors import UserError
 from marginbench.experiments.cells import Cell
-from marginbench.experiments.grids import EVERY_OTHER_HEAD
 from marginbench.experiments.head_search import HeadSearch
 from marginbench.experiments.search import TRIALS
-from marginbench.experiments.search_plan import plan_searches
+from marginbench.experiments.search_plan import check_search_heads, plan_searches
 from marginbench.experiments.suites import FULL, TUNED, Suite, find_suite
-from marginbench.files import write_text_atomically
-from marginbench.plugins.registrations import check_known
-from marginbench.runs.manifest import recorded_cells
-from marginbench.runs.run_files import as_json, read_json
+from marginbench.runs.manifest import recorded_cells, recorded_keys
 from marginbench.runs.run_folder import RunFolder
+from marginbench.runs.search_files import last_asked_for, read_searches, write_searches
 from marginbench.runs.search_results import SearchResult, search_result
+from marginbench.runs.seed_plan import SeedPlan, read_plan
 from marginbench.runs.suite_runs import SuiteRun, open_suite
 from marginbench.text import quoted
 
-SEARCH_FILE = "search.json"
 SECTION = "tuning"
 """The section of the report that every tuned suite has."""
 
@@ -44,6 +39,8 @@ class TunedRun(SuiteRun):
         own_folder: where the suite's own runs are, as ``run`` makes them.
         heads: those chosen; none for all.
         trials, repeats: as asked for; see :func:`open_tuned`.
+        every_seed: whether the final runs have all seeds that the plan may need; else those that
+            its first look needs and those asked for since.
     """
 
     searches: tuple[HeadSearch, ...] = ()
@@ -51,6 +48,30 @@ class TunedRun(SuiteRun):
     heads: tuple[str, ...] = ()
     trials: int = TRIALS
     repeats: int | None = None
+    every_seed: bool = False
+
+    def final_cells(self, result: SearchResult) -> list[Cell]:
+        """The final runs of what a search has chosen; of the suite's own values before it has."""
+        cells = result.search.final_cells(result.chosen or 0)
+        if self.plan is None or self.every_seed:
+            return cells
+        first = self.plan.looks[0]
+        return [cell for cell in cells if cell.seed < first or cell.key in self._recorded]
+
+    @property
+    def trial_runs(self) -> list[RunFolder]:
+        """The runs that are no final runs."""
+        trials = {
+            cell.key
+            for result in self.results
+            for number in range(len(result.search.trials))
+            for cell in result.search.trial_cells(number)
+        }
+        return [run for run in self.runs if run.key in trials]
+
+    @cached_property
+    def _recorded(self) -> set[str]:
+        return recorded_keys(self.folder)
 
     @cached_property
     def results(self) -> list[SearchResult]:
@@ -69,16 +90,12 @@ class TunedRun(SuiteRun):
     def record(self) -> None:
         """As of a suite, and write what the searches are."""
         super().record()
-        content = {
-            "trials": self.trials,
-            "repeats": self.repeats,
-            "searches": [search.model_dump(mode="json") for search in self.searches],
-        }
-        try:
-            write_text_atomically(self.folder / SEARCH_FILE, as_json(content))
-        except OSError as error:
-            reason = error.strerror or error
-            raise UserError(f"{self.folder} cannot be written: {reason}") from error
+        asked = {"trials": self.trials, "repeats": self.repeats}
+        write_searches(self.folder, self.searches, asked)
+
+    def with_runs(self, runs: list[RunFolder]) -> Self:
+        """As of a suite; final runs are those asked for, and no longer all of the plan."""
+        return replace(super().with_runs(runs), every_seed=False)
 
 
 def open_tuned(
@@ -91,6 +108,7 @@ def open_tuned(
     size: str = FULL,
     only: Sequence[str] = (),
     more_heads: Sequence[str] = (),
+    plan: SeedPlan | None = None,
 ) -> TunedRun:
     """The searches of a suite; nothing is written.
 
@@ -101,11 +119,18 @@ def open_tuned(
         repeats: see :func:`marginbench.experiments.search_plan.plan_searches`; None likewise.
         seeds: of the final runs; None for as many as repeats, or for the size's own number.
         size, only, more_heads: see :func:`marginbench.runs.suite_runs.open_suite`.
+        plan: to run until it is decided: every seed that it may need; None for the plan that the
+            suite was begun with, if any, and the seeds that it has asked for.
 
     Raises:
-        UserError: see there, and :func:`plan_searches`.
+        UserError: see there, and :func:`plan_searches`; repeated searches with a plan.
     """
-    last = _last_asked_for(runs_folder, name, size)
+    every_seed = plan is not None
+    folder = tuned_folder(_own_folder(runs_folder, name, size)[1])
+    plan = plan or read_plan(folder)
+    if plan is not None and seeds is None:
+        seeds = plan.max_seeds
+    last = last_asked_for(folder)
     trials = last.get("trials") if trials is None else trials
     repeats = last.get("repeats") if repeats is None else repeats
     if seeds is None and repeats is not None and repeats > 1:
@@ -120,7 +145,7 @@ def open_tuned(
     whole = open_suite(name, runs_folder, seeds=seeds, size=size, more_heads=more_heads)
     suite = whole.suite
     try:
-        _check_search_heads(suite, [run.cell for run in whole.runs])
+        check_search_heads(suite, [run.cell for run in whole.runs])
         searches = plan_searches(
             [run.cell for run in whole.runs],
             suite.search,
@@ -128,6 +153,11 @@ def open_tuned(
             trials=suite.search.trials if trials is None else trials,
             repeats=repeats,
         )
+        if plan is not None and any(search.repeat for search in searches):
+            raise UserError(
+                "a search that is repeated, or done once a seed, is not allowed with "
+                "--until-decided; allowed: one search, as with search_share"
+            )
     except UserError as error:
         raise UserError(f"suite {suite.name!r}: {error}") from error
     return _tuned_run(
@@ -136,6 +166,8 @@ def open_tuned(
         heads if only else set(),
         trials=suite.search.trials if trials is None else trials,
         repeats=repeats,
+        plan=plan,
+        every_seed=every_seed,
     )
 
 
@@ -149,17 +181,14 @@ def reopen_tuned(
         DamagedFile: what is written of it does not read well.
     """
     suite, own = _own_folder(runs_folder, name, size)
-    path = _tuned_folder(own) / SEARCH_FILE
-    if not path.exists():
+    folder = tuned_folder(own)
+    found = read_searches(folder)
+    if found is None:
         raise UserError(
-            f"suite {suite.name!r} has no search in {str(path.parent)!r}; start one with "
+            f"suite {suite.name!r} has no search in {str(folder)!r}; start one with "
             f"`marginbench tune {name}` or `marginbench submit {name} --tuned`"
         )
-    try:
-        content = read_json(path)
-        searches = [HeadSearch.model_validate(entry) for entry in content["searches"]]
-    except (ValidationError, KeyError, TypeError):
-        raise DamagedFile(path, "it holds no searches") from None
+    searches, asked = found
     there = list(dict.fromkeys(search.head for search in searches))
     for head in only:
         if head not in there:
@@ -167,8 +196,8 @@ def reopen_tuned(
                 f"suite {suite.name!r} has no search of the head {quoted(head)}; its heads: "
                 + ", ".join(there)
             )
-    asked = {"trials": content.get("trials", TRIALS), "repeats": content.get("repeats")}
-    return _tuned_run(SuiteRun(suite, own, [], 0), searches, set(only), **asked)
+    plan = read_plan(folder)
+    return _tuned_run(SuiteRun(suite, own, [], 0), searches, set(only), plan=plan, **asked)
 
 
 def _own_folder(runs_folder: Path, name: str, size: str) -> tuple[Suite, Path]:
@@ -177,23 +206,19 @@ def _own_folder(runs_folder: Path, name: str, size: str) -> tuple[Suite, Path]:
     return suite, runs_folder / (suite.name if size == FULL else f"{suite.name}-{size}")
 
 
-def _last_asked_for(runs_folder: Path, name: str, size: str) -> dict[str, Any]:
-    path = _tuned_folder(_own_folder(runs_folder, name, size)[1]) / SEARCH_FILE
-    try:
-        return read_json(path) if path.exists() else {}
-    except DamagedFile:
-        # It is written anew.
-        return {}
+def tuned_folder(own: Path) -> Path:
+    """Where the search of a suite is.
 
-
-def _tuned_folder(own: Path) -> Path:
+    Args:
+        own: the suite's own folder.
+    """
     return own.with_name(f"{own.name}-{TUNED}")
 
 
 def _tuned_run(
-    whole: SuiteRun, searches: list[HeadSearch], heads: set[str], **asked: int | None
+    whole: SuiteRun, searches: list[HeadSearch], heads: set[str], **asked: Any
 ) -> TunedRun:
-    folder = _tuned_folder(whole.folder)
+    folder = tuned_folder(whole.folder)
     suite = whole.suite
     if suite.sections is not None and SECTION not in suite.sections:
         suite = replace(suite, sections=(SECTION, *suite.sections))
@@ -206,10 +231,10 @@ def _tuned_run(
         "heads": tuple(sorted(heads)),
         **asked,
     }
-    results = TunedRun(runs=[], of=0, **{**values, "heads": ()}).results
+    unchosen = TunedRun(runs=[], of=0, **{**values, "heads": ()})
     every: dict[str, RunFolder] = {}
-    for result in results:
-        for cell in _cells(result):
+    for result in unchosen.results:
+        for cell in _cells(unchosen, result):
             run = RunFolder(folder, cell)
             every.setdefault(run.key, run)
     chosen = [run for run in every.values() if not heads or run.cell.head.name in heads]
@@ -218,22 +243,8 @@ def _tuned_run(
     return TunedRun(runs=chosen, of=len(every), left=left, unread=unread, **values)
 
 
-def _cells(result: SearchResult) -> list[Cell]:
+def _cells(run: TunedRun, result: SearchResult) -> list[Cell]:
     """Of the trials, and of the choice's final runs where there is one."""
     search = result.search
     cells = [cell for number in range(len(search.trials)) for cell in search.trial_cells(number)]
-    chosen = result.chosen
-    return cells if chosen is None else [*cells, *search.final_cells(chosen)]
-
-
-def _check_search_heads(suite: Suite, cells: list[Cell]) -> None:
-    """Make sure that the heads whose ranges a suite changes are among its own, of whatever size."""
-    there = list(dict.fromkeys([cell.head.name for cell in (*cells, *suite.cells(1))]))
-    for head in suite.search.heads:
-        if EVERY_OTHER_HEAD in there:
-            check_known("head", head)
-        elif head not in there:
-            raise UserError(
-                f"search: heads = {quoted(head)} is not allowed; allowed: one of its heads: "
-                + ", ".join(there)
-            )
+    return cells if result.chosen is None else [*cells, *run.final_cells(result)]

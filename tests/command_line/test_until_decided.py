@@ -9,8 +9,9 @@ import pytest
 
 from marginbench.dispatch.local import DispatchProgress
 from marginbench.runs.run_folder import RunFolder
-from marginbench.runs.seed_plan import PLAN
+from marginbench.runs.seed_plan import PLAN, begin_plan, keep_plan, read_plan
 from marginbench.runs.suite_runs import open_suite
+from marginbench.runs.tuned_runs import reopen_tuned
 
 # How much lower the error is than softmax's; hinge's is the same on average.
 GAINS = {"arcface": 0.05, "hinge": 0.0}
@@ -140,3 +141,61 @@ def test_each_look_is_a_submission(call, trained, suite_file, tmp_path):
     told = call("submit", "--until-decided", "--gpus", 0)
     assert "better: arcface m=0.5; still looked for: hinge" in told
     assert "submitted 6 cells" in told
+
+
+def test_the_final_runs_of_a_search_are_added_look_by_look(call, trained, tmp_path):
+    told = call("tune", *OPTIONS, "--trials", 2, "--no-report")
+    search, first, second = trained
+    assert sorted(search) == sorted([(head, 0) for head in ("softmax", "arcface", "hinge")] * 2)
+    assert set(first) == cells(range(5), "softmax", "arcface", "hinge")
+    assert set(second) == cells(range(5, 8), "softmax", "hinge")
+    assert told.index("3 heads in 1 setting, 2 trials each") < told.index("next look: 5 seeds")
+    assert (tmp_path / "runs/queued-tuned" / PLAN).is_file()
+    assert "27 cells: 27 done" in call("status", "--tuned")
+    call("report", "--tuned", "--section", "comparison")
+    page = (tmp_path / "runs/queued-tuned/report/index.html").read_text()
+    assert "arcface is better than softmax by" in page
+    assert "all planned looks are taken, 8 seeds at most" in page
+    # Neither the search nor a look is begun anew, with the option or without.
+    call("tune", "--until-decided", "--no-report")
+    call("tune", "--no-report")
+    assert len(trained) == 3
+
+
+def test_a_search_once_a_seed_has_no_looks(call, trained):
+    told = call("tune", *OPTIONS, "--repeats", 8, status=None)
+    assert "not allowed with --until-decided" in told
+
+
+def test_a_search_and_then_each_look_is_a_submission(call, trained, suite_file, tmp_path):
+    options = ("--tuned", *OPTIONS, "--trials", 2, "--gpus", 0)
+    assert "submitted 6 cells" in call("submit", *options)
+    for run in reopen_tuned(str(suite_file), tmp_path / "runs").runs:
+        finish(run)
+    told = call("submit", "--tuned", "--until-decided", "--gpus", 0)
+    assert "next look: 5 seeds" in told
+    assert "submitted 15 cells" in told
+    assert "--tuned --until-decided" in told
+    for run in reopen_tuned(str(suite_file), tmp_path / "runs").runs:
+        finish(run)
+    told = call("submit", "--tuned", "--until-decided", "--gpus", 0)
+    assert "better: arcface; still looked for: hinge" in told
+    assert "submitted 6 cells" in told
+
+
+@pytest.mark.parametrize(
+    ("own", "most", "looks"),
+    [
+        (3, 30, (5, 8, 12, 18, 30)),
+        (10, 30, (10, 18, 30)),
+        (10, 12, (12,)),
+        (20, 12, (12,)),
+        (5, 5, (5,)),
+    ],
+)
+def test_the_first_look_is_at_the_suites_own_seeds(own, most, looks, tmp_path):
+    plan = begin_plan(tmp_path, most, own)
+    assert plan.looks == looks
+    assert sum(plan.levels(0.05)) == pytest.approx(0.05)
+    keep_plan(tmp_path, plan)
+    assert read_plan(tmp_path) == begin_plan(tmp_path, None, 3) == plan

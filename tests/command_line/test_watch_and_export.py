@@ -6,7 +6,7 @@ from itertools import count
 import pytest
 
 from marginbench.command_line.export import export_suite
-from marginbench.command_line.report import report_suite
+from marginbench.command_line.report import report_suite, report_suites
 from marginbench.command_line.suite_selection import SuiteSelection
 from marginbench.command_line.watch import watch_suite
 from marginbench.errors import UserError
@@ -17,6 +17,11 @@ NOTHING = {"csv": None, "parquet": None, "tensorboard": None, "figures": None}
 @pytest.fixture
 def selection(tiny_suite, tmp_path):
     return SuiteSelection(str(tiny_suite), tmp_path / "runs", 1, "full", (), ())
+
+
+@pytest.fixture
+def digits_selection(tmp_path):
+    return SuiteSelection("digits-open", tmp_path / "runs", 1, "full", ("softmax",), ())
 
 
 def test_watch_makes_the_page_anew_when_a_cell_has_ended(selection, tmp_path, monkeypatch):
@@ -66,3 +71,14 @@ def test_a_report_shows_two_sets_of_runs(selection, tmp_path, capsys):
     assert "Before and after" in page
     assert "0 cells finished in both" in page
     assert not (tmp_path / "runs/tiny/report/made-from.json").exists()
+
+
+def test_several_suites_show_two_sets_of_runs_too(selection, digits_selection, tmp_path):
+    both = [selection, digits_selection]
+    with pytest.raises(UserError, match=r"--compare .*: there is no 'tiny' in it"):
+        report_suites(both, sections=("account",), compare=tmp_path / "other")
+    for name in ("tiny", "digits-open"):
+        (tmp_path / "other" / name).mkdir(parents=True)
+    report_suites(both, sections=("account",), compare=tmp_path / "other")
+    page = (tmp_path / "runs/tiny+digits-open/report/index.html").read_text()
+    assert "Before and after" in page

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marginbench.data.choices.splits import ImageSets, choose_images, stratified
+from marginbench.data.choices.image_sets import ImageSets, stratified
+from marginbench.data.choices.splits import choose_images
 from marginbench.errors import UserError
 
 
@@ -135,3 +136,16 @@ def test_all_images_of_classes_left_out_are_there_to_be_retrieved():
     for value in (1, 3):
         own = torch.nonzero(pairs.people == value).flatten()
         assert not torch.isin(own[1000:], paired).any()
+
+
+def test_only_some_classes_are_there():
+    labels = np.repeat(np.arange(5), 4)
+    images = np.arange(20, dtype=np.uint8).reshape(20, 1, 1, 1)
+    sets = ImageSets(images, labels, images + 100, labels, tuple("abcde"))
+    data = choose_images(sets, classes=(4, 1))
+    assert data.class_names == ("b", "e")
+    assert data.train_images.flatten().tolist() == [4, 5, 6, 7, 16, 17, 18, 19]
+    assert data.test_labels.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+    for wrong in ((1,), (1, 1), (0, 5)):
+        with pytest.raises(UserError, match=r"classes = .* is not allowed; allowed: none, or two"):
+            choose_images(sets, classes=wrong)

@@ -1,7 +1,10 @@
 """A search is planned ahead: the same trials for every head, first the suite's own values."""
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from marginbench.data import load_data
 from marginbench.errors import UserError
 from marginbench.experiments.cell_fields import Optimiser, Schedule
 from marginbench.experiments.grids import component, grid
@@ -153,6 +156,33 @@ def test_a_split_per_seed_is_searched_once_a_seed_on_that_seeds_split():
         plan(drawn, repeats=1)
     with pytest.raises(UserError, match="seeds = 2 is not allowed with a split per seed"):
         plan(drawn, Search(seeds=2))
+
+
+def test_with_images_for_the_search_alone_one_search_does_for_all_seeds():
+    drawn = component("digits", split="per-seed", search_share=0.4)
+    (search,) = plan(cells(["softmax"], data=drawn), Search(seeds=2))
+    assert (search.trial_seeds, search.final_seeds) == ((0, 1), (0, 1))
+    assert [data.parameters["validation_draw"] for data in search.data] == [0, 1]
+    assert all(data.parameters["search_share"] == 0.4 for data in search.data)
+
+
+def test_classes_that_a_folder_leaves_out_by_a_share_are_never_validated(tmp_path, monkeypatch):
+    monkeypatch.setenv("MARGINBENCH_DATA", str(tmp_path))
+    monkeypatch.setenv("MARGINBENCH_CACHE", str(tmp_path / "cache"))
+    random = np.random.default_rng(0)
+    for name in "abcdefgh":
+        (tmp_path / "birds" / name).mkdir(parents=True)
+        for number in range(4):
+            pixels = random.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "birds" / name / f"{number}.png")
+    birds = component("folder", name="birds", left_out_share=0.5)
+    (search,) = plan(cells(["softmax"], data=birds))
+    assert (search.by, search.data[0].parameters["validation"]) == ("verification", "classes")
+    # Two of the four classes that are trained on are held out; the other four are the test's.
+    data = load_data("folder", search.data[0].parameters)
+    assert len(data.class_names) == 2
+    assert set(data.class_names) < set("abcd")
+    assert len(data.verification[0].images) == 2 * 4
 
 
 STRANGER = """

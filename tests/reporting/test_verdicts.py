@@ -123,7 +123,9 @@ def test_the_looks_of_a_plan_are_what_decides():
     plan = SeedPlan(12)
     assert plan.looks == (5, 8, 12)
     values = noise(-0.02, 0.008, 12, 4)
-    found = verdicts(made({"arcface": values}, max_seeds=12, spending=plan.spending)).iloc[0]
+    found = verdicts(
+        made({"arcface": values}, max_seeds=12, first_look=5, spending=plan.spending)
+    ).iloc[0]
     levels = plan.levels(0.05)
     p_values = [stats.ttest_1samp(values[:n], 0).pvalue for n in plan.looks]
     first = next(k for k in range(3) if p_values[k] <= levels[k])
@@ -135,7 +137,7 @@ def test_the_looks_of_a_plan_are_what_decides():
 
 def test_a_look_waits_until_its_runs_have_ended():
     values = noise(-0.02, 0.001, 5)
-    frames = made({"arcface": values}, max_seeds=12, spending="obrien-fleming")
+    frames = made({"arcface": values}, max_seeds=12, first_look=5, spending="obrien-fleming")
     frames.loc[frames.index[-1], "state"] = "running"
     (found,) = verdicts(frames).itertuples()
     assert (found.verdict, found.looks_left) == ("not decided", 3)

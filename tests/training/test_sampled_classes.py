@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from marginbench.errors import UserError
+from marginbench.experiments.cell_fields import Optimiser
 from marginbench.heads import build_head, head_class, head_names
 from marginbench.runs.results import row_labels
 from marginbench.training.momentum import MomentumSGD
+from marginbench.training.optimisers import build_optimiser
 from tests.conftest import tiny_cell, train_cell
 
 IN_CHUNKS = [name for name in head_names() if head_class(name).softmax_over_classes]
@@ -125,3 +127,10 @@ def test_it_is_another_experiment_and_says_so_and_all_classes_are_the_same_one()
 def test_the_share_is_checked(share):
     with pytest.raises(UserError, match=f"sampled_classes = {share} is not allowed"):
         build_head("arcface", 6, 5, sampled_classes=share)
+
+
+@pytest.mark.parametrize("settings", [{"kind": "adamw"}, {"kind": "rmsprop"}, {"clip_norm": 1.0}])
+def test_optimisers_that_know_no_rows_alone_are_refused(settings):
+    head, _, _ = sampled("arcface")
+    with pytest.raises(UserError, match=r"sampled_classes = 0\.3 is not .* allowed: 'sgd', 0"):
+        build_optimiser(torch.nn.Linear(2, 6), head, Optimiser(**settings))

@@ -12,7 +12,6 @@ from marginbench.command_line.plugin_files import load_plugins
 from marginbench.command_line.search_options import tuned_option
 from marginbench.command_line.suite_options import folder_option, suite_options
 from marginbench.command_line.suite_selection import SuiteSelection
-from marginbench.errors import UserError
 
 
 @click.command(epilog="Example: marginbench report digits --section comparison")
@@ -46,8 +45,6 @@ def report(more_suites: tuple[str, ...], **options: Any) -> None:
     load_plugins(options.pop("plugins"))
     selection = SuiteSelection.taken_from(options)
     if more_suites:
-        if options.pop("compare"):
-            raise UserError("--compare is not allowed with several suites; allowed: one SUITE")
         others = [replace(selection, suite=name) for name in more_suites]
         sys.exit(report_suites([selection, *others], **options))
     sys.exit(report_suite(selection, **options))

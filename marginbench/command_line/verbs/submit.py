@@ -16,7 +16,6 @@ from marginbench.command_line.until_decided_options import (
     refuse_max_seeds,
     until_decided_options,
 )
-from marginbench.errors import UserError
 
 
 @click.command(
@@ -56,8 +55,6 @@ def submit(until_decided: bool, max_seeds: int | None, **options: Any) -> None:
     if until_decided:
         from marginbench.command_line.until_decided import submit_until_decided
 
-        if selection.tuned:
-            raise UserError("--tuned is not allowed with --until-decided; allowed: either of them")
         sys.exit(submit_until_decided(selection, max_seeds, given=options, **rest))
     refuse_max_seeds(max_seeds)
     sys.exit(submit_suite(selection, given=options, **rest))

@@ -12,13 +12,18 @@ from marginbench.command_line.search_options import search_options
 from marginbench.command_line.suite_options import suite_options
 from marginbench.command_line.suite_selection import SuiteSelection
 from marginbench.command_line.training_options import training_options
+from marginbench.command_line.until_decided_options import (
+    refuse_max_seeds,
+    until_decided_options,
+)
 
 
 @click.command(epilog="Example: marginbench tune digits --trials 16 --only softmax,arcface")
 @suite_options
 @search_options
 @training_options
-def tune(**options: Any) -> None:
+@until_decided_options
+def tune(until_decided: bool, max_seeds: int | None, **options: Any) -> None:
     """Give every head of SUITE the same number of trials, then train what it chose, then report.
 
     A trial is a run with other learning rates, weight decay and parameters of the head, trained
@@ -30,4 +35,7 @@ def tune(**options: Any) -> None:
     from marginbench.command_line.tune import tune_suite
 
     load_plugins(options.pop("plugins"))
-    sys.exit(tune_suite(SuiteSelection.taken_from(options), **options))
+    selection = SuiteSelection.taken_from(options)
+    if not until_decided:
+        refuse_max_seeds(max_seeds)
+    sys.exit(tune_suite(selection, until_decided=until_decided, max_seeds=max_seeds, **options))

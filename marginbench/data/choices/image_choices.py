@@ -10,7 +10,14 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from marginbench.data import ImageData
-from marginbench.data.choices.splits import Draw, ImageSets, Split, Validation, choose_images
+from marginbench.data.choices.image_sets import ImageSets
+from marginbench.data.choices.splits import (
+    Draw,
+    SearchShare,
+    Split,
+    Validation,
+    choose_images,
+)
 from marginbench.plugins.parameters import AddedLater, PositiveInteger
 
 ClassNumber = Annotated[int, Field(ge=0)]
@@ -19,8 +26,9 @@ ClassNumber = Annotated[int, Field(ge=0)]
 def with_image_choices(load: Callable[..., ImageSets]) -> Callable[..., ImageData]:
     """Decorator of a data source, below ``@data_source``: adds the parameters of its choices.
 
-    These are ``validation``, ``train_count``, ``test_count``, ``left_out``, ``validation_draw`` and
-    ``split``, see :func:`marginbench.data.choices.splits.choose_images`.
+    These are ``validation``, ``train_count``, ``test_count``, ``left_out``, ``validation_draw``,
+    ``split``, ``search_share`` and ``classes``, see
+    :func:`marginbench.data.choices.splits.choose_images`.
 
     Args:
         load: its keyword-only arguments are the source's own parameters.
@@ -39,6 +47,8 @@ def with_image_choices(load: Callable[..., ImageSets]) -> Callable[..., ImageDat
         left_out: tuple[ClassNumber, ...] = (),
         validation_draw: Annotated[Draw, AddedLater(0)] = 0,
         split: Annotated[Split, AddedLater("fixed")] = "fixed",
+        search_share: Annotated[SearchShare, AddedLater(0.0)] = 0.0,
+        classes: Annotated[tuple[ClassNumber, ...], AddedLater(())] = (),
         **own: Any,
     ) -> ImageData:
         return choose_images(
@@ -49,6 +59,8 @@ def with_image_choices(load: Callable[..., ImageSets]) -> Callable[..., ImageDat
             left_out,
             validation_draw=validation_draw,
             split_seed=split_seed,
+            search_share=search_share,
+            classes=classes,
         )
 
     added = dict(inspect.signature(source, eval_str=True).parameters)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import numpy as np
@@ -11,8 +11,14 @@ import torch
 from pydantic import Field
 
 from marginbench.data import ImageData, VerificationPairs
-from marginbench.data.checks import check_split
 from marginbench.data.choices.class_pairs import pairs_of_classes
+from marginbench.data.choices.image_sets import (
+    ImageSets,
+    check_sets,
+    split_by,
+    stratified,
+    without_classes,
+)
 from marginbench.errors import UserError
 
 Validation = Literal["none", "held-out", "classes"]
@@ -33,37 +39,13 @@ Split = Literal["fixed", "per-seed"]
 the same share of each class, drawn anew from all images by the cell's seed, the same for every head
 (Bouthillier et al., MLSys 2021)."""
 
+SearchShare = Annotated[float, Field(ge=0, lt=1)]
+"""With a split per seed: a share of all images, the same of each class, that is for choosing
+hyper-parameters only. It is drawn once. "held-out" and "classes" then have these images alone,
+split as the whole set is, and "none" has all others: so one search does for all seeds."""
+
 HELD_OUT_SHARE = 0.1
 HELD_OUT_CLASSES = 0.25
-
-
-@dataclass(frozen=True)
-class ImageSets:
-    """A data set as its files have it.
-
-    Attributes:
-        train_images, test_images: (N, C, H, W), uint8; no test images (N = 0) only with left_out.
-        train_labels, test_labels: (N,), int64, in [0, K).
-        class_names: K names.
-        left_out: classes that the source itself has for verification and retrieval only.
-    """
-
-    train_images: np.ndarray
-    train_labels: np.ndarray
-    test_images: np.ndarray
-    test_labels: np.ndarray
-    class_names: tuple[str, ...]
-    left_out: tuple[int, ...] = ()
-
-    @property
-    def splits(
-        self,
-    ) -> tuple[tuple[Literal["training", "test"], np.ndarray, np.ndarray], ...]:
-        """Name, images and labels of both."""
-        return (
-            ("training", self.train_images, self.train_labels),
-            ("test", self.test_images, self.test_labels),
-        )
 
 
 def choose_images(
@@ -76,6 +58,8 @@ def choose_images(
     pair_images: tuple[np.ndarray, np.ndarray] | None = None,
     validation_draw: int = 0,
     split_seed: int | None = None,
+    search_share: float = 0.0,
+    classes: Sequence[int] = (),
 ) -> ImageData:
     """What a cell trains, tests and verifies on.
 
@@ -95,14 +79,28 @@ def choose_images(
         validation_draw: see :data:`Draw`.
         split_seed: draws training and test set anew from both; None leaves them as they are. See
             :data:`Split`.
+        search_share: see :data:`SearchShare`.
+        classes: the only ones that are there; none for all. Whatever else names classes by their
+            numbers means them as they are then numbered.
 
     Raises:
         UserError: labels out of range, a class without images, counts that leave a class without
-            images, or classes that cannot be left out.
+            images, classes that cannot be left out, or a share for the search without a split per
+            seed.
     """
-    _check_sets(sets)
+    check_sets(sets)
+    if classes:
+        sets = _only(sets, classes)
+    if search_share and split_seed is None:
+        raise UserError(
+            f"search_share = {search_share:g} is not allowed with split = 'fixed', where a search "
+            "has the training images; allowed: 0, or split = 'per-seed'"
+        )
+    is_validated = validation != "none"
+    if search_share:
+        sets = _part(sets, search_share, searched=is_validated)
     if split_seed is not None:
-        sets = _split_anew(sets, split_seed)
+        sets = _split_anew(sets, validation_draw if search_share and is_validated else split_seed)
     verification: tuple[VerificationPairs, ...] = ()
     if left_out and sets.left_out:
         raise UserError(
@@ -111,13 +109,16 @@ def choose_images(
         )
     left_out = left_out or sets.left_out
     if left_out:
-        if validation == "none" or (validation == "held-out" and pair_images is None):
-            training, test = sets.splits
-            trained = validation == "held-out" or not len(sets.test_images)
-            images, labels = pair_images or (training if trained else test)[1:]
-            verification = (pairs_of_classes(images, labels, left_out, sets.class_names),)
-        sets = _without_classes(sets, left_out)
-    if validation == "held-out":
+        training, test = sets.splits
+        source: tuple[np.ndarray, np.ndarray] | None = None
+        if validation == "none":
+            source = pair_images or (test if len(sets.test_images) else training)[1:]
+        elif validation == "held-out" and pair_images is None and len(sets.test_images):
+            source = training[1:]
+        if source is not None:
+            verification = (pairs_of_classes(*source, left_out, sets.class_names),)
+        sets = without_classes(sets, left_out)
+    if validation == "held-out" and not search_share:
         sets = _hold_out(sets, validation_draw)
     elif validation == "classes":
         verification, sets = _hold_out_classes(sets, validation_draw)
@@ -134,40 +135,14 @@ def choose_images(
     )
 
 
-def _check_sets(sets: ImageSets) -> None:
-    for split, images, labels in sets.splits:
-        if not len(images) and (split == "training" or not sets.left_out):
-            raise UserError(f"there is no {split} image")
-        check_split(split, images, labels, sets.class_names)
-    if sets.train_images.shape[1:] != sets.test_images.shape[1:]:
+def _only(sets: ImageSets, classes: Sequence[int]) -> ImageSets:
+    number = len(sets.class_names)
+    if len(set(classes)) < max(2, len(classes)) or max(classes) >= number or sets.left_out:
         raise UserError(
-            f"training images are {sets.train_images.shape[1:]} (channels, height, width) and "
-            f"test images {sets.test_images.shape[1:]}; they must agree"
+            f"classes = {list(classes)} is not allowed; allowed: none, or two or more different "
+            f"ones from 0 to {number - 1}, and then no left_out_share or left_out_file"
         )
-
-
-def stratified(labels: np.ndarray, count: int, seed: int | Sequence[int]) -> np.ndarray:
-    """Indices of ``count`` images, drawn so that every class keeps its share; sorted.
-
-    Shares are rounded down, and what is left over goes to the largest remainders.
-
-    Args:
-        labels: (N,).
-        count: at most N.
-        seed: of the draw.
-    """
-    random = np.random.default_rng(seed)
-    values, counts = np.unique(labels, return_counts=True)
-    exact = counts * (count / len(labels))
-    # Rounded first: 10 · 0.1 must not become 0.9999.
-    wanted = np.floor(np.round(exact, 9)).astype(int)
-    largest = np.argsort(wanted - exact, kind="stable")
-    wanted[largest[: count - wanted.sum()]] += 1
-    chosen = [
-        random.permutation(np.flatnonzero(labels == value))[:number]
-        for value, number in zip(values, wanted, strict=True)
-    ]
-    return np.sort(np.concatenate(chosen))
+    return without_classes(sets, [k for k in range(number) if k not in classes])
 
 
 def _share(field: str, labels: np.ndarray, count: int | None) -> np.ndarray:
@@ -186,9 +161,27 @@ def _share(field: str, labels: np.ndarray, count: int | None) -> np.ndarray:
 def _split_anew(sets: ImageSets, seed: int) -> ImageSets:
     images = np.concatenate([sets.train_images, sets.test_images])
     labels = np.concatenate([sets.train_labels, sets.test_labels])
-    test = stratified(labels, len(sets.test_labels), seed=[2, seed])
-    train = np.setdiff1d(np.arange(len(labels)), test)
-    return ImageSets(images[train], labels[train], images[test], labels[test], sets.class_names)
+    if not len(sets.test_labels):
+        raise UserError(
+            "split = 'per-seed' is not allowed where there are no test images; allowed: 'fixed'"
+        )
+    return split_by(images, labels, stratified(labels, len(sets.test_labels), [2, seed]), sets)
+
+
+def _part(sets: ImageSets, share: float, *, searched: bool) -> ImageSets:
+    """The images that are for the search, or the others, with as large a share of test images."""
+    images = np.concatenate([sets.train_images, sets.test_images])
+    labels = np.concatenate([sets.train_labels, sets.test_labels])
+    for_search = stratified(labels, round(share * len(labels)), 5)
+    rest = np.setdiff1d(np.arange(len(labels)), for_search)
+    if any(len(np.unique(labels[part])) < len(sets.class_names) for part in (for_search, rest)):
+        raise UserError(
+            f"search_share = {share:g} is not allowed: it leaves a class without images on one "
+            "side; allowed: 0, or a share that leaves each class an image on either side"
+        )
+    chosen = for_search if searched else rest
+    test_count = round(len(chosen) * len(sets.test_labels) / len(labels))
+    return split_by(images[chosen], labels[chosen], np.arange(test_count), sets)
 
 
 def _hold_out(sets: ImageSets, draw: int) -> ImageSets:
@@ -202,13 +195,7 @@ def _hold_out(sets: ImageSets, draw: int) -> ImageSets:
             f"validation = 'held-out' is not allowed with {len(labels)} training images: "
             "every class needs one on either side; allowed: 'none'"
         )
-    return replace(
-        sets,
-        train_images=sets.train_images[kept],
-        train_labels=labels[kept],
-        test_images=sets.train_images[held],
-        test_labels=labels[held],
-    )
+    return split_by(sets.train_images, labels, held, sets)
 
 
 def _hold_out_classes(
@@ -227,21 +214,7 @@ def _hold_out_classes(
     pairs = pairs_of_classes(
         sets.train_images, sets.train_labels, held, sets.class_names, fewer=True
     )
-    rest = _without_classes(sets, held)
+    rest = without_classes(sets, held)
     return (pairs,), replace(
         rest, test_images=rest.test_images[:0], test_labels=rest.test_labels[:0]
-    )
-
-
-def _without_classes(sets: ImageSets, left_out: Sequence[int]) -> ImageSets:
-    kept = [k for k in range(len(sets.class_names)) if k not in set(left_out)]
-    new_label = np.full(len(sets.class_names), -1)
-    new_label[kept] = np.arange(len(kept))
-    train, test = new_label[sets.train_labels] >= 0, new_label[sets.test_labels] >= 0
-    return ImageSets(
-        train_images=sets.train_images[train],
-        train_labels=new_label[sets.train_labels[train]],
-        test_images=sets.test_images[test],
-        test_labels=new_label[sets.test_labels[test]],
-        class_names=tuple(sets.class_names[k] for k in kept),
     )

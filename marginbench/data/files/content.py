@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from marginbench.data.choices.splits import ImageSets
+from marginbench.data.choices.image_sets import ImageSets
 from marginbench.data.files.image_folders import image_files
 from marginbench.data.files.paths import cache_folder
 from marginbench.data.formats.reading import reading

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from marginbench.data.choices.splits import ImageSets
+from marginbench.data.choices.image_sets import ImageSets
 from marginbench.data.formats.array_archives import (
     ArrayHeader,
     array_headers,

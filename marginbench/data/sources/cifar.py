@@ -11,7 +11,7 @@ import numpy as np
 
 from marginbench.data import data_source
 from marginbench.data.choices.image_choices import with_image_choices
-from marginbench.data.choices.splits import ImageSets
+from marginbench.data.choices.image_sets import ImageSets
 from marginbench.data.files.content import public_content
 from marginbench.data.files.downloads import DOWNLOADS, fetch
 from marginbench.data.files.paths import data_root

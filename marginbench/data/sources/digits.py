@@ -9,7 +9,14 @@ import numpy as np
 from pydantic import Field
 
 from marginbench.data import ImageData, data_source
-from marginbench.data.choices.splits import Draw, ImageSets, Split, Validation, choose_images
+from marginbench.data.choices.image_sets import ImageSets
+from marginbench.data.choices.splits import (
+    Draw,
+    SearchShare,
+    Split,
+    Validation,
+    choose_images,
+)
 from marginbench.plugins.parameters import AddedLater
 
 Digit = Annotated[int, Field(ge=0, le=9)]
@@ -23,6 +30,7 @@ def digits(
     validation: Annotated[Validation, AddedLater("none")] = "none",
     validation_draw: Annotated[Draw, AddedLater(0)] = 0,
     split: Annotated[Split, AddedLater("fixed")] = "fixed",
+    search_share: Annotated[SearchShare, AddedLater(0.0)] = 0.0,
 ) -> ImageData:
     """scikit-learn's 1,797 digits (UCI, Alpaydin and Kaynak, 1998), split once in two halves.
 
@@ -33,7 +41,7 @@ def digits(
     Args:
         left_out: digits that are not trained on. Verification then runs on pairs of their images
             (10 folds of 300 same and 300 different pairs, as in LFW's protocol).
-        validation, validation_draw, split: see
+        validation, validation_draw, split, search_share: see
             :func:`marginbench.data.choices.splits.choose_images`.
 
     Raises:
@@ -56,6 +64,7 @@ def digits(
         pair_images=(images, labels),
         validation_draw=validation_draw,
         split_seed=split_seed,
+        search_share=search_share,
     )
 
 

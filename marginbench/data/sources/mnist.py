@@ -12,10 +12,11 @@ from typing import Annotated
 import numpy as np
 
 from marginbench.data import ImageData, data_source
+from marginbench.data.choices.image_sets import ImageSets
 from marginbench.data.choices.splits import (
     Draw,
-    ImageSets,
     ImageValidation,
+    SearchShare,
     Split,
     choose_images,
 )
@@ -52,6 +53,7 @@ def mnist(
     test_count: PositiveInteger | None = None,
     validation_draw: Annotated[Draw, AddedLater(0)] = 0,
     split: Annotated[Split, AddedLater("fixed")] = "fixed",
+    search_share: Annotated[SearchShare, AddedLater(0.0)] = 0.0,
 ) -> ImageData:
     """MNIST: 60,000 + 10,000 handwritten digits, 28×28 (LeCun et al., 1998).
 
@@ -68,6 +70,7 @@ def mnist(
         test_count,
         validation_draw=validation_draw,
         split_seed=split_seed,
+        search_share=search_share,
     )
 
 
@@ -80,6 +83,7 @@ def fashion_mnist(
     test_count: PositiveInteger | None = None,
     validation_draw: Annotated[Draw, AddedLater(0)] = 0,
     split: Annotated[Split, AddedLater("fixed")] = "fixed",
+    search_share: Annotated[SearchShare, AddedLater(0.0)] = 0.0,
 ) -> ImageData:
     """Fashion-MNIST: 60,000 + 10,000 pieces of clothing, 28×28 (Xiao et al., 2017).
 
@@ -95,6 +99,7 @@ def fashion_mnist(
         test_count,
         validation_draw=validation_draw,
         split_seed=split_seed,
+        search_share=search_share,
     )
 
 

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from marginbench.data import ImageData, data_source
 from marginbench.data.choices.class_pairs import pairs_of_classes
+from marginbench.data.choices.splits import HELD_OUT_CLASSES, Draw
 from marginbench.data.files.array_cache import decoded_images
 from marginbench.data.files.content import content_key
 from marginbench.data.files.downloads import DOWNLOADS, fetch
@@ -19,6 +20,7 @@ from marginbench.data.files.paths import data_root
 from marginbench.data.formats.images import Preprocessing, decode_image
 from marginbench.data.formats.one_shot_runs import read_one_shot_runs
 from marginbench.errors import UserError
+from marginbench.plugins.parameters import AddedLater
 
 BACKGROUND, EVALUATION = "images_background", "images_evaluation"
 MINIMAL = ("images_background_small1", "images_background_small2")
@@ -31,6 +33,8 @@ def omniglot(
     sets: Literal["official", "minimal"] = "official",
     size: Annotated[int, Field(ge=28, le=105)] = 28,
     tested: tuple[str, ...] = (),
+    validation: Annotated[Literal["none", "classes"], AddedLater("none")] = "none",
+    validation_draw: Annotated[Draw, AddedLater(0)] = 0,
 ) -> ImageData:
     """Omniglot: 1,623 characters of 50 alphabets, 20 drawings of each (Lake et al., Science 2015).
 
@@ -49,14 +53,17 @@ def omniglot(
         tested: the alphabets that are tested, by their folders' names; none for the evaluation
             set's, and with "minimal" for the last three in alphabetical order. With an alphabet of
             the evaluation set trained on there is no one-shot task, which consists of these.
+        validation: "classes": nothing that is tested is there; a quarter of the alphabets trained
+            on, one or more, take its place.
+        validation_draw: which of them.
 
     Raises:
         UserError: files that are missing or damaged, an alphabet that is not there, or none left.
     """
     folders = _folders(sets)
     files = _characters(folders)
-    alphabets = sorted({name.partition("/")[0] for name, _, _ in files})
-    of_evaluation = {name.partition("/")[0] for name, _, path in files if path.name == EVALUATION}
+    alphabets = sorted({_alphabet(name) for name, _, _ in files})
+    of_evaluation = {_alphabet(name) for name, _, path in files if path.name == EVALUATION}
     chosen = tested or tuple(sorted(of_evaluation) or alphabets[-TESTED_OF_MINIMAL:])
     unknown = [name for name in chosen if name not in alphabets]
     if unknown or set(chosen) >= set(alphabets):
@@ -64,15 +71,19 @@ def omniglot(
             f"tested = {list(chosen)} is not allowed; allowed: some of, not all of "
             f"{', '.join(alphabets)}"
         )
+    if validation == "classes":
+        files = [one for one in files if _alphabet(one[0]) not in chosen]
+        chosen = _held_out([name for name in alphabets if name not in chosen], validation_draw)
     names = sorted({name for name, _, _ in files})
     number_of = {name: number for number, name in enumerate(names)}
     labels = np.array([number_of[name] for name, _, _ in files])
-    images = np.concatenate([_decoded(folder, files, size) for folder in folders])
-    is_tested = [name.partition("/")[0] in chosen for name in names]
+    used = [folder for folder in folders if any(own == folder for _, _, own in files)]
+    images = np.concatenate([_decoded(folder, files, size) for folder in used])
+    is_tested = [_alphabet(name) in chosen for name in names]
     left_out = np.flatnonzero(is_tested)
     trained = ~np.isin(labels, left_out)
     kept = np.cumsum(~np.array(is_tested)) - 1
-    only_new = of_evaluation <= set(chosen)
+    has_task = validation == "none" and of_evaluation <= set(chosen)
     return ImageData(
         train_images=torch.from_numpy(images[trained]),
         train_labels=torch.from_numpy(kept[labels[trained]]),
@@ -80,9 +91,28 @@ def omniglot(
         test_labels=torch.zeros(0, dtype=torch.int64),
         class_names=tuple(n for n, out in zip(names, is_tested, strict=True) if not out),
         verification=(pairs_of_classes(images, labels, left_out.tolist(), names),),
-        one_shot=read_one_shot_runs(folders[0].parent, size) if only_new else None,
+        one_shot=read_one_shot_runs(folders[0].parent, size) if has_task else None,
         remarks=(f"tested on the alphabets {', '.join(sorted(chosen))}",),
     )
+
+
+def _alphabet(character: str) -> str:
+    return character.partition("/")[0]
+
+
+def _held_out(trained: list[str], draw: int) -> tuple[str, ...]:
+    """A quarter of the alphabets, one or more.
+
+    Raises:
+        UserError: there is one only.
+    """
+    if len(trained) < 2:
+        raise UserError(
+            f"validation = 'classes' is not allowed with {len(trained)} alphabet to train on; "
+            "allowed: 'none'"
+        )
+    order = np.random.default_rng([6, draw]).permutation(len(trained))
+    return tuple(trained[n] for n in order[: max(1, round(HELD_OUT_CLASSES * len(trained)))])
 
 
 def _root() -> list[Path]:

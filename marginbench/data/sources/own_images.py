@@ -17,7 +17,7 @@ from pydantic import Field
 from marginbench.data import data_source
 from marginbench.data.choices.class_lists import last_classes, listed_classes
 from marginbench.data.choices.image_choices import with_image_choices
-from marginbench.data.choices.splits import ImageSets, stratified
+from marginbench.data.choices.image_sets import ImageSets, stratified
 from marginbench.data.files.array_cache import decoded_images
 from marginbench.data.files.content import (
     Part,
