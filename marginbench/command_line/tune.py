@@ -22,8 +22,8 @@ from marginbench.runs.tuned_runs import TunedRun
 def tune_suite(
     selection: SuiteSelection,
     *,
-    until_decided: bool,
-    max_seeds: int | None,
+    until_decided: bool = False,
+    max_seeds: int | None = None,
     no_report: bool,
     dry_run: bool,
     **options: Any,
