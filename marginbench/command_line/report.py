@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +13,10 @@ from rich.markup import escape
 from marginbench.command_line.live_display import make_console
 from marginbench.command_line.printed_tables import print_table, printed
 from marginbench.command_line.suite_selection import SuiteSelection
+from marginbench.command_line.terminal import command_line
 from marginbench.errors import UserError
 from marginbench.experiments.suites import Suite
+from marginbench.files import no_empty_folders_on_error
 from marginbench.reporting.report_state import (
     PrintedTable,
     fingerprint,
@@ -59,9 +59,12 @@ def report_suite(
     if sections:
         chosen_sections(list(sections))
     suite_run = selection.open()
-    check_writable(suite_run.folder)
     before = None if compare is None else _open_before(selection, compare)
-    return show_report(console, suite_run, list(sections) or None, against=against, before=before)
+    with no_empty_folders_on_error(suite_run.folder):
+        check_writable(suite_run.folder)
+        return show_report(
+            console, suite_run, list(sections) or None, against=against, before=before
+        )
 
 
 def report_suites(
@@ -192,11 +195,6 @@ def _left_notes(suite_run: SuiteRun) -> list[str]:
     return [
         f"not shown: {number} of the manifest that left the suite, or came by --head or --plugin"
     ]
-
-
-def command_line() -> str:
-    """The command that is running, as it may be typed again."""
-    return shlex.join(["marginbench", *sys.argv[1:]])
 
 
 def _open_before(selection: SuiteSelection, compare: Path) -> SuiteRun:

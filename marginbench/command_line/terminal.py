@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Iterable
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -20,3 +22,8 @@ class Terminal(Console):
         for segment in super().render(renderable, options):
             text = segment.text if segment.control else printable(segment.text)
             yield segment if text == segment.text else Segment(text, segment.style)
+
+
+def command_line() -> str:
+    """The command that is running, as it may be typed again."""
+    return shlex.join(["marginbench", *sys.argv[1:]])

@@ -8,8 +8,8 @@ from collections import Counter
 from rich.markup import escape
 
 from marginbench.command_line.live_display import make_console
-from marginbench.command_line.report import command_line
 from marginbench.command_line.suite_selection import SuiteSelection
+from marginbench.command_line.terminal import command_line
 from marginbench.reporting.live_server import LiveServer
 from marginbench.reporting.report_state import forget
 from marginbench.runs.cell_status import FINISHED, CellStatus

@@ -206,6 +206,9 @@ def test_any_head_can_be_what_the_others_are_compared_with(
     done = marginbench(*against, "arcface")
     assert done.returncode != 0
     assert "allowed: softmax, l-softmax m=2" in " ".join((done.stdout + done.stderr).split())
+    # Of a suite that has no run yet, what is refused leaves no folder.
+    assert marginbench("report", "digits", "--against", "nobody").returncode != 0
+    assert not (copy_of_finished / "runs/digits").exists()
 
 
 def test_several_suites_have_one_report(copy_of_finished, marginbench, tiny_suite):
