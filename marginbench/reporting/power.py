@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from scipy import special, stats
 
-from marginbench.reporting.significance import LEVEL
+from marginbench.reporting.significance import LEVEL, shows_spread
 
 POWER = 0.8
 """The chance with which a difference as large as the one seen is to be found."""
@@ -111,3 +111,24 @@ def _fewest(enough: Callable[[int], bool]) -> float:
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)
     return high
+
+
+def more_seeds(differences: list[float], level: float, within: float | None) -> float:
+    """How many seeds more would decide with 80 % power if the mean and spread seen are true.
+
+    Args:
+        differences: by seed.
+        level: of the test.
+        within: δ of equality, None without one; whichever of difference and equality needs fewer.
+
+    Returns:
+        At least 1; infinity above 10,000, NaN where the differences show no spread.
+    """
+    if not shows_spread(differences):
+        return math.nan
+    mean = sum(differences) / len(differences)
+    deviation = float(np.std(differences, ddof=1))
+    needed = seeds_for_difference(mean / deviation, level)
+    if within:
+        needed = min(needed, seeds_for_equality(mean, deviation, within, level))
+    return max(1.0, needed - len(differences))

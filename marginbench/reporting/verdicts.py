@@ -7,20 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from marginbench.errors import DamagedFile
 from marginbench.reporting.compared_tables import ComparedTable, compared_tables, with_baseline
 from marginbench.reporting.decisions import ONE_LEVEL, Decision, Look, decide, one_look
-from marginbench.reporting.power import seeds_for_difference, seeds_for_equality
-from marginbench.reporting.proportions import chance_of_winning, mcnemar
+from marginbench.reporting.power import more_seeds
+from marginbench.reporting.proportions import chance_of_winning
+from marginbench.reporting.same_images import same_images_p_value
 from marginbench.reporting.significance import LEVEL, mean_interval, shows_spread
 from marginbench.runs.cell_status import FINISHED, State
-from marginbench.runs.results import evaluation
 from marginbench.runs.seed_plan import SeedPlan
 
 BETTER, WORSE, EQUAL, NOT_DECIDED = "better", "worse", "equal", "not decided"
@@ -165,7 +162,7 @@ def _rows_of_table(table: ComparedTable, results: pd.DataFrame) -> Iterable[dict
             "asked": len(states),
             "diverged": int((states == State.DIVERGED.value).sum()),
             "compared_heads": tested,
-            "p_images": _images(groups, label, baseline, pairs[label]),
+            "p_images": same_images_p_value(groups[label], groups[baseline], pairs[label]),
             "equal_within": within,
             "lower_is_better": table.lower_is_better,
             "max_seeds": plan.max_seeds if plan else None,
@@ -230,7 +227,9 @@ def _numbers(
         "value": _mean([own for _, own, _ in pairs]),
         "baseline_value": _mean([other for _, _, other in pairs]),
         "seeds": len(pairs),
-        "more_seeds": _more_seeds(differences, decision, within),
+        "more_seeds": more_seeds(differences, decision.level, within)
+        if decision.verdict == NOT_DECIDED
+        else math.nan,
         "p": decision.p_value,
         "p_corrected": decision.p_corrected,
         "probability_better": probability,
@@ -241,17 +240,6 @@ def _numbers(
     }
 
 
-def _more_seeds(differences: list[float], decision: Decision, within: float | None) -> float:
-    """See :func:`verdicts`; whichever of difference and equality needs fewer."""
-    if decision.verdict != NOT_DECIDED or not shows_spread(differences):
-        return math.nan
-    mean, deviation = _mean(differences), float(np.std(differences, ddof=1))
-    needed = seeds_for_difference(mean / deviation, decision.level)
-    if within:
-        needed = min(needed, seeds_for_equality(mean, deviation, within, decision.level))
-    return max(1.0, needed - len(differences))
-
-
 def _verdict(decision: Decision, states: pd.Series) -> str:
     ended = states[states.isin([state.value for state in FINISHED])]
     if decision.verdict != NOT_DECIDED:
@@ -259,39 +247,6 @@ def _verdict(decision: Decision, states: pd.Series) -> str:
     if ended.empty:
         return NO_RESULT
     return DIVERGED if (ended == State.DIVERGED.value).all() else NOT_DECIDED
-
-
-def _images(
-    groups: dict[str, pd.DataFrame],
-    label: str,
-    baseline: str,
-    pairs: list[tuple[int, float, float]],
-) -> float:
-    """McNemar's p-value, where there is one pair of runs and both keep their answers."""
-    if len(pairs) != 1:
-        return math.nan
-    seed = pairs[0][0]
-    answers = [_right_answers(groups[name], seed) for name in (label, baseline)]
-    if answers[0] is None or answers[1] is None or len(answers[0]) != len(answers[1]):
-        return math.nan
-    return mcnemar(answers[0], answers[1])
-
-
-def _right_answers(rows: pd.DataFrame, seed: int) -> np.ndarray | None:
-    """Which test images the run of a seed gets right, as bits; None where it does not say.
-
-    The last byte is filled up with images that both get wrong, which say nothing in McNemar's test.
-    """
-    folder = rows.loc[rows["seed"] == seed, "folder"].iloc[0]
-    if not isinstance(folder, Path):
-        return None
-    try:
-        arrays = evaluation(folder)
-    except DamagedFile:
-        return None
-    if "test_right" not in arrays:
-        return None
-    return np.unpackbits(arrays["test_right"]).astype(bool)
 
 
 def _mean(values: list[float]) -> float:
