@@ -1,14 +1,18 @@
 # make quickstart: install, run the suite "digits", write its report.
 # make test: install the test extra, check style and types, run the tests.
+# make study: the study of reports/published/study; hours, and it goes on where it was stopped.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart install test style types clean
+.PHONY: quickstart install test study style types clean
 
 quickstart: install
 	$(BIN)/marginbench run digits
+
+study: install
+	$(BIN)/python -m benchmarks.study
 
 install: $(VENV)/.installed
 

@@ -1,0 +1,89 @@
+"""The study of reports/published/study: every head tuned alike, on closed and open sets.
+
+    make study
+
+runs it, goes on where it was stopped, and writes the page of the data sets that are whole. For each
+of them: the search and its final runs; the heads with their own values, to show what tuning gave;
+and softmax chosen from few trials, as unequal budgets would have it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from marginbench.errors import UserError
+
+from .publish import PUBLISHED
+from .study_page import Measured, measured, write_page
+
+SUITES = ("study-digits", "study-mnist", "study-fashion", "study-cifar", "study-omniglot")
+FEWER_TRIALS = 3
+"""A fifth of the sixteen."""
+FEWER = "fewer-trials"
+
+
+def commands(suite: str, runs: Path) -> list[list[str]]:
+    """What is run for a data set, in order; each goes on where it was.
+
+    Args:
+        suite: one of :data:`SUITES`.
+        runs: RUNS.
+    """
+    fewer = ["--trials", str(FEWER_TRIALS), "--only", "softmax", "--runs", str(runs / FEWER)]
+    return [
+        ["tune", suite, "--until-decided", "--runs", str(runs)],
+        ["run", suite, "--no-report", "--runs", str(runs)],
+        ["tune", suite, "--no-report", *fewer],
+    ]
+
+
+def whole(suites: Sequence[str], runs: Path) -> tuple[list[Measured], list[str]]:
+    """The data sets whose runs have all ended, and the names of the others."""
+    found, missing = [], []
+    for suite in suites:
+        try:
+            one = measured(suite, runs, runs / FEWER)
+        except UserError:
+            # It has no search yet.
+            one = None
+        if one is not None and one.is_whole:
+            found.append(one)
+        else:
+            missing.append(suite)
+    return found, missing
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Read the command line, run, write the page.
+
+    Returns:
+        Exit status: of the first command that failed, or 0.
+    """
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("suites", nargs="*", default=list(SUITES), metavar="SUITE")
+    parser.add_argument("--runs", type=Path, default=Path("runs/study"))
+    parser.add_argument("--target", type=Path, default=PUBLISHED / "study")
+    parser.add_argument("--page-only", action="store_true", help="run nothing")
+    given = parser.parse_args(arguments)
+    for suite in [] if given.page_only else given.suites:
+        for command in commands(suite, given.runs):
+            print("marginbench", *command, flush=True)
+            status = subprocess.run(
+                [sys.executable, "-m", "marginbench", *command], check=False
+            ).returncode
+            if status:
+                return status
+    found, missing = whole(given.suites, given.runs)
+    if not found:
+        print("no data set is whole yet")
+        return 1
+    print(write_page(found, missing, given.target))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

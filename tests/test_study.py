@@ -1,0 +1,83 @@
+"""The study's page, on made results whose answer is known; and the commands that it is made by."""
+
+import random
+
+import pytest
+
+from benchmarks.study import FEWER, SUITES, commands, whole
+from benchmarks.study_page import measured, write_page
+from marginbench.command_line import main
+from marginbench.experiments.suites import find_suite
+from marginbench.runs.suite_runs import open_suite
+from marginbench.runs.tuned_runs import open_tuned, reopen_tuned
+from tests.runs.made_runs import write_run
+
+SEEDS = 10
+
+
+def error(cell, gain):
+    """l-softmax errs less by ``gain``."""
+    noise = random.Random(f"{cell.head.name} {cell.seed}").gauss(0, 0.002)
+    return 0.2 - (gain if cell.head.name == "l-softmax" else 0) + noise
+
+
+@pytest.fixture
+def runs(tiny_suite, tmp_path):
+    """Search, own values and softmax of fewer trials, all ended."""
+    name, folder = str(tiny_suite), tmp_path / "runs"
+    for place, trials, only in ((folder, 4, ()), (folder / FEWER, 3, ("softmax",))):
+        for _ in range(2):
+            # First the trials, then the final runs of what they choose.
+            run = open_tuned(name, place, trials=trials, seeds=SEEDS, only=only)
+            run.folder.mkdir(parents=True, exist_ok=True)
+            run.record()
+            # As luck has it, what fewer trials choose is better by three points.
+            luck = 0.03 if place.name == FEWER else 0.0
+            for one in run.runs:
+                if not (one.path / "result.json").exists():
+                    write_run(one, error(one.cell, 0.02) - luck)
+    own = open_suite(name, folder)
+    own.folder.mkdir()
+    own.record()
+    for one in own.runs:
+        write_run(one, error(one.cell, 0.0) + 0.05)
+    return folder
+
+
+def test_the_page_says_who_won_what_tuning_gave_and_what_fewer_trials_would_say(
+    runs, tiny_suite, tmp_path
+):
+    found, missing = whole([str(tiny_suite), "study-digits"], runs)
+    assert missing == ["study-digits"]
+    page = write_page(found, missing, tmp_path / "study").read_text()
+    assert "Not whole yet, and not here: study-digits." in page
+    assert "**better**: l-softmax −1.88 [" in page
+    assert "| softmax" in page
+    assert "(better) |" in page
+    # Own values err 5 points more, and l-softmax 2 more besides.
+    gains = page.partition("## What tuning gave")[2].partition("## Had")[0]
+    assert "| softmax   | −5.00 |" in gains
+    assert "| l-softmax | −7.00 |" in gains
+    replayed = page.partition("## Had")[2].partition("## How")[0]
+    assert "0 of 1 comparisons over ten seeds are won against softmax" in replayed
+    assert "with sixteen trials for both, 1." in replayed
+    assert "(test error): better → worse." in replayed
+    assert "No closed and open set are both whole yet." in page
+    assert (tmp_path / "study/results.csv").read_text().count("l-softmax") == SEEDS
+    assert list((tmp_path / "study").glob("*.png"))
+
+
+def test_a_data_set_with_a_run_to_go_is_not_whole(runs, tiny_suite):
+    run = reopen_tuned(str(tiny_suite), runs)
+    (run.runs[-1].path / "result.json").unlink()
+    one = measured(str(tiny_suite), runs, runs / FEWER)
+    assert not one.is_whole
+    assert whole([str(tiny_suite)], runs) == ([], [str(tiny_suite)])
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_every_command_of_the_study_is_one(suite, tmp_path):
+    find_suite(suite)
+    for verb, *arguments in commands(suite, tmp_path):
+        context = main.commands[verb].make_context(verb, arguments)
+        assert context.params["suite"] == suite
