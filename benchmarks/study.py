@@ -18,7 +18,8 @@ from pathlib import Path
 from marginbench.errors import UserError
 
 from .publish import PUBLISHED
-from .study_page import Measured, measured, write_page
+from .study_page import write_page
+from .study_results import Measured, measured
 
 SUITES = ("study-digits", "study-mnist", "study-fashion", "study-cifar", "study-omniglot")
 FEWER_TRIALS = 3

@@ -1,0 +1,127 @@
+"""What the study measured, and two of its questions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from marginbench.reporting.compared_tables import LOWER_IS_BETTER, MEASURES, compared_tables
+from marginbench.reporting.verdicts import BETTER, verdicts
+from marginbench.runs.cell_status import FINISHED
+from marginbench.runs.results import results
+from marginbench.text import count
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A data set of the study.
+
+    Attributes:
+        suite: its name.
+        tuned: the final runs.
+        own: the runs with the heads' own values.
+        fewer: softmax's final runs after fewer trials; each a frame of
+            :func:`marginbench.runs.results.results`.
+    """
+
+    suite: str
+    tuned: pd.DataFrame
+    own: pd.DataFrame
+    fewer: pd.DataFrame
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every run has ended."""
+        ended = [state.value for state in FINISHED]
+        return all(part["state"].isin(ended).all() for part in (self.tuned, self.own, self.fewer))
+
+
+def measured(suite: str, runs: Path, fewer: Path) -> Measured:
+    """What has been run of a data set.
+
+    Raises:
+        UserError: there is no search.
+    """
+    return Measured(
+        suite,
+        tuned=results(suite, runs, tuned=True),
+        own=results(suite, runs),
+        fewer=results(suite, fewer, tuned=True, only=["softmax"]),
+    )
+
+
+def columns_of(frame: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
+    """The rows of each setting and measure, under a short title."""
+    return {
+        (table.setting.partition(": ")[2] or table.setting, table.measure): table.rows
+        for table in compared_tables(frame)
+    }
+
+
+def fewer_trials(found: Sequence[Measured]) -> str:
+    """How often heads with all trials beat softmax with all trials, and with few."""
+    counts = {"all": 0, "few": 0}
+    of, changed = 0, []
+    for one in found:
+        others = one.tuned[one.tuned["head"] != "softmax"]
+        # The same comparison: only what softmax was chosen from differs.
+        columns = ["setting", "comparison", "conditions", "max_seeds", "first_look", "spending"]
+        softmax = one.tuned[one.tuned["head"] == "softmax"].drop_duplicates("setting")
+        fewer = one.fewer.drop(columns=columns[1:]).merge(softmax[columns], on="setting")
+        replayed = pd.concat([fewer[one.tuned.columns], others], ignore_index=True)
+        fixed = {"max_seeds": np.nan, "first_look": np.nan, "spending": None}
+        shared = one.tuned[one.tuned["seed"].isin(one.fewer["seed"])]
+        replayed = replayed[replayed["seed"].isin(one.fewer["seed"])]
+        full, few = (
+            verdicts(frame.assign(**fixed)).set_index(["setting", "measure", "label"])["verdict"]
+            for frame in (shared, replayed)
+        )
+        counts["all"] += int((full == BETTER).sum())
+        counts["few"] += int((few == BETTER).sum())
+        of += len(full)
+        changed += [
+            f"{key[2]} on {key[0]} ({MEASURES[key[1]]}): {full[key]} → {few[key]}"
+            for key in full.index
+            if key in few.index and full[key] != few[key]
+        ]
+    text = (
+        "Earlier comparisons gave softmax a few trials and a margin head many. With softmax chosen "
+        f"from its first three trials, and the others from sixteen as above, "
+        f"{counts['few']} of {of} comparisons over ten seeds are won against softmax; with sixteen "
+        f"trials for both, {counts['all']}."
+    )
+    if changed:
+        text += " Verdicts that differ: " + "; ".join(changed) + "."
+    return text
+
+
+def closed_and_open(frame: pd.DataFrame) -> str:
+    """Rank correlation of the heads between closed and open settings."""
+    means = {
+        title: rows.groupby("label")["value"].mean() * (1 if title[1] in LOWER_IS_BETTER else -1)
+        for title, rows in columns_of(frame).items()
+    }
+    closed = [title for title in means if title[1] == "test_error"]
+    opened = [title for title in means if title[1] in ("verification_accuracy", "map_at_r")]
+    lines = []
+    for first in closed:
+        for second in opened:
+            both = pd.concat([means[first], means[second]], axis=1, keys=["a", "b"]).dropna()
+            if len(both) > 2:
+                rho = stats.spearmanr(both["a"], both["b"])
+                lines.append(
+                    f"- {first[0]} and {second[0]} ({MEASURES[second[1]]}): Spearman's ρ "
+                    f"{rho.statistic:+.2f}, {count(len(both), 'head')}, p = {rho.pvalue:.3f}"
+                )
+    if not lines:
+        return "No closed and open set are both whole yet."
+    return (
+        "Whether the heads that err least on classes they know are those that do best on classes "
+        "they do not: rank correlation of the heads' means, +1 if the order is the same.\n\n"
+        + "\n".join(lines)
+    )
