@@ -115,7 +115,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         if shard is not None:
             labels = labels - shard.first
         bounds = [(start, min(start + chunk, classes)) for start in range(0, classes, chunk)]
-        sums = target.new_full((len(target), len(bounds)), -torch.inf)
+        sums = target.new_full((len(target), max(len(bounds), 1)), -torch.inf)
         kept: dict[int, Tensor] = {}
         granted = min(keep // (len(target) * chunk * target.element_size()), len(bounds) // 2)
         for number, (start, stop) in enumerate(bounds):

@@ -17,8 +17,10 @@ from marginbench.plugins.parameters import AddedLater
 CHUNKED_FROM = 2**24
 """Bytes of logits (N·K numbers) from which on the loss is taken in chunks by itself."""
 KEPT = 2**26
-"""Bytes of logits at most, and half of them at most, that a loss in chunks keeps for its gradient
-where ``chunk`` is not given."""
+"""Bytes of logits at most that a loss in chunks keeps for its gradient where ``chunk`` is not given.
+Half of all logits at most, too, so that (N, K) are never held."""
+KEPT_CLASSES = 2**16
+"""Classes whose logits are kept at most: 6.6 % of a million, whatever the batch."""
 CHUNK_ON_CPU = 1024
 CHUNK_ON_DEVICE = 16_384
 
@@ -139,7 +141,8 @@ def take_classes(
         weight = _SampledRows.apply(weight, chosen)
     chunk = max(1, (chunk or len(weight)) // (per_class if how.chunk is None else 1))
     rows, weight = own_rows(weight, labels, how.shard)
-    keep = KEPT if how.chunk is None else 0
+    size = weight.element_size() * len(labels)
+    keep = min(KEPT, KEPT_CLASSES * size) if how.chunk is None else 0
     return TakenClasses(weight, rows, labels, chosen, chunk, keep, how.shard)
 
 

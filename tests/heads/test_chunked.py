@@ -170,6 +170,12 @@ def test_kept_logits_are_a_part_and_change_nothing(name, monkeypatch):
     rounding = samples * 128 * 4
     assert peaks[2**20] == pytest.approx(peaks[0] + more * 2**20, abs=rounding)
     assert peaks[2**30] == pytest.approx(peaks[0] + more * samples * classes * 2, abs=rounding)
+    # Of a million classes few are kept, whatever the batch.
+    monkeypatch.setattr(many_classes, "KEPT_CLASSES", 1024)
+    with Allocations() as made:
+        head(torch.randn(samples, 8), torch.arange(samples)).backward()
+    of_classes = made.peak - head.weight.nbytes
+    assert of_classes == pytest.approx(peaks[0] + more * samples * 1024 * 4, abs=rounding)
 
 
 def test_without_gradient_none_is_made():
