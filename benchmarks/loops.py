@@ -59,7 +59,7 @@ def rows(quick: bool, device: torch.device) -> list[dict[str, Any]]:
     """
     on_gpu = device.type == "cuda"
     heads = ["softmax", "l-softmax", "arcface"] if quick else head_names()
-    rounds, repeats = (3, 4) if quick else (5, 300 if on_gpu else 15)
+    rounds, repeats = (3, 4) if quick else (5, 300 if on_gpu else 8)
     found = []
     for net in PAPER_NETS if on_gpu else SMALL_NETS:
         workers = _best_workers(net, device)

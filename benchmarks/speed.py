@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import loops
+from benchmarks import cell_cost, loops
 from marginbench.training.native_library import compile_layers
 
 PAGE = Path(__file__).parent.parent / "reports" / "published" / "speed.md"
@@ -35,6 +35,8 @@ def main() -> None:
     device = torch.device(name)
     torch.set_num_threads(1)
     parts = {"The loop": loops.rows(given.quick, device)}
+    if device.type == "cpu":
+        parts["The grid"] = cell_cost.rows(given.quick)
     differences = {
         f"{net.name} net, {head}": loops.loss_difference(net, head)
         for net in loops.SMALL_NETS

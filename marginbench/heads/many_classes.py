@@ -17,7 +17,7 @@ from marginbench.plugins.parameters import AddedLater
 CHUNKED_FROM = 2**24
 """Bytes of logits (N·K numbers) from which on the loss is taken in chunks by itself."""
 KEPT = 2**26
-"""Bytes of logits at most that a loss in chunks keeps for its gradient where ``chunk`` is not given.
+"""Bytes of logits at most that a loss in chunks keeps for its gradient if ``chunk`` is not given.
 Half of all logits at most, too, so that (N, K) are never held."""
 KEPT_CLASSES = 2**16
 """Classes whose logits are kept at most: 6.6 % of a million, whatever the batch."""
