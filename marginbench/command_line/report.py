@@ -7,13 +7,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table as PrintingTable
 
 from marginbench.command_line.live_display import make_console
+from marginbench.command_line.printed_tables import print_table, printed
 from marginbench.command_line.suite_selection import SuiteSelection
 from marginbench.errors import UserError
 from marginbench.experiments.suites import Suite
@@ -24,8 +23,8 @@ from marginbench.reporting.report_state import (
     remember,
     still_good,
 )
-from marginbench.reporting.sections import Section, Table, chosen_sections
-from marginbench.runs.cell_status import State
+from marginbench.reporting.sections import Section, chosen_sections
+from marginbench.runs.cell_status import CellStatus, State
 from marginbench.runs.stale_results import code_notes, image_notes
 from marginbench.runs.suite_runs import SuiteRun, check_writable
 from marginbench.text import count
@@ -33,8 +32,6 @@ from marginbench.text import count
 PRINTED = ("comparison-", "verification-accuracy-")
 """How the names of the tables begin that the terminal shows too."""
 PRINTED_OF_SEVERAL = ("ranks", "wins-draws-losses")
-NOT_PRINTED = ("test set 95 %", "train error %", "gap")
-"""Columns that a terminal has no room for."""
 
 
 def report_suite(
@@ -112,7 +109,7 @@ def report_suites(
     report = write_report(frame, suite, folder, list(sections) or None, notes)
     for table in report.tables:
         if table.name.startswith((*PRINTED, *PRINTED_OF_SEVERAL)):
-            _print_table(console, _printed(table))
+            print_table(console, printed(table))
     for name, why in report.failed_sections:
         console.print(f"[red]section {name} could not be made[/]: {escape(why)}", highlight=False)
     page = escape(str(report.page))
@@ -155,7 +152,7 @@ def show_report(
             more = [] if before is None else [_changes(before, suite_run)]
             # A page with more than the suite's own cells is nobody's to keep.
             own = None if more else made_from
-            tables, failed = _make_report(suite_run, sections, own, notes, against, more)
+            tables, failed = _make_report(suite_run, statuses, sections, own, notes, against, more)
         except OSError as error:
             path = error.filename2 or error.filename or folder
             reason = error.strerror or error
@@ -167,7 +164,7 @@ def show_report(
     else:
         tables = kept
     for table in tables:
-        _print_table(console, table)
+        print_table(console, table)
     damaged = [status.message for status in statuses if status.state == State.DAMAGED]
     for message in damaged:
         console.print(f"[red]damaged[/]: {escape(message)}", highlight=False)
@@ -207,6 +204,7 @@ def _changes(before: SuiteRun, after: SuiteRun) -> Section:
 
 def _make_report(
     suite_run: SuiteRun,
+    statuses: list[CellStatus],
     sections: list[str] | None,
     made_from: str | None,
     notes: list[str],
@@ -216,10 +214,11 @@ def _make_report(
     """The comparison tables, and the sections that could not be made, with the reason."""
     from marginbench.reporting.compared_tables import with_baseline
     from marginbench.reporting.page import write_report
-    from marginbench.runs.results import results
+    from marginbench.runs.results import results_of
 
     folder = suite_run.report_folder
-    frame = results(suite_run)
+    known = zip(suite_run.runs, statuses, strict=True)
+    frame = results_of(suite_run, {run.key: status for run, status in known})
     if against is not None:
         frame = with_baseline(frame, against)
     forget(folder)
@@ -227,22 +226,4 @@ def _make_report(
     shown = [table for table in report.tables if table.name.startswith(PRINTED)]
     if made_from is not None and not report.failed_sections:
         remember(folder, made_from, {table.name: table.caption for table in shown})
-    return [_printed(table) for table in shown], report.failed_sections
-
-
-def _printed(table: Table) -> PrintedTable:
-    rows = [[str(cell) for cell in row] for row in table.frame.itertuples(index=False)]
-    return PrintedTable(table.caption, list(table.frame.columns), rows)
-
-
-def _print_table(console: Console, content: PrintedTable) -> None:
-    """A comparison table, without the columns that a terminal has no room for."""
-    shown = [column for column, name in enumerate(content.columns) if name not in NOT_PRINTED]
-    table = PrintingTable(box=None, header_style="bold", pad_edge=False)
-    for position, column in enumerate(shown):
-        justify: Literal["left", "right"] = "right" if position else "left"
-        table.add_column(content.columns[column], justify=justify, no_wrap=True)
-    for row in content.rows:
-        table.add_row(*(escape(row[column]) for column in shown))
-    console.print(f"\n[bold]{escape(content.caption.split(':')[0])}[/]", highlight=False)
-    console.print(table)
+    return [printed(table) for table in shown], report.failed_sections
