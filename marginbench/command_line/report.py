@@ -16,6 +16,7 @@ from marginbench.command_line.printed_tables import print_table, printed
 from marginbench.command_line.suite_selection import SuiteSelection
 from marginbench.errors import UserError
 from marginbench.experiments.suites import Suite
+from marginbench.processes import in_parts
 from marginbench.reporting.report_state import (
     PrintedTable,
     fingerprint,
@@ -25,6 +26,7 @@ from marginbench.reporting.report_state import (
 )
 from marginbench.reporting.sections import Section, chosen_sections
 from marginbench.runs.cell_status import CellStatus, State
+from marginbench.runs.run_folder import RunFolder
 from marginbench.runs.stale_results import code_notes, image_notes
 from marginbench.runs.suite_runs import SuiteRun, check_writable
 from marginbench.text import count
@@ -141,7 +143,7 @@ def show_report(
         not be written.
     """
     folder = suite_run.report_folder
-    statuses = [run.status() for run in suite_run.runs]
+    statuses = in_parts(RunFolder.status, suite_run.runs)
     cells = list(zip(suite_run.runs, statuses, strict=True))
     notes = code_notes(cells) + image_notes(cells) + _left_notes(suite_run)
     made_from = fingerprint(suite_run, statuses, sections, against)

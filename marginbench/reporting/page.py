@@ -22,8 +22,8 @@ import marginbench
 from marginbench.errors import UserError
 from marginbench.experiments.suites import Suite
 from marginbench.files import write_text_atomically
+from marginbench.processes import side_by_side
 from marginbench.reporting.figure_files import write_figure
-from marginbench.reporting.processes import side_by_side
 from marginbench.reporting.sections import (
     Finding,
     Section,

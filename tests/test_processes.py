@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from marginbench.reporting.processes import side_by_side
+from marginbench.processes import in_parts, side_by_side
 
 
 def test_results_come_in_order_from_other_processes_and_change_nothing_here():
@@ -44,3 +44,14 @@ def test_where_a_process_is_killed_all_calls_are_made_here():
         return os.getpid()
 
     assert side_by_side([call, call], processes=2) == [own, own]
+
+
+def test_many_items_are_cut_into_a_part_a_process():
+    found = in_parts(lambda item: (item, os.getpid()), range(7), at_least=3, processes=3)
+    assert [item for item, _ in found] == list(range(7))
+    assert os.getpid() not in {pid for _, pid in found}
+
+
+def test_few_items_are_no_work_for_another_process():
+    found = in_parts(lambda item: (item, os.getpid()), range(5), at_least=3, processes=2)
+    assert found == [(item, os.getpid()) for item in range(5)]

@@ -1,7 +1,8 @@
-"""Independent parts of a report, made side by side in processes of their own."""
+"""Independent calls, made side by side in processes of their own."""
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import sys
@@ -9,9 +10,11 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from typing import TypeVar
 
 Value = TypeVar("Value")
+Item = TypeVar("Item")
 
 # What the forked processes are to call: it may be a plug-in file's, which none could import.
 _calls: Sequence[Callable[[], object]] = ()
@@ -43,6 +46,38 @@ def side_by_side(calls: Sequence[Callable[[], Value]], processes: int | None = N
         return [call() for call in calls]
     finally:
         _calls = ()
+
+
+def in_parts(
+    function: Callable[[Item], Value],
+    items: Sequence[Item],
+    *,
+    at_least: int = 500,
+    processes: int | None = None,
+) -> list[Value]:
+    """A function of each item, in their order; of many items each process has a part.
+
+    Args:
+        function: changes nothing; what it returns is picklable.
+        items: any.
+        at_least: with fewer for each process, there are fewer processes.
+        processes: see :func:`side_by_side`.
+
+    Raises:
+        Exception: what the function has raised, of the first item of which it has.
+    """
+    parts = min(_processes() if processes is None else processes, len(items) // at_least)
+    if parts < 2:
+        return [function(item) for item in items]
+    bounds = [number * len(items) // parts for number in range(parts + 1)]
+    calls = [
+        partial(_of_each, function, items[start:end]) for start, end in itertools.pairwise(bounds)
+    ]
+    return [value for part in side_by_side(calls, parts) for value in part]
+
+
+def _of_each(function: Callable[[Item], Value], items: Sequence[Item]) -> list[Value]:
+    return [function(item) for item in items]
 
 
 def _processes() -> int:
