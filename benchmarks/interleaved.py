@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
+import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -32,9 +32,12 @@ class Ratio:
 
 
 def processor_time() -> float:
-    """Seconds that this process and its ended children were computing: idle waits count nothing."""
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
+    """Seconds that this process and its ended children were computing: idle waits count nothing.
+
+    In microseconds; the clock of ``os.times`` has ticks of 10 ms, half a step of a small net.
+    """
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def compare(

@@ -54,12 +54,12 @@ def rows(quick: bool, device: torch.device) -> list[dict[str, Any]]:
     """The comparisons, one a net and head, and streamed beside resident images.
 
     Args:
-        quick: three heads and few steps.
+        quick: few steps and rounds.
         device: the CPU, with one thread and processor time, or CUDA, with wall time.
     """
     on_gpu = device.type == "cuda"
-    heads = ["softmax", "l-softmax", "arcface"] if quick else head_names()
-    rounds, repeats = (3, 4) if quick else (5, 300 if on_gpu else 15)
+    heads = head_names()
+    rounds, repeats = (2, 1) if quick else (5, 300 if on_gpu else 8)
     found = []
     for net in PAPER_NETS if on_gpu else SMALL_NETS:
         workers = _best_workers(net, device)
@@ -77,8 +77,20 @@ def rows(quick: bool, device: torch.device) -> list[dict[str, Any]]:
     return found
 
 
-def loss_difference(net: Net, head: str) -> float:
-    """The largest relative difference of the first 50 losses, fused beside plain, in float32.
+def loss_differences(count: int) -> dict[str, float]:
+    """By net and head: every head on the smaller net, the paper's own kinds on the other.
+
+    Args:
+        count: losses of each.
+    """
+    small, other = SMALL_NETS
+    pairs = [(small, head) for head in head_names()]
+    pairs += [(other, head) for head in ("softmax", "l-softmax", "arcface")]
+    return {f"{net.name} net, {head}": loss_difference(net, head, count) for net, head in pairs}
+
+
+def loss_difference(net: Net, head: str, count: int = LOSSES_COMPARED) -> float:
+    """The largest relative difference of the first losses, fused beside plain, in float32.
 
     At a low learning rate, at which rounding is not amplified from step to step.
     """
@@ -86,7 +98,7 @@ def loss_difference(net: Net, head: str) -> float:
     for execution in ("fused", "eager"):
         step = step_of(net, head, torch.device("cpu"), execution=execution, rate=1e-5)
         losses = []
-        for _ in range(LOSSES_COMPARED):
+        for _ in range(count):
             step.progress.loss_sum.zero_()
             step()
             losses.append(float(step.progress.loss_sum))

@@ -24,7 +24,7 @@ LOSSES: dict[str, Callable[[int, int], nn.Module]] = {
     "a-softmax": lambda k, d: losses.SphereFaceLoss(k, d, margin=4),
     "am-softmax": lambda k, d: losses.CosFaceLoss(k, d),
     "arcface": lambda k, d: losses.ArcFaceLoss(k, d),
-    "subcenter-arcface": lambda k, d: losses.SubCenterArcFaceLoss(k, d),
+    "subcenter-arcface": lambda k, d: losses.SubCenterArcFaceLoss(num_classes=k, embedding_size=d),
     "contrastive": lambda k, d: losses.ContrastiveLoss(),
     "triplet": lambda k, d: losses.TripletMarginLoss(),
     "circle": lambda k, d: losses.CircleLoss(),

@@ -1,14 +1,16 @@
 """Every claim of speed, as a ratio measured here and now: ``python -m benchmarks.speed``.
 
-Both sides take turns, A B B A, at least five rounds; a ratio above 1 says that ours is faster. On
-the CPU one thread trains, and what counts is processor time, which other work on the machine
-disturbs little. Writes ``reports/published/speed.md``; ``--quick`` is a short try, and writes none.
+Both sides take turns, A B B A, at least five rounds in the loop; a ratio above 1 says that ours is
+faster. On the CPU one thread trains, and what counts in the loop is processor time, which other
+work on the machine disturbs little. Writes ``reports/published/speed.md``; on two cores it takes
+about a quarter of an hour. ``--quick`` tries every part with few steps, and writes a page only
+where ``--page`` says.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
+import os
 import platform
 import time
 from pathlib import Path
@@ -16,18 +18,26 @@ from typing import Any
 
 import torch
 
-from benchmarks import loops
+from benchmarks import grid, loops, many_classes
 from marginbench.training.native_library import compile_layers
 
 PAGE = Path(__file__).parent.parent / "reports" / "published" / "speed.md"
+HOW = {
+    "The loop": "Processor time on the CPU, wall time on a GPU. The baseline is the loop that a "
+    "user would write: torchvision's transforms, a DataLoader, pytorch-metric-learning's loss "
+    "where it has one of the same paper, else our head in that loop; the same network and batch.",
+    "Many classes": "Wall time of the head's step alone; memory is what the step makes.",
+    "The grid": "The first row is the share of the steps in a cell's processor time: what is left "
+    "of 1 is data, start, evaluation and files. The second is wall time.",
+}
 
 
 def main() -> None:
     """Measure, print, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="few heads and rounds; no page")
+    parser.add_argument("--quick", action="store_true", help="every part with few steps; no page")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    parser.add_argument("--page", type=Path, default=PAGE, help="where to write the page")
+    parser.add_argument("--page", type=Path, help=f"where to write the page; {PAGE.name} if whole")
     given = parser.parse_args()
     name = given.device
     if name == "auto":
@@ -35,42 +45,41 @@ def main() -> None:
     device = torch.device(name)
     torch.set_num_threads(1)
     parts = {"The loop": loops.rows(given.quick, device)}
-    differences = {
-        f"{net.name} net, {head}": loops.loss_difference(net, head)
-        for net in loops.SMALL_NETS
-        for head in ("softmax", "l-softmax", "arcface")
-    }
-    try:
-        many_classes = importlib.import_module("benchmarks.many_classes")
-    except ModuleNotFoundError:
-        pass
-    else:
-        parts["Many classes"] = many_classes.rows(given.quick)
-    text = page(parts, differences, device)
+    parts["Many classes"] = many_classes.rows(given.quick, device)
+    seconds: dict[str, float] = {}
+    if device.type == "cpu":
+        parts["The grid"] = grid.rows(given.quick)
+        seconds = grid.seconds(given.quick)
+    losses = 3 if given.quick else loops.LOSSES_COMPARED
+    text = page(parts, loops.loss_differences(losses), losses, device, seconds)
     print(text)
-    if not given.quick:
-        given.page.write_text(text)
+    target = given.page or (None if given.quick else PAGE)
+    if target is not None:
+        target.write_text(text)
 
 
 def page(
-    parts: dict[str, list[dict[str, Any]]], differences: dict[str, float], device: torch.device
+    parts: dict[str, list[dict[str, Any]]],
+    differences: dict[str, float],
+    losses: int,
+    device: torch.device,
+    seconds: dict[str, float],
 ) -> str:
     """What was measured, in Markdown.
 
     Args:
         parts: rows by heading, see :func:`benchmarks.loops.rows`.
         differences: of the losses, by net and head, see :func:`benchmarks.loops.loss_difference`.
+        losses: how many of them.
         device: where.
+        seconds: of whole commands, see :func:`benchmarks.grid.seconds`.
     """
     _, why = compile_layers()
     lines = [
         "# Speed",
         "",
         "Made by `python -m benchmarks.speed`. A ratio is ours over the baseline's, geometric mean "
-        "over rounds of A B B A with its 95 % interval: above 1, ours is faster. The baseline is "
-        "the loop that a user would write: torchvision's transforms, a DataLoader, "
-        "pytorch-metric-learning's loss where it has one of the same paper, else our head in "
-        "that loop; the same network and batch.",
+        "over rounds of A B B A with its 95 % interval: above 1, ours is faster or smaller.",
         "",
         f"{_machine(device)}; torch {torch.__version__}, Python {platform.python_version()}, "
         f"{time.strftime('%Y-%m-%d')}"
@@ -82,6 +91,8 @@ def page(
             "",
             f"## {heading}",
             "",
+            HOW[heading],
+            "",
             "| what | ours | baseline | ratio |",
             "|:--|--:|--:|--:|",
         ]
@@ -91,12 +102,15 @@ def page(
                 f"| {row['what']} | {row['ours']:,.4g} {unit} | {row['baseline']:,.4g} {unit} "
                 f"| {row['ratio']:.2f} [{row['low']:.2f}, {row['high']:.2f}] |"
             )
+    if seconds:
+        lines += ["", "Seconds of wall time, with whatever else the machine did:", ""]
+        lines += [f"- {what}: {value:.1f}" for what, value in seconds.items()]
     lines += [
         "",
         "## The same numbers",
         "",
-        "The largest relative difference between the first 50 losses of fused and of plain layers, "
-        "float32, learning rate 1e-5:",
+        f"The largest relative difference between the first {losses} losses of fused and of plain "
+        "layers, float32, learning rate 1e-5:",
         "",
         *(f"- {what}: {value:.1e}" for what, value in differences.items()),
     ]
@@ -113,7 +127,7 @@ def _machine(device: torch.device) -> str:
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     name = names[0] if names else platform.processor() or platform.machine()
     widest = torch.backends.cpu.get_cpu_capability()
-    return f"One core of {name} ({widest}), processor time, one thread"
+    return f"{os.cpu_count()} cores of {name} ({widest}), one thread where nothing else is said"
 
 
 if __name__ == "__main__":

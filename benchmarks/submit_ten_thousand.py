@@ -1,4 +1,4 @@
-"""How long submit, status and cancel take for a suite of 10,000 cells, and how much memory.
+"""How long submit, status, cancel and report take for a suite of 10,000 cells, and how much memory.
 
 Measured with nothing there yet, with 10,000 run folders of cells that were begun, with a mixture
 of done, running, failed and stopped ones, and with all of them done.
@@ -101,6 +101,9 @@ def main() -> None:
         make_folders(folder, ["done"])
         measure(folder, "status, all done", "status", "many.py")
         measure(folder, "cancel, nothing to cancel", "cancel", "many.py")
+        measure(folder, "report, all done", "report", "many.py")
+        measure(folder, "run, nothing to do", "run", "many.py", "--device", "cpu")
+        measure(folder, "run again", "run", "many.py", "--device", "cpu")
 
 
 def measure(folder: Path, what: str, *arguments: str) -> None:
@@ -130,8 +133,9 @@ def measure(folder: Path, what: str, *arguments: str) -> None:
 
 # Run in the folder, with the states as arguments: the cells get them in turn.
 MAKE = """
-import json, os, sys, time
+import io, json, os, sys, time
 from pathlib import Path
+import numpy as np
 from marginbench.runs import attempts
 from marginbench.runs.run_folder import RunFolder
 from marginbench.dispatch.slurm.submissions import submissions
@@ -143,13 +147,20 @@ last = submissions(suite_run.folder)[-1]
 jobs = {key: job for a in last.arrays() for keys, job in zip(a.jobs, a.ids) for key in keys}
 result = {"outcome": "finished", "reason": "", "iteration": 100, "device": "cpu"}
 result |= {"train_error": 0.1, "test_error": 0.2, "class_names": [str(n) for n in range(10)]}
+rows = [
+    {"iteration": i, "learning_rate": 0.1, "loss": 1.0, "train_error": 0.2, "test_error": 0.3}
+    for i in (25, 50, 75, 100)
+]
+history = "".join(json.dumps(row) + "\\n" for row in rows)
+arrays = io.BytesIO()
+np.savez_compressed(arrays, class_cosine=np.eye(10))
 owner = {"machine": "another", "host": "another", "pid": 1, "started": 0}
 progress = {"iteration": 50, "of": 100, "resumed_at": 0, "started": 0}
 for number, folder in enumerate(suite_run.runs):
     state = states[number % len(states)]
     folder.path.mkdir(exist_ok=True)
     (folder.path / "cell.json").write_text(folder.cell.to_json())
-    (folder.path / "history.jsonl").write_text("{}\\n")
+    (folder.path / "history.jsonl").write_text(history)
     (folder.path / "log.txt").write_text("training from iteration 0 of 100\\n")
     lease = {"owner": owner, "released": state != "running", "progress": progress}
     path = folder.path / "lease-1.json"
@@ -163,6 +174,8 @@ for number, folder in enumerate(suite_run.runs):
     if state == "failed":
         folder.write_failure("RuntimeError: no", "", final=False)
     if state == "done":
+        (folder.path / "evaluation.npz").write_bytes(arrays.getvalue())
+        (folder.path / "environment.json").write_text(json.dumps({"seconds_of_last_try": 3.0}))
         content = json.dumps(result | {"key": folder.key}, indent=2)
         (folder.path / "result.json").write_text(content)
 """

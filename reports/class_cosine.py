@@ -13,6 +13,7 @@ from marginbench.runs.conditions import settings
 from marginbench.runs.results import evaluation, finished_runs, is_in_evaluation
 from marginbench.text import slug
 
+MATRIX = "class_cosine"
 PAPERS_HEAD = "l-softmax m=4"
 SHORT_NAME = 3
 FEW_CLASSES = 20
@@ -35,7 +36,7 @@ def class_cosine(results: pd.DataFrame) -> SectionContent:
         data = []
         for position, (axis, label) in enumerate(zip(axes, labels, strict=True)):
             runs = done[done["label"] == label]
-            matrix = np.mean([evaluation(f)["class_cosine"] for f in runs["folder"]], axis=0)
+            matrix = np.mean([evaluation(f, [MATRIX])[MATRIX] for f in runs["folder"]], axis=0)
             names = class_names if few else False
             sns.heatmap(
                 matrix,
@@ -81,7 +82,8 @@ def _drawn(rows: pd.DataFrame) -> list[str]:
     None where runs have no matrix: they have no test images, or too many classes.
     """
     done = finished_runs(rows)
-    if not all(is_in_evaluation(folder, "class_cosine") for folder in done["folder"]):
+    # The first run says what there is at little cost, where there are thousands.
+    if not _all_have_matrices(done.head(1)):
         return []
     compared = [row for row in compare(rows) if row.test_errors]
     baseline = [row.label for row in compared if row.is_baseline]
@@ -90,4 +92,9 @@ def _drawn(rows: pd.DataFrame) -> list[str]:
         (row for row in compared if not row.is_baseline), key=lambda row: row.mean_test_error
     )
     best = [row.label for row in others[:1]]
-    return list(dict.fromkeys([*baseline, *of_the_paper, *best]))
+    drawn = list(dict.fromkeys([*baseline, *of_the_paper, *best]))
+    return drawn if _all_have_matrices(done[done["label"].isin(drawn)]) else []
+
+
+def _all_have_matrices(runs: pd.DataFrame) -> bool:
+    return all(is_in_evaluation(folder, MATRIX) for folder in runs["folder"])

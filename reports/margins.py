@@ -28,7 +28,7 @@ POINTS = 721
 # At exactly 0 and π the slope in θ is one-sided, and automatic differentiation gives neither.
 END = 1e-4
 EVERY = 4
-"""Of those points one in so many is drawn over θ: each degree."""
+"""Of those points one in so many is drawn: each degree."""
 ANGLE = Axis("angle θ to the own class (degrees)", limits=(0, 180))
 NOTES = {
     "sphereface2": " SphereFace2 decides each class by itself; its line is that of the bias with "
@@ -125,7 +125,7 @@ def _margin(label: str, name: str, parameters: dict[str, Any]) -> Margin:
     value = trained(cosine, psi(cosine))
     (slope,) = torch.autograd.grad(value.sum(), theta)
     with torch.no_grad():
-        own, other = torch.meshgrid(cosine, cosine, indexing="xy")
+        own, other = torch.meshgrid(cosine[::EVERY], cosine[::EVERY], indexing="xy")
         of_pairs = getattr(head, "boundary", None)
         boundary = psi(own) - other if of_pairs is None else of_pairs(own, other)
     return Margin(label, name, formula, value.detach().numpy(), slope.numpy(), boundary.numpy())
@@ -185,7 +185,7 @@ def _over_angle(
 def _boundary_figure(margins: list[Margin], styles: dict[str, LabelStyle]) -> Figure:
     # The axes are a square of about 5 inches; the legend takes what is beside it.
     figure, axes = _figure(width=6.5 + 0.08 * max(len(margin.label) for margin in margins))
-    degrees = np.linspace(np.degrees(END), 180 - np.degrees(END), POINTS)
+    degrees = np.linspace(np.degrees(END), 180 - np.degrees(END), POINTS)[::EVERY]
     data: list[dict[str, Any]] = []
     for members in _alike(margins, lambda margin: margin.boundary > 0):  # type: ignore[operator]
         style = styles[members[0].label]

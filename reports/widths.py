@@ -22,9 +22,12 @@ PANELS = {"train_error": "Training error", "test_error": "Test error"}
 def widths(results: pd.DataFrame) -> SectionContent:
     """For every head that ran in networks which differ in width only: a figure and a table."""
     tables, figures = [], []
+    # The cells of a comparison share one mapping: its text is made once.
+    distinct = {id(one): one for one in results["conditions"]}
+    networks = {number: conditions_key(one, *WIDTH_FIELDS) for number, one in distinct.items()}
     known = results.assign(
         width=[_width(p) for p in results["backbone_parameters"]],
-        network=[conditions_key(one, *WIDTH_FIELDS) for one in results["conditions"]],
+        network=[networks[id(one)] for one in results["conditions"]],
         parameters=results["head_parameters"].map(repr),
     )
     groups = [rows for _, rows in known.groupby(["network", "head", "parameters"], sort=False)]

@@ -1,4 +1,4 @@
-"""The report's tables as the terminal shows them."""
+"""The report's tables in the terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NOT_PRINTED = ("test set 95 %", "train error %", "gap")
 
 
 def printed(table: Table) -> PrintedTable:
-    """A table in words."""
+    """A table of the report, its cells as text."""
     rows = [[str(cell) for cell in row] for row in table.frame.itertuples(index=False)]
     return PrintedTable(table.caption, list(table.frame.columns), rows)
 

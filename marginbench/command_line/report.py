@@ -17,6 +17,7 @@ from marginbench.command_line.terminal import command_line
 from marginbench.errors import UserError
 from marginbench.experiments.suites import Suite
 from marginbench.files import no_empty_folders_on_error
+from marginbench.processes import in_parts
 from marginbench.reporting.report_state import (
     PrintedTable,
     fingerprint,
@@ -25,7 +26,8 @@ from marginbench.reporting.report_state import (
     still_good,
 )
 from marginbench.reporting.sections import Section, chosen_sections
-from marginbench.runs.cell_status import State
+from marginbench.runs.cell_status import CellStatus, State
+from marginbench.runs.run_folder import RunFolder
 from marginbench.runs.stale_results import code_notes, image_notes
 from marginbench.runs.suite_runs import SuiteRun, check_writable
 from marginbench.text import count
@@ -150,7 +152,7 @@ def show_report(
         not be written.
     """
     folder = suite_run.report_folder
-    statuses = [run.status() for run in suite_run.runs]
+    statuses = in_parts(RunFolder.status, suite_run.runs)
     cells = list(zip(suite_run.runs, statuses, strict=True))
     notes = code_notes(cells) + image_notes(cells) + _left_notes(suite_run)
     made_from = fingerprint(suite_run, statuses, sections, against)
@@ -161,7 +163,7 @@ def show_report(
             more = [] if before is None else [_suite_changes(before, suite_run)]
             # A page with more than the suite's own cells is nobody's to keep.
             own = None if more else made_from
-            tables, failed = _make_report(suite_run, sections, own, notes, against, more)
+            tables, failed = _make_report(suite_run, statuses, sections, own, notes, against, more)
         except OSError as error:
             path = error.filename2 or error.filename or folder
             reason = error.strerror or error
@@ -224,6 +226,7 @@ def _suite_changes(before: SuiteRun, after: SuiteRun) -> Section:
 
 def _make_report(
     suite_run: SuiteRun,
+    statuses: list[CellStatus],
     sections: list[str] | None,
     made_from: str | None,
     notes: list[str],
@@ -233,10 +236,11 @@ def _make_report(
     """The comparison tables, and the sections that could not be made, with the reason."""
     from marginbench.reporting.compared_tables import with_baseline
     from marginbench.reporting.page import write_report
-    from marginbench.runs.results import results
+    from marginbench.runs.results import results_of
 
     folder = suite_run.report_folder
-    frame = results(suite_run)
+    known = zip(suite_run.runs, statuses, strict=True)
+    frame = results_of(suite_run, {run.key: status for run, status in known})
     if against is not None:
         frame = with_baseline(frame, against)
     forget(folder)

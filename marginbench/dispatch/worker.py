@@ -44,7 +44,7 @@ class TrainingTask:
         suite_folder: ``RUNS/SUITE``.
         plugin_files: to load first.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        threads: of torch on the CPU. Part of what makes a run repeatable to the bit.
+        threads: of torch and numpy on the CPU. Part of what makes a run repeatable to the bit.
         checkpoint_seconds: see :func:`marginbench.training.loop.train`.
         force: train anew even if there is a result or a checkpoint.
         rank, ranks: which of how many processes of this machine this one is that train the cell
@@ -169,8 +169,7 @@ def train_task(
     See :func:`marginbench.training.loop.train`; a cell that was begun goes on.
     """
     # Imported here: a parent that only starts processes need not load torch.
-    import torch
-
+    from marginbench.training.devices import use_threads
     from marginbench.training.loop import train
 
     def prepare() -> None:
@@ -181,7 +180,7 @@ def train_task(
             load_plugin_file(file)
 
     ranks.all_or_none(prepare)
-    torch.set_num_threads(task.threads)
+    use_threads(task.threads)
     train(
         task.cell,
         folder,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, ValidationError
+from pydantic_core import from_json
 
 from marginbench.errors import UserError
 from marginbench.experiments.cell_fields import Optimiser, Schedule, Verification
@@ -75,15 +77,22 @@ class Cell(FrozenValue):
     execution: Literal["eager", "compiled", "fused"] = "eager"
     setting: str = ""
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Hash of what is part of the experiment; of a resolved cell (:func:`resolve_cell`)."""
         return self._hash_without("setting")
 
-    @property
+    @cached_property
     def comparison(self) -> str:
         """Hash of everything but head and seed: cells that share it may be compared."""
         return self._hash_without("setting", "head", "seed")
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """As of every model; what was cached here is not the copy's."""
+        copied = super().model_copy(update=update, deep=deep)
+        for name in ("key", "comparison"):
+            copied.__dict__.pop(name, None)
+        return copied
 
     def _hash_without(self, *fields: str) -> str:
         values = self.model_dump(mode="json", exclude=set(fields))
@@ -113,7 +122,18 @@ class Cell(FrozenValue):
 
     def to_json(self) -> str:
         """The cell as canonical, indented JSON."""
-        return json.dumps(_canonical(self.model_dump(mode="json")), indent=2, sort_keys=True) + "\n"
+        return json.dumps(self._values(), indent=2, sort_keys=True) + "\n"
+
+    def is_stored_as(self, text: str) -> bool:
+        """Whether a text has the values of :meth:`to_json`; cheaper than reading a cell of it."""
+        try:
+            stored = from_json(text, allow_inf_nan=False)
+        except ValueError:
+            return False
+        return _text(stored) == _text(self._values())
+
+    def _values(self) -> dict[str, Any]:
+        return _canonical(self.model_dump(mode="json"))
 
 
 def make_cell(**fields: Any) -> Cell:
@@ -204,5 +224,8 @@ def _canonical(value: Any) -> Any:
 
 
 def _hash(value: Any) -> str:
-    text = json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
+    return hashlib.sha256(_text(_canonical(value)).encode()).hexdigest()[:KEY_LENGTH]
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

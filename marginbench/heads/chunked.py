@@ -4,7 +4,8 @@ Two rounds over the classes. The first takes log Σ_{j≠y} exp z_j, the target 
 then logaddexp of that and the target's logit, less the target's logit. The second makes the
 logits again, and from them the gradient: the softmax is known by then. A classifier's gradient is
 a sum over samples of products with that softmax, so that no single round can have it without all
-logits; making them twice is one matrix product more and costs less than keeping them.
+logits. A part of them may be kept from the first round, as far as memory is granted for it; each
+kept part saves one matrix product of four.
 """
 
 from __future__ import annotations
@@ -26,13 +27,24 @@ class LogitsInParts(Protocol):
     """
 
     inputs: Sequence[Tensor]
+    can_keep: bool
+    """Whether the gradient can be had from logits of the first round."""
 
-    def logits(self, start: int, stop: int, *, differentiable: bool) -> Tensor:
-        """(N, stop − start), which the caller may overwrite unless it is differentiable."""
+    def logits(self, start: int, stop: int, *, keep: bool, differentiable: bool) -> Tensor:
+        """(N, stop − start), which the caller may overwrite unless it is differentiable.
+
+        Args:
+            start, stop: the part of the classes.
+            keep: whether they outlive the next call.
+            differentiable: whether :meth:`add_gradient` comes next.
+        """
         ...
 
     def add_gradient(self, start: int, stop: int, slope: Tensor) -> None:
-        """Add to the gradients, given that of the loss in the logits made last."""
+        """Add to the gradients, given that of the loss in the logits of this part.
+
+        These are the logits made last, or kept ones.
+        """
         ...
 
     def gradients(self) -> list[Tensor | None]:
@@ -47,6 +59,7 @@ def chunked_cross_entropy(
     target: Tensor,
     *,
     chunk: int,
+    keep: int = 0,
     sample_weights: Tensor | None = None,
     shard: Shard | None = None,
 ) -> Tensor:
@@ -58,6 +71,7 @@ def chunked_cross_entropy(
         labels: (N,), int64.
         target: (N,), the target's logit, with whatever graph is behind it.
         chunk: classes at a time, ≥ 1.
+        keep: bytes of logits that may be kept for the gradient; never more than half of all.
         sample_weights: (N,), a; None: 1/N each, the mean.
         shard: which of all classes the classifier has; None: all.
 
@@ -74,6 +88,7 @@ def chunked_cross_entropy(
         labels,
         sample_weights,
         chunk,
+        keep,
         shard,
         torch.is_grad_enabled() and any(t.requires_grad for t in (target, *inputs)),
         target,
@@ -89,6 +104,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         labels: Tensor,
         sample_weights: Tensor,
         chunk: int,
+        keep: int,
         shard: Shard | None,
         wants_gradient: bool,
         target: Tensor,
@@ -100,8 +116,13 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             labels = labels - shard.first
         bounds = [(start, min(start + chunk, classes)) for start in range(0, classes, chunk)]
         sums = target.new_full((len(target), max(len(bounds), 1)), -torch.inf)
+        kept: dict[int, Tensor] = {}
+        granted = min(keep // (len(target) * chunk * target.element_size()), len(bounds) // 2)
         for number, (start, stop) in enumerate(bounds):
-            logits = parts.logits(start, stop, differentiable=False)
+            keeps = wants_gradient and parts.can_keep and len(kept) < granted
+            logits = parts.logits(start, stop, keep=keeps, differentiable=False)
+            if keeps:
+                kept[start] = logits
             sums[:, number] = _mask(logits, labels, start, -torch.inf).logsumexp(dim=1)
         others = sums.logsumexp(dim=1)
         if shard is not None:
@@ -111,7 +132,10 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             # a·softmax = exp(z − total + log a).
             shift = (total - sample_weights.log())[:, None]
             for start, stop in bounds:
-                logits = parts.logits(start, stop, differentiable=True)
+                if start in kept:
+                    logits = kept.pop(start)
+                else:
+                    logits = parts.logits(start, stop, keep=False, differentiable=True)
                 slope = torch.sub(logits.detach(), shift, out=_buffer(logits)).exp_()
                 parts.add_gradient(start, stop, _mask(slope, labels, start, 0.0))
             # 1 − p as the others' share: 1 − exp(…) would lose it where p is near 1.
@@ -134,7 +158,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             for gradient in gradients:
                 if gradient is not None:
                     gradient.mul_(upstream)
-        return (None,) * 6 + tuple(gradients)
+        return (None,) * 7 + tuple(gradients)
 
 
 def _buffer(logits: Tensor) -> Tensor | None:

@@ -8,6 +8,18 @@ import torch
 from torch import Tensor
 
 
+def _norms(weight: Tensor) -> Tensor:
+    """Of each row (K, D), as (K, 1), and infinity for a zero row, which so stays zero."""
+    if weight.device.type == "cpu":
+        norms = torch.linalg.vector_norm(weight, dim=1, keepdim=True)
+        # Of longer and shorter rows the squares leave the range of float32, or its precision.
+        if bool(((norms > 1e-15) & (norms < 1e18)).all()):
+            return norms
+    norms = torch.linalg.vector_norm(weight, dim=1, keepdim=True, dtype=torch.float64)
+    norms = norms.to(weight.dtype)
+    return torch.where(norms > 0, norms, torch.inf)
+
+
 class LinearLogits:
     """z_j = v·w_j + b_j, or z_j = v·w_j/‖w_j‖: the gradient is written out, in reused memory.
 
@@ -20,18 +32,20 @@ class LinearLogits:
 
     def __init__(self, inputs: Sequence[Tensor], *, normalised: bool, first: int = 0) -> None:
         self.inputs = inputs
+        self.can_keep = True
         self.weight, self.features = inputs[0], inputs[1]
         self.bias = inputs[2] if len(inputs) > 2 else None
         self.normalised = normalised
         self.first = first
         self._norms: dict[int, Tensor] = {}
+        self._divided: int | None = None
         self._memory: dict[str, Tensor] = {}
         self._gradients: list[Tensor] = []
 
-    def logits(self, start: int, stop: int, *, differentiable: bool) -> Tensor:
+    def logits(self, start: int, stop: int, *, keep: bool, differentiable: bool) -> Tensor:
         weight = self._directions(start, stop)
-        logits = self._reused("logits", (len(self.features), stop - start))
-        torch.mm(self.features, weight.T, out=logits)
+        out = None if keep else self._reused("logits", (len(self.features), stop - start))
+        logits = torch.mm(self.features, weight.T, out=out)
         if self.bias is not None:
             logits += self.bias[self.first + start : self.first + stop]
         return logits
@@ -41,7 +55,7 @@ class LinearLogits:
             self._gradients = [torch.empty_like(self.weight), torch.zeros_like(self.features)]
             if self.bias is not None:
                 self._gradients.append(torch.zeros_like(self.bias))
-        weight = self._memory["weight"] if self.normalised else self.weight[start:stop]
+        weight = self._directions(start, stop)
         own = self._gradients[0][start:stop]
         torch.mm(slope.T, self.features, out=own)
         self._gradients[1].addmm_(slope, weight)
@@ -60,13 +74,12 @@ class LinearLogits:
         weight = self.weight[start:stop]
         if not self.normalised:
             return weight
+        if self._divided == start:
+            return self._memory["weight"]
         if start not in self._norms:
-            # Squares of float32 numbers are all within the range of float64.
-            norms = torch.linalg.vector_norm(weight, dim=1, keepdim=True, dtype=torch.float64)
-            norms = norms.to(weight.dtype)
-            self._norms[start] = torch.where(norms > 0, norms, torch.inf)
+            self._norms[start] = _norms(weight)
         directions = self._reused("weight", tuple(weight.shape))
-        self._memory["weight"] = directions
+        self._divided = start
         return torch.div(weight, self._norms[start], out=directions)
 
     def _reused(self, name: str, shape: tuple[int, ...]) -> Tensor:
@@ -93,13 +106,14 @@ class DifferentiatedLogits:
         parameters: Sequence[Tensor] = (),
     ) -> None:
         self.inputs = inputs
+        self.can_keep = False
         self.function = function
         self.parameters = parameters
         self._leaves: list[Tensor] = []
         self._logits: Tensor | None = None
         self._gradients: list[Tensor] = []
 
-    def logits(self, start: int, stop: int, *, differentiable: bool) -> Tensor:
+    def logits(self, start: int, stop: int, *, keep: bool, differentiable: bool) -> Tensor:
         others = self.inputs[1 : len(self.inputs) - len(self.parameters)]
         if not differentiable:
             return self.function(self.inputs[0][start:stop], *others)

@@ -137,6 +137,7 @@ class CosineHead(Head):
                 taken.labels,
                 target,
                 chunk=taken.chunk,
+                keep=taken.keep,
                 shard=taken.shard,
             )
             return loss, norms
@@ -152,6 +153,7 @@ class CosineHead(Head):
             taken.labels,
             target,
             chunk=taken.chunk,
+            keep=taken.keep,
             shard=taken.shard,
         )
         return loss, norms

@@ -75,6 +75,7 @@ def linear_cross_entropy(
         taken.labels,
         target,
         chunk=taken.chunk,
+        keep=taken.keep,
         sample_weights=None if class_weights is None else class_weights[labels] / len(labels),
         shard=taken.shard,
     )

@@ -16,6 +16,11 @@ from marginbench.plugins.parameters import AddedLater
 
 CHUNKED_FROM = 2**24
 """Bytes of logits (N·K numbers) from which on the loss is taken in chunks by itself."""
+KEPT = 2**26
+"""Bytes of logits at most that a loss in chunks keeps for its gradient if ``chunk`` is not given.
+Half of all logits at most, too, so that (N, K) are never held."""
+KEPT_CLASSES = 2**16
+"""Classes whose logits are kept at most: 6.6 % of a million, whatever the batch."""
 CHUNK_ON_CPU = 1024
 CHUNK_ON_DEVICE = 16_384
 
@@ -85,6 +90,7 @@ class TakenClasses(NamedTuple):
         labels: (N,), among these.
         chosen: (K',), their numbers among all, rising; None: all.
         chunk: of them at a time, ≥ 1.
+        keep: bytes of logits that may be kept for the gradient.
         shard: of all processes; None: this one has all.
     """
 
@@ -93,6 +99,7 @@ class TakenClasses(NamedTuple):
     labels: Tensor
     chosen: Tensor | None
     chunk: int
+    keep: int
     shard: Shard | None
 
     def of_all(self, numbers: Tensor) -> Tensor:
@@ -134,7 +141,9 @@ def take_classes(
         weight = _SampledRows.apply(weight, chosen)
     chunk = max(1, (chunk or len(weight)) // (per_class if how.chunk is None else 1))
     rows, weight = own_rows(weight, labels, how.shard)
-    return TakenClasses(weight, rows, labels, chosen, chunk, how.shard)
+    size = weight.element_size() * len(labels)
+    keep = min(KEPT, KEPT_CLASSES * size) if how.chunk is None else 0
+    return TakenClasses(weight, rows, labels, chosen, chunk, keep, how.shard)
 
 
 def _sample(labels: Tensor, num_classes: int, count: int) -> tuple[Tensor, Tensor]:

@@ -9,9 +9,10 @@ import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 import pandas as pd
@@ -21,6 +22,7 @@ import marginbench
 from marginbench.errors import UserError
 from marginbench.experiments.suites import Suite
 from marginbench.files import write_text_atomically
+from marginbench.processes import side_by_side
 from marginbench.reporting.figure_files import write_figure
 from marginbench.reporting.sections import (
     Finding,
@@ -82,8 +84,11 @@ def write_report(
     report = Report(folder / "index.html")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        made = [_make_section(section, frame, folder, report) for section in sections]
-        shown = [section for section in made if section is not None]
+        made = side_by_side([partial(_make_section, one, frame, folder) for one in sections])
+        shown = [one.shown for one in made if one.shown is not None]
+        for section, one in zip(sections, made, strict=True):
+            report.tables += one.tables
+            report.failed_sections += [] if one.error is None else [(section.name, one.error)]
         charts = any(figure["chart"] for one in shown for figure in one.get("figures", ()))
         page = _template().render(
             suite=suite,
@@ -106,9 +111,15 @@ def write_report(
     return report
 
 
-def _make_section(
-    section: Section, frame: pd.DataFrame, folder: Path, report: Report
-) -> dict[str, Any] | None:
+class _Made(NamedTuple):
+    """A section: what the template shows of it, if anything, its tables, and why it failed."""
+
+    shown: dict[str, Any] | None
+    tables: list[Table]
+    error: str | None = None
+
+
+def _make_section(section: Section, frame: pd.DataFrame, folder: Path) -> _Made:
     shown: dict[str, Any] = {"name": section.name, "title": section.title}
     try:
         content = section.content(frame)
@@ -121,18 +132,17 @@ def _make_section(
     except (Exception, SystemExit) as error:
         # Whatever a plug-in's section does wrong, the others are worth having.
         message = f"{type(error).__name__}: {error}"
-        report.failed_sections.append((section.name, message))
         write_text_atomically(folder / f"{section.name}-error.txt", traceback.format_exc())
-        return shown | {"error": message}
-    report.tables += content.tables
+        return _Made(shown | {"error": message}, [], message)
     if not (content.text or tables or figures or content.findings):
-        return None
-    return shown | {
+        return _Made(None, content.tables)
+    shown |= {
         "text": content.text,
         "tables": tables,
         "figures": figures,
         "findings": _by_subject(content.findings),
     }
+    return _Made(shown, content.tables)
 
 
 def _by_subject(findings: list[Finding]) -> list[tuple[str, list[Finding]]]:

@@ -12,6 +12,7 @@ from typing import Any
 from marginbench.errors import DamagedFile
 from marginbench.files import remove_temporaries, write_text_atomically
 from marginbench.plugins.loading import loaded_plugin_files
+from marginbench.processes import in_parts
 from marginbench.runs.cell_status import CellStatus, State
 from marginbench.runs.code_version import code_version, digest
 from marginbench.runs.run_files import FILES, as_json, read_json
@@ -64,7 +65,7 @@ def fingerprint(
         "plan": repr(run.plan),
         "sections": sections,
         "against": against,
-        "cells": [_cell(f, status) for f, status in zip(run.runs, statuses, strict=True)],
+        "cells": in_parts(_cell, list(zip(run.runs, statuses, strict=True))),
         "left": [left.key for left in run.left],
         "code": code_version(reports=True),
         "template": {
@@ -120,7 +121,8 @@ def still_good(folder: Path, made_from: str) -> list[PrintedTable] | None:
         return None
 
 
-def _cell(folder: RunFolder, status: CellStatus) -> list[Any]:
+def _cell(looked_at: tuple[RunFolder, CellStatus]) -> list[Any]:
+    folder, status = looked_at
     # Of a damaged cell its message is shown; a pipe in a file's place would be read for ever.
     shown = [] if status.state == State.DAMAGED else FILES
     files = [digest(folder.path / name) for name in shown if name not in _NOT_SHOWN]

@@ -24,6 +24,7 @@ _LATEX = {character: f"\\{character}" for character in "{}$&#_%"} | {
     "^": r"\textasciicircum{}",
     "~": r"\textasciitilde{}",
 }
+_SPECIAL = re.compile(r"[\\{}$&#_%^~]|[^\x00-\x7f]")
 # What stands in the tables' own words, and a Greek name's letters.
 _SYMBOLS = {
     **{"±": r"$\pm$", "−": "$-$", "–": "--", "—": "---", "×": r"$\times$", "·": r"$\cdot$"},
@@ -96,18 +97,24 @@ def markdown(frame: pd.DataFrame) -> str:
 
 def latex(table: Table) -> str:
     """The table as a LaTeX float for the booktabs package."""
-    styled = table.frame.style.format(escape="latex", formatter=str).hide(axis="index")
-    styled = styled.format_index(escape="latex", axis=1)
     columns = "".join(
         "r" if _alignment(table.frame[column]) == "number" else "l" for column in table.frame
     )
-    caption = "".join(_LATEX.get(character, character) for character in table.caption)
-    text = styled.to_latex(
-        hrules=True, column_format=columns, caption=caption, label=f"tab:{table.name}"
+    head, *rows = (
+        # Behind the end of a row "[" and "*" would be taken for its arguments.
+        re.sub(r"^(?=[\[*])", "{}", " & ".join(_escaped(str(cell)) for cell in row)) + r" \\"
+        for row in (table.frame.columns, *table.frame.itertuples(index=False, name=None))
     )
-    # Behind the end of a row "[" and "*" would be taken for its arguments.
-    text = re.sub(r"^(?=[\[*])", "{}", text, flags=re.MULTILINE)
-    return "".join(_in_latex(character) for character in text)
+    lines = [
+        r"\begin{table}",
+        rf"\caption{{{_escaped(table.caption)}}}",
+        rf"\label{{tab:{table.name}}}",
+        rf"\begin{{tabular}}{{{columns}}}",
+        *(r"\toprule", head, r"\midrule", *rows, r"\bottomrule"),
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def latex_document(names: Sequence[str]) -> str:
@@ -119,10 +126,14 @@ def latex_document(names: Sequence[str]) -> str:
     )
 
 
+def _escaped(text: str) -> str:
+    return _SPECIAL.sub(lambda found: _in_latex(found[0]), text)
+
+
 def _in_latex(character: str) -> str:
     """A character that pdflatex can set: a name may hold any."""
-    if character.isascii():
-        return character
+    if character in _LATEX:
+        return _LATEX[character]
     if character in _SYMBOLS:
         return _SYMBOLS[character]
     plain = unicodedata.normalize("NFKD", character)

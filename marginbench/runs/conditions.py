@@ -55,10 +55,12 @@ def conditions_key(conditions: dict[str, Any], *without: str) -> str:
 def varying_conditions(frame: pd.DataFrame) -> list[str]:
     """The fields of the conditions that differ between rows of a frame, in a cell's order."""
     seen: dict[str, set[str]] = {}
-    for conditions in frame["conditions"]:
+    # The cells of a comparison share one mapping: it is looked at once.
+    distinct = {id(conditions): conditions for conditions in frame["conditions"]}
+    for conditions in distinct.values():
         for field, value in conditions.items():
             seen.setdefault(field, set()).add(repr(value))
-    everywhere = [conditions.keys() for conditions in frame["conditions"]]
+    everywhere = [conditions.keys() for conditions in distinct.values()]
     return [
         field
         for field, values in seen.items()

@@ -125,6 +125,8 @@ def read_sources() -> None:
     for package in [*own, *(point.module for point in entry_points(group=HEADS_GROUP))]:
         with contextlib.suppress(NotStatic):
             source_modules_in(package)
+    # What all cells share: whoever is forked from this process has it then.
+    _deciding_code()
 
 
 @cache

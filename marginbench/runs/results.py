@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -11,91 +12,17 @@ import pandas as pd
 
 from marginbench.data.formats.archives import damage_named
 from marginbench.data.formats.array_archives import array_names, read_arrays
-from marginbench.evaluation import RETRIEVAL
 from marginbench.experiments.suites import FULL
 from marginbench.plugins.loading import load_plugin_file
-from marginbench.runs.cell_status import FINISHED, State
+from marginbench.runs.cell_status import FINISHED, CellStatus, State
 from marginbench.runs.conditions import conditions_of, row_labels
+from marginbench.runs.result_columns import COLUMNS, FEATURE_NUMBERS, FRACTIONS, NAMES
 from marginbench.runs.run_files import read_history_file
 from marginbench.runs.run_folder import RunFolder
 from marginbench.runs.suite_runs import SuiteRun, open_suite
 from marginbench.runs.tuned_results import tuned_rows
 from marginbench.runs.tuned_runs import TunedRun, reopen_tuned
 from marginbench.text import printable_line
-
-FEATURE_NUMBERS = (
-    "angle_to_centre",
-    "angle_between_centres",
-    "angle_to_nearest_centre",
-    "compactness_ratio",
-    "feature_norm",
-    "feature_norm_deviation",
-    "calibration_error",
-    "scaled_calibration_error",
-    "temperature",
-)
-"""Of the test features (marginbench.evaluation.final); missing in folders of earlier versions."""
-
-COLUMNS = [
-    "suite",
-    "setting",
-    "comparison",
-    "label",
-    "head",
-    "head_parameters",
-    "is_baseline",
-    "seed",
-    "state",
-    "message",
-    "iteration",
-    "iterations",
-    "train_error",
-    "test_error",
-    "tested_by_class_means",
-    "verification_accuracy",
-    "verification_standard_error",
-    "verification_of",
-    *RETRIEVAL,
-    "verification",
-    "one_shot_error",
-    "one_shot",
-    "remarks",
-    *FEATURE_NUMBERS,
-    "feature_dimension",
-    "num_classes",
-    "class_names",
-    "train_images",
-    "test_images",
-    "device",
-    "code",
-    "libraries",
-    "seconds",
-    "data",
-    "data_parameters",
-    "backbone",
-    "backbone_parameters",
-    "learning_rate",
-    "augmentation",
-    "precision",
-    "conditions",
-    "equal_within",
-    "max_seeds",
-    "first_look",
-    "spending",
-    "key",
-    "folder",
-    "search",
-]
-
-NAMES = ("setting", "label", "message", "class_names", "remarks")
-FRACTIONS = (
-    "train_error",
-    "test_error",
-    "verification_accuracy",
-    "verification_standard_error",
-    *RETRIEVAL,
-    "one_shot_error",
-)
 
 
 def results(
@@ -153,11 +80,22 @@ def results(
             if tuned
             else open_suite(name, path, seeds=seeds, size=size, only=only, more_heads=more_heads)
         )
+    return results_of(run)
+
+
+def results_of(run: SuiteRun, statuses: Mapping[str, CellStatus] | None = None) -> pd.DataFrame:
+    """:func:`results` of a suite opened already.
+
+    Args:
+        run: the suite.
+        statuses: of cells that were looked at just now, by key; the others are looked at here.
+    """
+    row = partial(_row, statuses=statuses or {}, conditions={})
     if isinstance(run, TunedRun):
-        rows = tuned_rows(run, _row)
+        rows = tuned_rows(run, row)
     else:
         labels = row_labels([r.cell for r in run.runs])
-        rows = [_row(r, label, run) for r, label in zip(run.runs, labels, strict=True)]
+        rows = [row(r, label, run) for r, label in zip(run.runs, labels, strict=True)]
     # Before there is a frame: pandas keeps text in Arrow, which has no half surrogate pairs.
     printable = [row | {name: _printable(row[name]) for name in NAMES} for row in rows]
     frame = pd.DataFrame(printable, columns=COLUMNS)
@@ -172,23 +110,30 @@ def history(frame: pd.DataFrame) -> pd.DataFrame:
         columns key, label, seed and those of history.jsonl (iteration, learning_rate, loss,
         train_error, test_error, ...).
     """
-    parts = []
-    for row in _finished(frame).itertuples():
-        part = pd.DataFrame(read_history_file(row.folder / "history.jsonl"))
-        parts.append(part.assign(key=row.key, label=row.label, seed=row.seed))
+    done = _finished(frame)
+    of_runs = zip(done["folder"], done["key"], done["label"], done["seed"], strict=True)
+    rows = [
+        look | {"key": key, "label": label, "seed": seed}
+        for folder, key, label, seed in of_runs
+        for look in read_history_file(folder / "history.jsonl")
+    ]
     empty = ["key", "label", "seed", "iteration", "loss", "train_error", "test_error"]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=empty)
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=empty)
 
 
-def evaluation(folder: Path) -> dict[str, np.ndarray]:
+def evaluation(folder: Path, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
     """The arrays of a finished cell's final evaluation; see marginbench.evaluation.final.
 
+    Args:
+        folder: of the cell.
+        names: of the arrays that are wanted; None for all.
+
     Raises:
-        DamagedFile: the file does not read well.
+        DamagedFile: the file does not read well, or has no such array.
     """
     path = folder / "evaluation.npz"
     with damage_named(path):
-        return read_arrays(path, array_names(path))
+        return read_arrays(path, array_names(path) if names is None else names)
 
 
 def is_in_evaluation(folder: Path, name: str) -> bool:
@@ -213,10 +158,13 @@ def only_verified(rows: pd.DataFrame) -> bool:
     return bool(len(done) and done["test_error"].isna().all())
 
 
+_printable_line = lru_cache(maxsize=10_000)(printable_line)
+
+
 def _printable(value: Any) -> Any:
     """Names as they may be shown: folders, classes and settings are named by whoever made them."""
     if isinstance(value, str):
-        return printable_line(value)
+        return _printable_line(value)
     return [_printable(one) for one in value] if isinstance(value, list) else value
 
 
@@ -224,9 +172,19 @@ def _finished(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["state"].isin([state.value for state in FINISHED])]
 
 
-def _row(folder: RunFolder, label: str, run: SuiteRun) -> dict[str, Any]:
+def _row(
+    folder: RunFolder,
+    label: str,
+    run: SuiteRun,
+    *,
+    statuses: Mapping[str, CellStatus],
+    conditions: dict[str, dict[str, Any]],
+) -> dict[str, Any]:
+    """A cell's row. ``conditions`` keeps those of each comparison, so that its rows share them."""
     cell = folder.cell
-    status = folder.status()
+    status = statuses.get(folder.key) or folder.status()
+    if cell.comparison not in conditions:
+        conditions[cell.comparison] = conditions_of(cell)
     result = status.result or {}
     row = {name: result.get(name) for name in COLUMNS}
     return row | {
@@ -250,7 +208,7 @@ def _row(folder: RunFolder, label: str, run: SuiteRun) -> dict[str, Any]:
         "learning_rate": cell.optimiser.learning_rate,
         "augmentation": cell.schedule.augmentation,
         "precision": cell.precision,
-        "conditions": conditions_of(cell),
+        "conditions": conditions[cell.comparison],
         "equal_within": run.suite.equal_within,
         "max_seeds": run.plan.max_seeds if run.plan else None,
         "first_look": run.plan.first_look if run.plan else None,

@@ -28,11 +28,7 @@ from marginbench.runs.cell_status import (
     running_status,
 )
 from marginbench.runs.lease_state import read_lease
-from marginbench.runs.run_files import (
-    FILES,
-    odd_file,
-    read_text,
-)
+from marginbench.runs.run_files import FILES, odd_file, read_text
 
 
 class RunFolder(CellFiles):
@@ -76,7 +72,10 @@ class RunFolder(CellFiles):
         """
         path = self.path / "cell.json"
         try:
-            key = cell_from_json(read_text(path)).key
+            text = read_text(path)
+            if self.cell.is_stored_as(text):
+                return
+            key = cell_from_json(text).key
         except DamagedFile:
             raise
         except UserError as error:

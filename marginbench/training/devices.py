@@ -6,6 +6,7 @@ import os
 import socket
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from marginbench.errors import UserError
 
@@ -25,6 +26,16 @@ def choose_device(name: str = "auto") -> torch.device:
             f"(CUDA_VISIBLE_DEVICES is {visible!r}), and {name!r} was asked for"
         )
     return torch.device(name)
+
+
+def use_threads(threads: int) -> None:
+    """Let torch, and the linear algebra of numpy and scipy, use so many CPU threads.
+
+    numpy's has by itself one a core, of which each waits for the others at full load: in processes
+    side by side a decomposition of small matrices takes several times as long.
+    """
+    torch.set_num_threads(threads)
+    threadpool_limits(threads, user_api="blas")
 
 
 def make_deterministic(device: torch.device) -> None:

@@ -1,6 +1,8 @@
 """Cells: keys that mean the experiment and nothing else, and refusals that name the field."""
 
 import csv
+import json
+import pickle
 from pathlib import Path
 from typing import Annotated
 
@@ -35,6 +37,27 @@ def cell_of(**changes):
         "schedule": SCHEDULE,
     }
     return resolve_cell(make_cell(**(fields | changes)))
+
+
+def test_a_copy_has_a_key_of_its_own():
+    cell = cell_of()
+    assert cell.key != cell.comparison
+    other = cell.model_copy(update={"seed": 5})
+    assert other.key == cell_of(seed=5).key != cell.key
+    assert other.comparison == cell.comparison
+    longer = cell.model_copy(update={"schedule": SCHEDULE.model_copy(update={"iterations": 20})})
+    assert longer.comparison != cell.comparison
+    assert cell.model_copy() == cell == pickle.loads(pickle.dumps(cell))
+
+
+def test_a_stored_cell_is_known_by_its_values():
+    cell = cell_of()
+    assert cell.is_stored_as(cell.to_json())
+    assert cell.is_stored_as(json.dumps(json.loads(cell.to_json())))
+    assert not cell.is_stored_as(cell_of(seed=5).to_json())
+    assert not cell.is_stored_as(cell.to_json().replace('"seed": 0', '"seed": false'))
+    for text in ("", "[", "{}", "null", "[" * 10_000, '{"seed": NaN}'):
+        assert not cell.is_stored_as(text)
 
 
 def test_a_default_spelt_out_gives_the_same_key():

@@ -7,7 +7,14 @@ import torch
 
 from benchmarks.allocations import Allocations
 from marginbench.errors import UserError
-from marginbench.heads import CosineHead, build_head, head_class, head_names, register_head
+from marginbench.heads import (
+    CosineHead,
+    build_head,
+    head_class,
+    head_names,
+    many_classes,
+    register_head,
+)
 from marginbench.heads.many_classes import CHUNKED_FROM
 from marginbench.testing import head_checks
 from tests.heads import head_oracles
@@ -138,6 +145,37 @@ def test_chosen_by_size(name):
         sizes[count] = max(made.sizes)
     assert sizes[classes - 1] == samples * (classes - 1) * 4
     assert sizes[classes] < samples * classes
+
+
+@pytest.mark.parametrize("name", ["softmax", "l-softmax", "arcface", "circle"])
+def test_kept_logits_are_a_part_and_change_nothing(name, monkeypatch):
+    monkeypatch.setattr(many_classes, "CHUNKED_FROM", 1)
+    monkeypatch.setattr(many_classes, "CHUNK_ON_CPU", 2)
+    expected = run(name, classes=11, chunk=0)
+    found = []
+    for kept in (0, 23 * 2 * 8, 2 * 23 * 2 * 8, 2**20):
+        monkeypatch.setattr(many_classes, "KEPT", kept)
+        found.append(run(name, classes=11))
+        assert_same(found[-1], expected, 1e-12)
+    samples, classes = 64, 2**14
+    monkeypatch.setattr(many_classes, "CHUNK_ON_CPU", 128)
+    peaks = {}
+    for kept in (0, 2**20, 2**30):
+        monkeypatch.setattr(many_classes, "KEPT", kept)
+        head = build_head(name, 8, classes)
+        with Allocations() as made:
+            head(torch.randn(samples, 8), torch.arange(samples)).backward()
+        peaks[kept] = made.peak - head.weight.nbytes
+    more = 0 if name == "circle" else 1
+    rounding = samples * 128 * 4
+    assert peaks[2**20] == pytest.approx(peaks[0] + more * 2**20, abs=rounding)
+    assert peaks[2**30] == pytest.approx(peaks[0] + more * samples * classes * 2, abs=rounding)
+    # Of a million classes few are kept, whatever the batch.
+    monkeypatch.setattr(many_classes, "KEPT_CLASSES", 1024)
+    with Allocations() as made:
+        head(torch.randn(samples, 8), torch.arange(samples)).backward()
+    of_classes = made.peak - head.weight.nbytes
+    assert of_classes == pytest.approx(peaks[0] + more * samples * 1024 * 4, abs=rounding)
 
 
 def test_without_gradient_none_is_made():

@@ -1,0 +1,57 @@
+"""Calls side by side in forked processes."""
+
+import os
+import signal
+from functools import partial
+
+import pytest
+
+from marginbench.processes import in_parts, side_by_side
+
+
+def test_results_come_in_order_from_other_processes_and_change_nothing_here():
+    seen = []
+
+    def call(number):
+        seen.append(number)
+        return number, os.getpid()
+
+    found = side_by_side([partial(call, number) for number in range(6)], processes=2)
+    assert [number for number, _ in found] == list(range(6))
+    assert os.getpid() not in {pid for _, pid in found}
+    assert not seen
+
+
+def test_one_process_is_this_one():
+    assert side_by_side([os.getpid, os.getpid], processes=1) == [os.getpid()] * 2
+    assert side_by_side([], processes=2) == []
+
+
+def test_what_a_call_raises_is_raised_here():
+    def fail():
+        raise PermissionError(13, "no")
+
+    with pytest.raises(PermissionError, match="no"):
+        side_by_side([os.getpid, fail], processes=2)
+
+
+def test_where_a_process_is_killed_all_calls_are_made_here():
+    own = os.getpid()
+
+    def call():
+        if os.getpid() != own:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return os.getpid()
+
+    assert side_by_side([call, call], processes=2) == [own, own]
+
+
+def test_many_items_are_cut_into_a_part_a_process():
+    found = in_parts(lambda item: (item, os.getpid()), range(7), at_least=3, processes=3)
+    assert [item for item, _ in found] == list(range(7))
+    assert os.getpid() not in {pid for _, pid in found}
+
+
+def test_few_items_are_no_work_for_another_process():
+    found = in_parts(lambda item: (item, os.getpid()), range(5), at_least=3, processes=2)
+    assert found == [(item, os.getpid()) for item in range(5)]
