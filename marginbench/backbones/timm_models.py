@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 import torch
@@ -52,7 +53,7 @@ class PretrainedTimmBackbone(TimmBackbone):
 
     Args: those of :class:`TimmBackbone`, and
         model_name: as timm has it.
-        build: the arguments of :func:`_create` that the model was made of.
+        build: makes the same model anew; its keyword ``weights`` are those that timm converts.
     """
 
     input_mean: Tensor
@@ -60,7 +61,12 @@ class PretrainedTimmBackbone(TimmBackbone):
     input_deviation: Tensor
 
     def __init__(
-        self, model: nn.Module, width: int, features: int | None, model_name: str, build: tuple
+        self,
+        model: nn.Module,
+        width: int,
+        features: int | None,
+        model_name: str,
+        build: Callable[..., nn.Module],
     ) -> None:
         super().__init__(model, width, features)
         self._model_name, self._build = model_name, build
@@ -73,7 +79,7 @@ class PretrainedTimmBackbone(TimmBackbone):
 
     def load_published(self, tensors: Mapping[str, Tensor]) -> None:
         """Weights in timm's layout, with timm's normalisation for the model of this name."""
-        load_published(self.model, tensors, lambda found: _create(*self._build, weights=found))
+        load_published(self.model, tensors, lambda found: self._build(weights=found))
         mean, deviation = (value.view(CHANNELS, 1, 1) for value in normalisation(self._model_name))
         subtracted = mean if len(self.input_mean) == CHANNELS else mean.mean(0, keepdim=True)
         self.input_mean.copy_(subtracted.expand_as(self.input_mean))
@@ -137,8 +143,8 @@ def timm_model(
                 "channels; allowed: 1 (grey) or 3"
             )
         image_shape = (CHANNELS, *image_shape[1:])
-    build = (owner, model_name, image_shape, stem, patch, drop_rate)
-    model = _create(*build)
+    build = functools.partial(_create, owner, model_name, image_shape, stem, patch, drop_rate)
+    model = build()
     if stem == "small" and not takes_patches(model_name):
         shrink_stem(owner, model)
     width = _output_width(owner, model, image_shape)

@@ -42,7 +42,7 @@ def published_file(model_name: str) -> Path:
         if published.hf_hub_id:
             name = published.hf_hub_filename or _hub.HF_WEIGHTS_NAME
             return _from_hub(published.hf_hub_id, name)
-        return Path(_hub.download_cached_file(published.url))
+        return Path(_hub.download_cached_file(published.url or ""))
     except Exception as error:
         # The hub's client and urllib have nearly any exception for a network that is not there.
         words = " ".join(str(error).split())[:200] or type(error).__name__
