@@ -36,7 +36,7 @@ def neighbour_figure(setting: VerifiedSetting) -> list[Figure]:
         return []
     kept = [_arrays(setting, row) for row in rows]
     count, across = kept[0]["indices"].shape
-    figure, axes = new_figure(1, len(rows), width=4.6, height=4.6 * count / across + 0.6)
+    figure, axes = new_figure(1, len(rows), width=4.6, height=3.9 * count / across + 0.5)
     for axis, row, arrays in zip(axes, rows, kept, strict=True):
         _draw(axis, arrays)
         role = " (baseline)" if row.is_baseline else ""
