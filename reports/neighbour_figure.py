@@ -49,8 +49,8 @@ def neighbour_figure(setting: VerifiedSetting) -> list[Figure]:
         f"every head, among {among['images']:,} of {among['classes']:,} classes by the cosine of "
         "the features. Each row: the query, then the images nearest to it, the nearest first; in a "
         "solid frame those of the query's class, in a dashed frame with a cross those of another. "
-        "The baseline and the head with the highest MAP@R, the first finished seed of each; "
-        "precision@1 is that of all queries of this seed."
+        "The baseline and, of the others, the head with the highest mean MAP@R; the first finished "
+        "seed of each, and precision@1 of all its queries."
     )
     data = pd.concat([_table(row.label, arrays) for row, arrays in zip(rows, kept, strict=True)])
     return [Figure(f"neighbours-{slug(setting.name)}", caption, figure, data)]

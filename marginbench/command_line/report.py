@@ -30,11 +30,11 @@ from marginbench.runs.stale_results import code_notes, image_notes
 from marginbench.runs.suite_runs import SuiteRun, check_writable
 from marginbench.text import count
 
-PRINTED = ("comparison-", "verification-accuracy-")
+PRINTED = ("comparison-", "verification-accuracy-", "retrieval-")
 """How the names of the tables begin that the terminal shows too."""
 PRINTED_OF_SEVERAL = ("ranks", "wins-draws-losses")
-NOT_PRINTED = ("test set 95 %", "train error %", "gap")
-"""Columns that a terminal has no room for."""
+NOT_PRINTED = ("test set 95 %", "train error %", "gap", "R-precision %", "Recall@")
+"""How the names of the columns begin that a terminal has no room for."""
 
 
 def report_suite(
@@ -237,7 +237,9 @@ def _printed(table: Table) -> PrintedTable:
 
 def _print_table(console: Console, content: PrintedTable) -> None:
     """A comparison table, without the columns that a terminal has no room for."""
-    shown = [column for column, name in enumerate(content.columns) if name not in NOT_PRINTED]
+    shown = [
+        column for column, name in enumerate(content.columns) if not name.startswith(NOT_PRINTED)
+    ]
     table = PrintingTable(box=None, header_style="bold", pad_edge=False)
     for position, column in enumerate(shown):
         justify: Literal["left", "right"] = "right" if position else "left"

@@ -5,6 +5,7 @@ import pytest
 from marginbench.reports.verification import verification
 from scipy import stats
 
+from marginbench.command_line.report import PRINTED
 from marginbench.evaluation import RETRIEVAL
 from marginbench.evaluation.receiver_operating import characteristic
 from marginbench.evaluation.verification_evaluation import evaluate_verification
@@ -90,7 +91,11 @@ def test_retrieval_is_that_of_the_runs_with_its_interval(tmp_path):
         for head, noise in (("softmax", 0.9), ("arcface", 0.4))
         for seed in range(4)
     ]
-    retrieval = table(verification(frame(rows)), "retrieval-faces").set_index("head")
+    (found,) = [t for t in verification(frame(rows)).tables if t.name == "retrieval-faces"]
+    # The terminal shows it too, under what stands before the colon.
+    assert found.name.startswith(PRINTED)
+    assert found.caption.startswith("faces, retrieval: ")
+    retrieval = found.frame.set_index("head")
     of = {h: [r["map_at_r"] for r in rows if r["head"] == h] for h in ("softmax", "arcface")}
     mean, error = np.mean(of["arcface"]), stats.sem(of["arcface"])
     low, high = stats.t.interval(0.95, 3, mean, error)
