@@ -41,6 +41,36 @@ def test_contrastive_is_the_sum_over_pairs(margin):
     assert head(features, labels).item() == pytest.approx(expected)
 
 
+def test_center_loss_is_the_papers_for_batch_after_batch():
+    head = head_oracles.double_head("center", weight=0.3, center_rate=0.4)
+    centers = [[0.0] * 6 for _ in range(5)]
+    for seed in range(3):
+        # The last class is in no batch.
+        features, labels = head_oracles.batch(n=11, k=4, seed=seed)
+        rows = list(zip(features.tolist(), labels.tolist(), strict=True))
+        terms = [squared_distance(x, centers[y]) for x, y in rows]
+        expected = mean_cross_entropy(head, features, labels) + 0.3 * math.fsum(terms) / 22
+        leaf = features.clone().requires_grad_()
+        loss = head(leaf, labels)
+        loss.backward()
+        assert loss.item() == pytest.approx(expected)
+        # The centres are constants of the gradient.
+        plain = features.clone().requires_grad_()
+        torch.nn.functional.cross_entropy(plain @ head.weight.T, labels).backward()
+        pulled = [[0.3 * (v - c) / 11 for v, c in zip(x, centers[y], strict=True)] for x, y in rows]
+        torch.testing.assert_close(leaf.grad - plain.grad, torch.tensor(pulled).double())
+        for j in range(4):
+            own = [x for x, y in rows if y == j]
+            moves = [
+                math.fsum(centers[j][d] - x[d] for x in own) / (1 + len(own)) for d in range(6)
+            ]
+            centers[j] = [c - 0.4 * move for c, move in zip(centers[j], moves, strict=True)]
+        torch.testing.assert_close(head.centers, torch.tensor(centers).double())
+    before = head.centers.clone()
+    head.eval()(features, labels)
+    assert torch.equal(head.centers, before)
+
+
 def triplet_terms(features, labels, mining, margin):
     """The hinge of every triplet that the rule picks, by plain loops."""
     rows, n = [unit(x) for x in features.tolist()], len(labels)
