@@ -43,7 +43,7 @@ IntegerMultiplicativeMargin = Annotated[int, Field(ge=1, le=100)]
 """A factor of the angle, whole; see :data:`MultiplicativeMargin`."""
 CosineMargin = Annotated[float, Field(ge=0, le=2)]
 """What is taken from a cosine. Cosines span 2, so that a larger margin is never met."""
-SquaredDistanceMargin = Annotated[float, Field(gt=0, le=4)]
+SquaredDistanceMargin = Annotated[float, Field(ge=0, le=4)]
 """A margin on the squared distances of unit vectors, which span 4."""
 Subcenters = Annotated[int, Field(ge=1, le=100)]
 """Centres a class. The papers have at most 10."""
