@@ -63,11 +63,9 @@ class Center(Head):
 
     def _move(self, away: Tensor, labels: Tensor) -> None:
         """Move the centres by the batch, whose features are so far away from theirs (N, D)."""
-        sums = torch.zeros_like(self.centers).index_add_(0, labels, away)
-        counts = sums.new_zeros(self.num_classes, 1).index_add_(
-            0, labels, away.new_ones(len(labels), 1)
-        )
-        self.centers.add_(self.center_rate * sums / (1 + counts))
+        # Counted sample by sample: there may be far more classes than a batch has samples.
+        counts = (labels[:, None] == labels[None, :]).sum(dim=1, keepdim=True)
+        self.centers.index_add_(0, labels, self.center_rate * away / (1 + counts))
 
     def scores(self, features: Tensor) -> Tensor:
         return F.linear(features, self.weight)
