@@ -132,8 +132,7 @@ def step_of(
     )
     with patch.dict("os.environ", {} if limit is None else {LIMIT_VARIABLE: str(limit)}):
         experiment = build_experiment(resolve_cell(cell), device)
-    experiment.backbone.train()
-    experiment.head.train()
+    experiment.training_mode()
     return TrainingStep(
         experiment, Progress(0, loss_sum=torch.zeros((), dtype=torch.float64).to(device))
     )

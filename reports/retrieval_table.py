@@ -40,7 +40,7 @@ def retrieval_table(setting: VerifiedSetting, found: pd.DataFrame) -> list[Table
         ]
     )
     caption = (
-        f"{setting.name}: retrieval, each of {first['queries']:,} images looked for among "
+        f"{setting.name}, retrieval: each of {first['queries']:,} images looked for among "
         f"{first['images']:,} of {first['classes']:,} classes by the cosine of the features "
         "(Musgrave et al., ECCV 2020, Section 3): mean over seeds, in brackets its 95 % confidence "
         "interval; the difference to the baseline is that of MAP@R, in percentage points. "

@@ -19,6 +19,7 @@ from marginbench.reporting.verdicts import verdicts
 from marginbench.reporting.verification_results import VerifiedSetting, verified_settings
 from marginbench.text import percent, slug
 
+from .neighbour_figure import neighbour_figure
 from .retrieval_table import retrieval_table
 from .verification_figures import (
     accuracy_figure,
@@ -52,6 +53,7 @@ def verification(results: pd.DataFrame) -> SectionContent:
         tables += retrieval_table(setting, found)
         tables += [_rates_table(setting, curves), *_identification_table(setting, done)]
         tables += _hardest_table(setting, done)
+        figures += neighbour_figure(setting)
         figures.append(accuracy_figure(setting, compared))
         figures.append(curve_figure(setting, styles))
         figures.append(histogram_figure(setting))

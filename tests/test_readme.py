@@ -84,6 +84,7 @@ def test_the_code_is_that_tested_here():
         "load_trained(frame",
         'component("npz"',
         '"lfw"',
+        '@suite("fine-tuned"',
     ]
     for code in CODE:
         assert [word for word in [*FILES.values(), *others] if word in code], code
@@ -147,7 +148,7 @@ def use_what_was_trained(cell, folder, marginbench):
     for verb in ("export", "embed"):
         (line,) = [line for line in COMMANDS if line.startswith(f"marginbench {verb} CELL")]
         words = line.replace("CELL", shlex.quote(str(cell))).split()[1:]
-        done = marginbench(*words)
+        done = marginbench(*words, "--data", str(folder))
         assert done.returncode == 0, done.stderr
     assert (folder / "model.onnx").is_file()
     with np.load(folder / "features.npz") as found:

@@ -6,12 +6,19 @@ model resnet18 of the family timm.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
+from marginbench.backbones.initial_weights import (
+    accept_weights,
+    check_together,
+    initial_weights,
+)
 from marginbench.errors import UserError
 from marginbench.plugins.folder_imports import import_all_modules
 from marginbench.plugins.parameters import resolve
@@ -23,9 +30,26 @@ class Backbone(nn.Module):
 
     Attributes:
         out_features: D.
+        added_layers: names of its modules that no published weights have; they learn at the
+            run's own rate, whatever ``optimiser.backbone_rate``.
     """
 
     out_features: int
+    added_layers: tuple[str, ...] = ()
+
+    def load_published(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over weights of other origin than ``marginbench export``, and their normalisation.
+
+        Args:
+            tensors: by name, as a file has them.
+
+        Raises:
+            UserError: there are none for this backbone, or they do not fit.
+        """
+        raise UserError(
+            "not written by `marginbench export CELL --to FILE.safetensors`, which alone says how "
+            "the images of such a backbone are normalised"
+        )
 
 
 BackboneFunction = Callable[..., Backbone]
@@ -37,9 +61,11 @@ def register_backbone(name: str) -> Callable[[BackboneFunction], BackboneFunctio
     """Function decorator: make a backbone known.
 
     The function takes the image shape (C, H, W); its keyword-only arguments are its parameters.
+    Those of :func:`marginbench.backbones.initial_weights.initial_weights` are added to them.
     """
 
     def add(function: BackboneFunction) -> BackboneFunction:
+        function.shared_parameters = lambda: initial_weights  # type: ignore[attr-defined]
         _registry.add(name, function, _registry.definition(function))
         return function
 
@@ -54,10 +80,13 @@ class BackboneFamily:
         function: takes the model's name and the image shape (C, H, W); its keyword-only
             arguments are the parameters, the same for every model.
         check_model: raises a UserError for a model that the family does not have.
+        published_file: the file of a model's published weights, fetched on first use; it raises a
+            UserError where there is none. None of a family that has no parameter ``pretrained``.
     """
 
     function: BackboneFunction
     check_model: Callable[[str], None]
+    published_file: Callable[[str], Path] | None = None
 
 
 _families: Registry[BackboneFamily] = Registry(
@@ -66,12 +95,15 @@ _families: Registry[BackboneFamily] = Registry(
 
 
 def register_backbone_family(
-    name: str, check_model: Callable[[str], None]
+    name: str,
+    check_model: Callable[[str], None],
+    published_file: Callable[[str], Path] | None = None,
 ) -> Callable[[BackboneFunction], BackboneFunction]:
     """Function decorator: make the backbones NAME:MODEL known; see :class:`BackboneFamily`."""
 
     def add(function: BackboneFunction) -> BackboneFunction:
-        family = BackboneFamily(function, check_model)
+        function.shared_parameters = lambda: initial_weights  # type: ignore[attr-defined]
+        family = BackboneFamily(function, check_model, published_file)
         _families.add(name, family, _families.definition(function))
         return function
 
@@ -89,7 +121,22 @@ def resolve_backbone_parameters(name: str, given: Mapping[str, Any]) -> dict[str
     Raises:
         UserError: an unknown backbone or parameter, or a value that is not allowed.
     """
-    return resolve(f"backbone {name!r}", backbone_function(name), given)
+    owner = f"backbone {name!r}"
+    values = resolve(owner, backbone_function(name), given)
+    check_together(owner, values)
+    return values
+
+
+def published_file(name: str) -> Path:
+    """The file of the published weights of a family's model, fetched on first use.
+
+    Raises:
+        UserError: there are none, or they are not here and cannot be fetched.
+    """
+    family = _families.get(name.partition(":")[0])
+    if family.published_file is None:
+        raise UserError(f"backbone {name!r}: its family has no published weights")
+    return family.published_file(name.partition(":")[2])
 
 
 def backbone_function(name: str) -> BackboneFunction:
@@ -106,11 +153,20 @@ def build_backbone(
 ) -> Backbone:
     """A backbone by its name, for images (C, H, W); initialised from torch's global generator.
 
+    No file is read: where it is to begin with weights of one, it has room for their normalisation,
+    and :func:`marginbench.training.pretrained.load_pretrained` loads them.
+
     Raises:
         UserError: an unknown backbone or parameter, or a value that is not allowed.
     """
     function, model = _find(name)
-    return function(*model, image_shape, **resolve_backbone_parameters(name, given))
+    values = resolve_backbone_parameters(name, given)
+    # Of those that all backbones share it gets what its signature asks for.
+    taken = inspect.signature(function).parameters
+    own = {key: value for key, value in values.items() if key in taken}
+    backbone = function(*model, image_shape, **own)
+    accept_weights(f"backbone {name!r}", backbone, image_shape, values)
+    return backbone
 
 
 def _find(name: str) -> tuple[BackboneFunction, tuple[str, ...]]:

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import difflib
-import inspect
-from typing import Any, Literal
+import functools
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from marginbench.backbones import Backbone, register_backbone_family
+from marginbench.backbones.timm_stems import shrink_stem, takes_patches, takes_size
+from marginbench.backbones.timm_weights import (
+    CHANNELS,
+    load_published,
+    normalisation,
+    published_file,
+)
 from marginbench.errors import UserError
-from marginbench.plugins.parameters import Fraction, PositiveInteger
+from marginbench.plugins.parameters import Fraction, OutOfKey, PositiveInteger
 
 
 class TimmBackbone(Backbone):
@@ -23,6 +31,8 @@ class TimmBackbone(Backbone):
         features: D; None for E, without a linear map.
     """
 
+    added_layers = ("linear",)
+
     def __init__(self, model: nn.Module, width: int, features: int | None) -> None:
         super().__init__()
         self.model = model
@@ -32,6 +42,49 @@ class TimmBackbone(Backbone):
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W) → (N, D)."""
         return self.linear(self.model(images))
+
+
+class PretrainedTimmBackbone(TimmBackbone):
+    """A timm model for weights that others have trained, on images of three channels.
+
+    A grey image is given to it as three equal channels. What is subtracted from the images before
+    they come here is one number for all channels of a grey image; the rest of the weights' own
+    normalisation is done here: (image − input_shift) / input_deviation, both (3, 1, 1).
+
+    Args: those of :class:`TimmBackbone`, and
+        model_name: as timm has it.
+        build: makes the same model anew; its keyword ``weights`` are those that timm converts.
+    """
+
+    input_mean: Tensor
+    input_shift: Tensor
+    input_deviation: Tensor
+
+    def __init__(
+        self,
+        model: nn.Module,
+        width: int,
+        features: int | None,
+        model_name: str,
+        build: Callable[..., nn.Module],
+    ) -> None:
+        super().__init__(model, width, features)
+        self._model_name, self._build = model_name, build
+        self.register_buffer("input_shift", torch.zeros(CHANNELS, 1, 1))
+        self.register_buffer("input_deviation", torch.ones(CHANNELS, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, 1 or 3, H, W) → (N, D)."""
+        return super().forward((images - self.input_shift) / self.input_deviation)
+
+    def load_published(self, tensors: Mapping[str, Tensor]) -> None:
+        """Weights in timm's layout, with timm's normalisation for the model of this name."""
+        load_published(self.model, tensors, lambda found: self._build(weights=found))
+        mean, deviation = (value.view(CHANNELS, 1, 1) for value in normalisation(self._model_name))
+        subtracted = mean if len(self.input_mean) == CHANNELS else mean.mean(0, keepdim=True)
+        self.input_mean.copy_(subtracted.expand_as(self.input_mean))
+        self.input_shift.copy_(mean - subtracted)
+        self.input_deviation.copy_(deviation)
 
 
 def check_model(name: str) -> None:
@@ -52,7 +105,7 @@ def check_model(name: str) -> None:
     )
 
 
-@register_backbone_family("timm", check_model)
+@register_backbone_family("timm", check_model, published_file)
 def timm_model(
     model_name: str,
     image_shape: tuple[int, int, int],
@@ -61,11 +114,13 @@ def timm_model(
     patch: PositiveInteger = 4,
     features: PositiveInteger | None = None,
     drop_rate: Fraction = 0.0,
+    pretrained: Annotated[bool, OutOfKey()] = False,
+    weights: Annotated[str | None, OutOfKey()] = None,
 ) -> TimmBackbone:
-    """A timm model from random weights, for images with any number of channels.
+    """A timm model, for images with any number of channels; with given weights for 1 or 3.
 
-    Args:
-        model_name: as timm has it; pretrained weights are never loaded.
+    Args: those of :func:`marginbench.backbones.initial_weights.initial_weights`, and
+        model_name: as timm has it.
         image_shape: (C, H, W).
         stem: "original" as published, which quarters the image or worse at once; "small" for
             images of about 32×32: the first convolution at stride 1 (a ResNet's 3×3, without the
@@ -73,16 +128,29 @@ def timm_model(
         patch: pixels a side, of transformers (and ConvNeXts, at most 4) with the small stem.
         features: D; None for the model's own, without a further linear map.
         drop_rate: dropout in front of the features.
+        pretrained: begin with the published weights, from timm's cache or fetched into it.
 
     Raises:
         UserError: a model without a stem that can be made small, or that does not take such
             images.
     """
     owner = f"backbone 'timm:{model_name}'"
-    model = _create(owner, model_name, image_shape, stem, patch, drop_rate)
-    if stem == "small" and not _takes_patches(model_name):
-        _shrink_stem(owner, model)
-    return TimmBackbone(model, _output_width(owner, model, image_shape), features)
+    begins_with_weights = pretrained or weights is not None
+    if begins_with_weights:
+        if image_shape[0] not in (1, CHANNELS):
+            raise UserError(
+                f"{owner}: weights to begin with are not allowed for images of {image_shape[0]} "
+                "channels; allowed: 1 (grey) or 3"
+            )
+        image_shape = (CHANNELS, *image_shape[1:])
+    build = functools.partial(_create, owner, model_name, image_shape, stem, patch, drop_rate)
+    model = build()
+    if stem == "small" and not takes_patches(model_name):
+        shrink_stem(owner, model)
+    width = _output_width(owner, model, image_shape)
+    if begins_with_weights:
+        return PretrainedTimmBackbone(model, width, features, model_name, build)
+    return TimmBackbone(model, width, features)
 
 
 def _create(
@@ -92,89 +160,39 @@ def _create(
     stem: str,
     patch: int,
     drop_rate: float,
+    weights: Mapping[str, Tensor] | None = None,
 ) -> nn.Module:
     import timm
 
     channels, height, width = image_shape
     options: dict[str, Any] = {}
-    if _takes_size(model_name):
+    if takes_size(model_name):
         options["img_size"] = (height, width)
         if stem == "small":
             options["patch_size"] = patch
-    elif stem == "small" and _takes_patches(model_name):
+    elif stem == "small" and takes_patches(model_name):
         options["patch_size"] = min(patch, 4)
+    if weights is not None:
+        options["pretrained_cfg_overlay"] = {"state_dict": dict(weights)}
     try:
         return timm.create_model(
             model_name,
-            pretrained=False,
+            pretrained=weights is not None,
             num_classes=0,
             in_chans=channels,
             drop_rate=drop_rate,
             **options,
         )
-    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+    except Exception as error:
+        if weights is not None:
+            # timm's conversions have nearly any exception for the weights of another model.
+            words = " ".join(str(error).split())[:300]
+            raise UserError(f"of another model: {words}") from error
+        if not isinstance(error, (TypeError, ValueError, AssertionError, RuntimeError)):
+            raise
         raise UserError(
             f"{owner} cannot be built for images of {channels}×{height}×{width}: {error}"
         ) from error
-
-
-def _model_class(model_name: str) -> type[nn.Module]:
-    """The class behind a model's name, found without building the model."""
-    import timm
-
-    module = inspect.getmodule(timm.model_entrypoint(model_name))
-    for name in ("VisionTransformer", "ConvNeXt"):
-        if (
-            module is not None
-            and name in vars(module)
-            and vars(module)[name].__module__ == (module.__name__)
-        ):
-            return vars(module)[name]
-    return nn.Module
-
-
-def _takes_size(model_name: str) -> bool:
-    return _model_class(model_name).__name__ == "VisionTransformer"
-
-
-def _takes_patches(model_name: str) -> bool:
-    return _model_class(model_name).__name__ in ("VisionTransformer", "ConvNeXt")
-
-
-def _shrink_stem(owner: str, model: nn.Module) -> None:
-    """First convolution at stride 1; of a ResNet also 3×3, without the pooling after it."""
-    parent, name = _first_convolution(owner, model)
-    old: nn.Conv2d = getattr(parent, name)
-    kernel = min(old.kernel_size[0], 3)
-    new = nn.Conv2d(
-        old.in_channels,
-        old.out_channels,
-        kernel,
-        stride=1,
-        padding=kernel // 2,
-        bias=old.bias is not None,
-    )
-    nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
-    if new.bias is not None:
-        nn.init.zeros_(new.bias)
-    setattr(parent, name, new)
-    if isinstance(getattr(model, "maxpool", None), nn.Module):
-        model.maxpool = nn.Identity()
-
-
-def _first_convolution(owner: str, model: nn.Module) -> tuple[nn.Module, str]:
-    """Where the stem's first convolution is: (parent, attribute)."""
-    for path, module in model.named_modules():
-        if isinstance(module, nn.Conv2d):
-            outer, _, name = path.rpartition(".")
-            parent = model.get_submodule(outer)
-            if type(module) is nn.Conv2d and module.stride == (2, 2) and module.groups == 1:
-                return parent, name
-            break
-    raise UserError(
-        f"{owner}: stem = 'small' is not allowed, its first layer is no convolution of stride 2; "
-        "allowed: stem = 'original'"
-    )
 
 
 def _output_width(owner: str, model: nn.Module, image_shape: tuple[int, int, int]) -> int:

@@ -11,8 +11,8 @@ from rich.table import Table as PrintingTable
 from marginbench.reporting.report_state import PrintedTable
 from marginbench.reporting.sections import Table
 
-NOT_PRINTED = ("test set 95 %", "train error %", "gap")
-"""Columns that a terminal has no room for."""
+NOT_PRINTED = ("test set 95 %", "train error %", "gap", "R-precision %", "Recall@")
+"""How the names of the columns begin that a terminal has no room for."""
 
 
 def printed(table: Table) -> PrintedTable:
@@ -23,7 +23,9 @@ def printed(table: Table) -> PrintedTable:
 
 def print_table(console: Console, content: PrintedTable) -> None:
     """A comparison table, without the columns that a terminal has no room for."""
-    shown = [column for column, name in enumerate(content.columns) if name not in NOT_PRINTED]
+    shown = [
+        column for column, name in enumerate(content.columns) if not name.startswith(NOT_PRINTED)
+    ]
     table = PrintingTable(box=None, header_style="bold", pad_edge=False)
     for position, column in enumerate(shown):
         justify: Literal["left", "right"] = "right" if position else "left"

@@ -35,7 +35,7 @@ from marginbench.text import count
 if TYPE_CHECKING:
     import pandas as pd
 
-PRINTED = ("comparison-", "verification-accuracy-")
+PRINTED = ("comparison-", "verification-accuracy-", "retrieval-")
 """How the names of the tables begin that the terminal shows too."""
 PRINTED_OF_SEVERAL = ("ranks", "wins-draws-losses")
 

@@ -97,6 +97,15 @@ retrain_stale_option = click.option(
 )
 
 
+data_option = click.option(
+    "--data",
+    metavar="DIR",
+    expose_value=False,
+    callback=_set_data_root,
+    help="Where data sets are; MARGINBENCH_DATA sets it too. Default: ~/.cache/marginbench/data.",
+)
+
+
 _SUITE_OPTIONS: list[Callable[..., Any]] = [
     click.argument("suite"),
     plugin_option,
@@ -117,14 +126,7 @@ _SUITE_OPTIONS: list[Callable[..., Any]] = [
         metavar="NAME",
         help="small: the suite's experiment at a size for two CPU cores, where it has one.",
     ),
-    click.option(
-        "--data",
-        metavar="DIR",
-        expose_value=False,
-        callback=_set_data_root,
-        help="Where data sets are; MARGINBENCH_DATA sets it too. Default: "
-        "~/.cache/marginbench/data.",
-    ),
+    data_option,
     click.option(
         "--only",
         multiple=True,

@@ -36,6 +36,7 @@ class VerificationPairs:
             set alone: in another cell's set the same number is another one; None where that is
             not known.
         image_names: M names for the report ("Aaron_Peirsol 1"); empty where there are none.
+        may_be_shown: whether a report may show the images; people's faces are not shown.
     """
 
     name: str
@@ -48,6 +49,7 @@ class VerificationPairs:
     tested_folds: tuple[int, ...] | None = None
     people: Tensor | None = None
     image_names: tuple[str, ...] = ()
+    may_be_shown: bool = False
 
 
 @dataclass(frozen=True)

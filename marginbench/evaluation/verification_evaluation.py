@@ -13,6 +13,7 @@ from marginbench.data import VerificationPairs
 from marginbench.errors import UserError
 from marginbench.evaluation.feature_transform import FeatureTransform, fit_transform, unit_rows
 from marginbench.evaluation.identification import identification
+from marginbench.evaluation.neighbours import neighbours
 from marginbench.evaluation.receiver_operating import characteristic
 from marginbench.evaluation.retrieval import Retrieval, retrieval
 from marginbench.evaluation.verification import VerificationAccuracy, verification_accuracy
@@ -35,7 +36,8 @@ def evaluate_verification(
     Returns:
         numbers: plain values for the result.
         arrays: ``scores``, ``same`` and ``fold`` (Q,) of the tested pairs; where it is known,
-            ``people`` (2, Q), whose images they are.
+            ``people`` (2, Q), whose images they are; ``neighbours/…``, those of
+            :func:`neighbours_of_pairs`.
     """
     features = np.asarray(features, dtype=np.float64)
     scorer = _Scorer(features, pairs)
@@ -67,6 +69,8 @@ def evaluate_verification(
     arrays = {"scores": accuracy.scores, "same": same, "fold": pairs.fold.numpy()[accuracy.pairs]}
     if people is not None:
         arrays["people"] = np.stack(people)
+    shown = neighbours_of_pairs(features, pairs)
+    arrays |= {f"neighbours/{name}": values for name, values in shown.items()}
     return numbers, arrays
 
 
@@ -85,13 +89,30 @@ def retrieval_of_pairs(features: np.ndarray, pairs: VerificationPairs) -> Retrie
     """
     if pairs.people is None:
         return None
-    people, chosen = pairs.people, np.arange(len(features))
-    if pairs.tested_folds is not None:
-        tested = np.isin(pairs.fold.numpy(), pairs.tested_folds)
-        both = [pairs.first.numpy()[tested], pairs.second.numpy()[tested]]
-        chosen = np.unique(np.concatenate(both))
+    people, chosen = pairs.people, _retrieved_images(pairs)
     unit = unit_rows(np.asarray(features, dtype=np.float64)[chosen])
     return retrieval(torch.from_numpy(unit), people[chosen])
+
+
+def neighbours_of_pairs(features: np.ndarray, pairs: VerificationPairs) -> dict[str, np.ndarray]:
+    """:func:`marginbench.evaluation.neighbours.neighbours` among the images of retrieval.
+
+    Args: as of :func:`retrieval_of_pairs`.
+
+    Returns:
+        Empty where there is no retrieval, or the images may not be shown.
+    """
+    if pairs.people is None or not pairs.may_be_shown:
+        return {}
+    chosen = _retrieved_images(pairs)
+    return neighbours(features[chosen], pairs.people[chosen], pairs.images[chosen])
+
+
+def _retrieved_images(pairs: VerificationPairs) -> np.ndarray:
+    if pairs.tested_folds is None:
+        return np.arange(len(pairs.images))
+    tested = np.isin(pairs.fold.numpy(), pairs.tested_folds)
+    return np.unique(np.concatenate([pairs.first.numpy()[tested], pairs.second.numpy()[tested]]))
 
 
 def check_verification(pairs: VerificationPairs, settings: Verification, features: int) -> None:

@@ -22,11 +22,13 @@ class Optimiser(FrozenValue):
     to biases, to normalisation, to PReLU slopes (He et al., ICCV 2015) and to learnt scales.
 
     Attributes:
-        learning_rate: the highest of the run.
+        learning_rate: the highest of the run, before the multiples below.
         momentum: of "sgd" and "rmsprop"; β₁ of "adamw".
         weight_decay: added to the gradient; of "adamw", taken off the weights apart from it.
         kind: "sgd", "adamw" (Loshchilov and Hutter, ICLR 2019) or "rmsprop".
-        head_rate: the head's learning rate as a multiple of the backbone's.
+        head_rate: the head's learning rate, as a multiple of ``learning_rate``.
+        backbone_rate: the backbone's, likewise; without the linear map that a timm model got by
+            ``features``, which no published weights have.
         clip_norm: the gradients of all weights together are scaled down to this norm; 0: never.
         squares_decay: of the mean of squared gradients: β₂ of "adamw", α of "rmsprop".
         epsilon: of "adamw" and "rmsprop".
@@ -37,6 +39,7 @@ class Optimiser(FrozenValue):
     weight_decay: NonNegative = 5e-4
     kind: Literal["sgd", "adamw", "rmsprop"] = "sgd"
     head_rate: Positive = 1.0
+    backbone_rate: Positive = 1.0
     clip_norm: NonNegative = 0.0
     squares_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
     epsilon: Positive = 1e-8

@@ -18,6 +18,7 @@ from marginbench.plugins.component import Component, FrozenValue
 from marginbench.plugins.parameters import (
     former_names,
     neutral_values,
+    out_of_key,
 )
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -34,6 +35,7 @@ ADDED_LATER: Mapping[str, Any] = {
     "schedule.plateau_threshold": 0.01,
     "optimiser.kind": "sgd",
     "optimiser.head_rate": 1.0,
+    "optimiser.backbone_rate": 1.0,
     "optimiser.clip_norm": 0.0,
     "optimiser.squares_decay": 0.999,
     "optimiser.epsilon": 1e-8,
@@ -192,7 +194,10 @@ def resolved_component(name: str, values: dict[str, Any], model: type[BaseModel]
         if parameter in values and _canonical(values[parameter]) == _canonical(neutral)
     )
     return Component(
-        name=name, parameters=values, added_later=added, former_names=former_names(model)
+        name=name,
+        parameters=values,
+        added_later=(*added, *out_of_key(model)),
+        former_names=former_names(model),
     )
 
 

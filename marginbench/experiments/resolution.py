@@ -124,6 +124,8 @@ def _resolve_by_import(field: str, part: Component) -> tuple[Component, bool]:
     load_known_plugin_files()
     # Imported here: cells are declared, and known ones resolved, without importing torch.
     from marginbench import backbones, data, heads
+    from marginbench.backbones.initial_weights import begins_with_weights
+    from marginbench.experiments.weight_content import with_weight_content
 
     resolve_parameters, find = {
         "data": (data.resolve_data_parameters, data.data_source_function),
@@ -131,8 +133,10 @@ def _resolve_by_import(field: str, part: Component) -> tuple[Component, bool]:
         "head": (heads.resolve_head_parameters, heads.head_class),
     }[field]
     values = resolve_parameters(part.name, part.parameters)
-    model = parameter_model(f"{KINDS[field].noun} {part.name!r}", find(part.name))
     of_files = field == "data" and data.is_completed_from_files(part.name)
+    if field == "backbone" and begins_with_weights(values):
+        values, of_files = with_weight_content(part.name, values), True
+    model = parameter_model(f"{KINDS[field].noun} {part.name!r}", find(part.name))
     return resolved_component(part.name, values, model), of_files
 
 

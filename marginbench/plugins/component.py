@@ -20,7 +20,8 @@ class Component(FrozenValue):
         name: see above.
         parameters: by name.
         added_later: of a resolved cell, the parameters that stand at the neutral value of
-            :class:`marginbench.plugins.parameters.AddedLater`; they are no part of the key.
+            :class:`marginbench.plugins.parameters.AddedLater`, and those marked with
+            :class:`marginbench.plugins.parameters.OutOfKey`; they are no part of the key.
         former_names: of a resolved cell, the former name of each parameter that had another one
             (:class:`marginbench.plugins.parameters.FormerName`); the key has that one.
     """

@@ -10,7 +10,6 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
@@ -19,6 +18,7 @@ from pydantic.fields import FieldInfo
 
 from marginbench.errors import UserError
 from marginbench.plugins.allowed_values import allowed_values
+from marginbench.plugins.parameter_marks import AddedLater, FormerName, OutOfKey
 from marginbench.text import quoted
 
 LARGEST_INTEGER = 2**63 - 1
@@ -43,7 +43,7 @@ IntegerMultiplicativeMargin = Annotated[int, Field(ge=1, le=100)]
 """A factor of the angle, whole; see :data:`MultiplicativeMargin`."""
 CosineMargin = Annotated[float, Field(ge=0, le=2)]
 """What is taken from a cosine. Cosines span 2, so that a larger margin is never met."""
-SquaredDistanceMargin = Annotated[float, Field(gt=0, le=4)]
+SquaredDistanceMargin = Annotated[float, Field(ge=0, le=4)]
 """A margin on the squared distances of unit vectors, which span 4."""
 Subcenters = Annotated[int, Field(ge=1, le=100)]
 """Centres a class. The papers have at most 10."""
@@ -58,36 +58,7 @@ constant and the logit's slope in the cosine is that of no margin at all. Widely
 the latter, by taking the margin without tracking gradients."""
 
 
-@dataclass(frozen=True)
-class AddedLater:
-    """Marks a parameter that a head, backbone or data source got after there were results of it.
-
-    ``easy: Annotated[bool, AddedLater(False)] = False``: at its neutral value the parameter stays
-    out of the cell's key, so that the results from before stay those of the same cells. The
-    default may be another value. The mark stands outermost in the annotation.
-
-    Attributes:
-        neutral: the value at which everything is as it was before there was the parameter.
-    """
-
-    neutral: Any
-
-
-@dataclass(frozen=True)
-class FormerName:
-    """Marks a parameter that had another name when there were results of it already.
-
-    ``scale: Annotated[Positive, FormerName("s")] = 30.0``: a cell may give either name, and its
-    key is the one that it had. The mark stands outermost in the annotation.
-
-    Attributes:
-        name: the parameter's name before.
-    """
-
-    name: str
-
-
-Mark = TypeVar("Mark", AddedLater, FormerName)
+Mark = TypeVar("Mark", AddedLater, FormerName, OutOfKey)
 
 _CONFIG = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -112,16 +83,17 @@ def parameter_model(owner: str, function: Callable[..., Any]) -> type[BaseModel]
 
 
 def shared_parameters(function: Callable[..., Any]) -> Callable[..., Any]:
-    """What declares the parameters that a class has in common with others of its kind.
+    """What declares the parameters that a class or function has in common with others of its kind.
 
-    These are none of its ``__init__``: whoever builds it passes them on by other ways. A parameter
+    These are none of its own signature: whoever builds it passes them on by other ways. A parameter
     of its own by the same name comes first.
 
     Args:
-        function: a class with a method ``shared_parameters()``, or anything else, which has none.
+        function: a class, or a function, with a ``shared_parameters()``, or anything else, which
+            has none.
     """
     found = getattr(function, "shared_parameters", None)
-    return found() if inspect.isclass(function) and found is not None else _no_parameters
+    return _no_parameters if found is None else found()
 
 
 def _no_parameters() -> None:
@@ -181,6 +153,11 @@ def former_names(model: type[BaseModel]) -> dict[str, str]:
 def neutral_values(model: type[BaseModel]) -> dict[str, Any]:
     """The neutral value of each parameter that is marked with :class:`AddedLater`, by name."""
     return {name: mark.neutral for name, mark in _marks(model, AddedLater)}
+
+
+def out_of_key(model: type[BaseModel]) -> tuple[str, ...]:
+    """The parameters that are marked with :class:`OutOfKey`."""
+    return tuple(name for name, _ in _marks(model, OutOfKey))
 
 
 def _marks(model: type[BaseModel], kind: type[Mark]) -> Iterator[tuple[str, Mark]]:

@@ -57,16 +57,25 @@ def read_checkpoint_file(path: Path) -> dict[str, Any]:
     Raises:
         DamagedFile: it does not read well, or holds other things than plain values and tensors.
     """
-    with damage_named(path):
-        _check(path)
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        # torch's own words are several lines, and advise to load the file without restrictions.
-        raise DamagedFile(path, f"torch cannot read it ({type(error).__name__})") from None
+    state = read_torch_file(path)
     if type(state) is not dict or not all(type(name) is str for name in state):
         raise DamagedFile(path, "it is no checkpoint of a run")
     return state
+
+
+def read_torch_file(path: Path) -> Any:
+    """Whatever torch.save has written, of plain values and tensors; nothing in it is run.
+
+    Raises:
+        DamagedFile: it does not read well, or holds other things.
+    """
+    with damage_named(path):
+        _check(path)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # torch's own words are several lines, and advise to load the file without restrictions.
+        raise DamagedFile(path, f"torch cannot read it ({type(error).__name__})") from None
 
 
 def _check(path: Path) -> None:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from marginbench.backbones import Backbone, build_backbone
+from marginbench.backbones.initial_weights import normalisation_layers
 from marginbench.data import ImageData, data_content, load_data
 from marginbench.errors import UserError
 from marginbench.evaluation.verification_evaluation import check_verification
-from marginbench.experiments.cell_fields import Schedule
 from marginbench.experiments.cells import FUSED, Cell
 from marginbench.heads import Head, build_head
 from marginbench.runs.deciding_code import DecidingCode, deciding_code
@@ -23,6 +21,7 @@ from marginbench.training.batches import check_pairs, draw_batches
 from marginbench.training.functional_optimiser import FunctionalOptimiser
 from marginbench.training.fused_layers import fuse_layers
 from marginbench.training.optimisers import build_optimiser
+from marginbench.training.pretrained import load_pretrained, mean_to_subtract
 from marginbench.training.ranks import Ranks
 from marginbench.training.seeds import seeded
 from marginbench.training.sharded_classifier import ShardedClassifier, can_be_sharded
@@ -45,7 +44,8 @@ class Experiment:
         train_images, test_images: (N, C, H, W), uint8, on the device; on the CPU where they are
             streamed.
         train_labels, test_labels: (N,), on the device.
-        mean_image: (C, H, W), float32, of the training images, in [0, 1].
+        mean_image: (C, H, W), float32, in [0, 1]: of the training images, or what the weights that
+            the backbone began with were made for.
         batches: (iterations, batch_size), on the device.
         ranks: the processes that train this cell; own_batches and crop_flip_codes are this one's
             part of each batch.
@@ -110,6 +110,14 @@ class Experiment:
         """Within it rank 0 has all classes; to be entered by every rank."""
         return contextlib.nullcontext() if self.sharded is None else self.sharded.whole()
 
+    def training_mode(self) -> None:
+        """Backbone and head as they train; batch normalisation that is frozen stays as it is."""
+        self.backbone.train()
+        self.head.train()
+        if self.cell.backbone.parameters.get("frozen_normalisation"):
+            for layer in normalisation_layers(self.backbone):
+                layer.eval()
+
     def features(self, images: Tensor) -> Tensor:
         """uint8 images (N, C, H, W) on the device → features (N, D), in the cell's precision."""
         with self._precision():
@@ -159,17 +167,25 @@ class Experiment:
         return contextlib.nullcontext()
 
 
-def build_experiment(cell: Cell, device: torch.device, ranks: Ranks | None = None) -> Experiment:
+def build_experiment(
+    cell: Cell,
+    device: torch.device,
+    ranks: Ranks | None = None,
+    *,
+    with_first_weights: bool = True,
+) -> Experiment:
     """Load the data, draw the batches, initialise backbone and head from their own seeds.
 
     Args:
         cell: resolved.
         device: where everything is to live.
         ranks: the processes that train the cell together, connected; None for this one alone.
+        with_first_weights: whether the file of the weights that the backbone begins with is read;
+            without it mean_image is not known until a checkpoint is.
 
     Raises:
         UserError: data that is missing or damaged, parameters that do not go together, bf16 on a
-            device other than CUDA.
+            device other than CUDA, or weights that the backbone cannot begin with.
     """
     if cell.precision == "bf16" and device.type != "cuda":
         raise UserError(
@@ -180,7 +196,9 @@ def build_experiment(cell: Cell, device: torch.device, ranks: Ranks | None = Non
     batches = draw_batches(data.train_labels, cell.schedule, cell.seed)
     with seeded(cell.seed, "backbone"):
         backbone = build_backbone(cell.backbone.name, data.image_shape, cell.backbone.parameters)
-        backbone.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if with_first_weights:
+        load_pretrained(backbone, cell.backbone)
+    backbone.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     with seeded(cell.seed, "head"):
         head = build_head(
             cell.head.name, backbone.out_features, data.num_classes, **cell.head.parameters
@@ -189,7 +207,7 @@ def build_experiment(cell: Cell, device: torch.device, ranks: Ranks | None = Non
         check_verification(pairs, cell.verification, backbone.out_features)
     if head.needs_pairs:
         check_pairs(batches, data.train_labels, cell.head.name)
-    mean_image = _mean_image(data.train_images)
+    mean_image = mean_to_subtract(backbone, data.train_images)
     codes = draw_crop_flip(cell.schedule, cell.seed)
     ranks = ranks or Ranks()
     own_batches = ranks.own_part(batches)
@@ -220,31 +238,3 @@ def build_experiment(cell: Cell, device: torch.device, ranks: Ranks | None = Non
         head=head,
         optimiser=build_optimiser(backbone, head, cell.optimiser),
     )
-
-
-def count_rate_cuts(losses: Sequence[float], schedule: Schedule) -> int:
-    """How often the learning rate was cut because the training loss got no better.
-
-    A function of the losses alone, so that a resumed run has the rate of an undisturbed one.
-
-    Args:
-        losses: of the evaluations so far, in order.
-        schedule: its plateau_patience is 0 for never.
-    """
-    best, waited, cuts = math.inf, 0, 0
-    for loss in losses:
-        if loss < best - schedule.plateau_threshold * abs(best) or math.isinf(best):
-            best, waited = loss, 0
-            continue
-        waited += 1
-        if 0 < schedule.plateau_patience <= waited and cuts < schedule.plateau_cuts:
-            cuts, waited = cuts + 1, 0
-    return cuts
-
-
-def _mean_image(images: Tensor) -> Tensor:
-    """Mean of the training images, in [0, 1], summed exactly whatever their number."""
-    total = torch.zeros(images.shape[1:], dtype=torch.int64)
-    for part in images.split(4096):
-        total += part.sum(dim=0, dtype=torch.int64)
-    return (total.double() / (255 * len(images))).float()

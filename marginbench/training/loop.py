@@ -23,8 +23,8 @@ from marginbench.text import printable_line
 from marginbench.training.checkpoints import Progress, load_checkpoint, save_checkpoint
 from marginbench.training.devices import device_name, make_deterministic
 from marginbench.training.divergence import divergence
-from marginbench.training.experiment import Experiment, build_experiment, count_rate_cuts
-from marginbench.training.optimisers import learning_rate
+from marginbench.training.experiment import Experiment, build_experiment
+from marginbench.training.optimisers import count_rate_cuts, learning_rate
 from marginbench.training.ranks import Ranks
 from marginbench.training.step import TrainingStep
 
@@ -89,13 +89,13 @@ def train(
 
     reason = _divergence(experiment, progress) if progress.history else None
     last_save = time.monotonic()
-    _training_mode(experiment)
+    experiment.training_mode()
     step = TrainingStep(experiment, progress)
     while progress.iteration < schedule.iterations and reason is None:
         step()
         if progress.iteration in evaluations:
             _record(experiment, progress)
-            _training_mode(experiment)
+            experiment.training_mode()
             step.follow_plateau()
             if lease is not None:
                 lease.check()
@@ -150,11 +150,6 @@ def _start(
         )
     ranks.all_or_none(experiment.connect_ranks)
     return experiment, progress
-
-
-def _training_mode(experiment: Experiment) -> None:
-    experiment.backbone.train()
-    experiment.head.train()
 
 
 def _record(experiment: Experiment, progress: Progress) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
 
+from marginbench.backbones import Backbone
 from marginbench.errors import UserError
 from marginbench.experiments.cell_fields import Optimiser, Schedule
 from marginbench.heads import Head
@@ -15,10 +17,10 @@ from marginbench.training.functional_optimiser import FunctionalOptimiser
 from marginbench.training.momentum import MomentumSGD
 
 
-def build_optimiser(backbone: nn.Module, head: Head, settings: Optimiser) -> FunctionalOptimiser:
+def build_optimiser(backbone: Backbone, head: Head, settings: Optimiser) -> FunctionalOptimiser:
     """The optimiser of a backbone and a head; see :class:`marginbench.experiments.cells.Optimiser`.
 
-    Each of its groups has "of_head": whether its learning rate is the head's own.
+    Each of its groups has "multiple": that of the run's learning rate which is its own.
 
     Raises:
         UserError: a sample of the classes with another kind than SGD, or with clipping.
@@ -29,18 +31,13 @@ def build_optimiser(backbone: nn.Module, head: Head, settings: Optimiser) -> Fun
             f"cell: sampled_classes = {share:g} is not allowed with optimiser.kind = "
             f"{settings.kind!r}, optimiser.clip_norm = {settings.clip_norm:g}; allowed: 'sgd', 0"
         )
-    # One learning rate needs no groups of its own for the head.
-    parts = [(False, (backbone, head))]
-    if settings.head_rate != 1:
-        parts = [(False, (backbone,)), (True, (head,))]
     groups: list[dict[str, Any]] = []
-    for of_head, modules in parts:
-        parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    for multiple, parameters in _by_multiple(backbone, head, settings).items():
         for decays in (True, False):
             group = [p for p in parameters if (p.ndim >= 2) == decays]
             if group:
                 decay = settings.weight_decay if decays else 0.0
-                groups.append({"params": group, "weight_decay": decay, "of_head": of_head})
+                groups.append({"params": group, "weight_decay": decay, "multiple": multiple})
     common = {
         "learning_rate": settings.learning_rate,
         "momentum": settings.momentum,
@@ -52,8 +49,25 @@ def build_optimiser(backbone: nn.Module, head: Head, settings: Optimiser) -> Fun
     return kind(groups, **common, squares_decay=settings.squares_decay, epsilon=settings.epsilon)
 
 
+def _by_multiple(
+    backbone: Backbone, head: Head, settings: Optimiser
+) -> dict[float, list[nn.Parameter]]:
+    """What is trained, by the multiple of its learning rate."""
+    found: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in backbone.named_parameters():
+        is_added = name.partition(".")[0] in backbone.added_layers
+        multiple = 1.0 if is_added else settings.backbone_rate
+        found.setdefault(multiple, []).append(parameter)
+    for parameter in head.parameters():
+        found.setdefault(settings.head_rate, []).append(parameter)
+    return {
+        multiple: [parameter for parameter in parameters if parameter.requires_grad]
+        for multiple, parameters in found.items()
+    }
+
+
 def learning_rate(iteration: int, optimiser: Optimiser, schedule: Schedule, cuts: int = 0) -> float:
-    """The rate of the step that ends at an iteration (1 … iterations); the backbone's.
+    """The rate of the step that ends at an iteration (1 … iterations), before any multiple.
 
     Args:
         iteration: see above.
@@ -70,3 +84,23 @@ def learning_rate(iteration: int, optimiser: Optimiser, schedule: Schedule, cuts
         done = (iteration - 1 - schedule.warm_up) / (schedule.iterations - schedule.warm_up)
         rate *= (1 + math.cos(math.pi * done)) / 2
     return rate
+
+
+def count_rate_cuts(losses: Sequence[float], schedule: Schedule) -> int:
+    """How often the learning rate was cut because the training loss got no better.
+
+    A function of the losses alone, so that a resumed run has the rate of an undisturbed one.
+
+    Args:
+        losses: of the evaluations so far, in order.
+        schedule: its plateau_patience is 0 for never.
+    """
+    best, waited, cuts = math.inf, 0, 0
+    for loss in losses:
+        if loss < best - schedule.plateau_threshold * abs(best) or math.isinf(best):
+            best, waited = loss, 0
+            continue
+        waited += 1
+        if 0 < schedule.plateau_patience <= waited and cuts < schedule.plateau_cuts:
+            cuts, waited = cuts + 1, 0
+    return cuts

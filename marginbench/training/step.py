@@ -8,8 +8,8 @@ import warnings
 import torch
 
 from marginbench.training.checkpoints import Progress
-from marginbench.training.experiment import Experiment, count_rate_cuts
-from marginbench.training.optimisers import learning_rate
+from marginbench.training.experiment import Experiment
+from marginbench.training.optimisers import count_rate_cuts, learning_rate
 from marginbench.training.seeds import seed_draws
 
 WARM_UP_STEPS = 11
@@ -46,10 +46,11 @@ class TrainingStep:
         self._rates = torch.tensor(rates, dtype=torch.float32, device=device)
         self._rate = torch.zeros((), dtype=torch.float32, device=device)
         self._position = torch.full((1,), progress.iteration, dtype=torch.int64, device=device)
-        self._head_rate = torch.zeros_like(self._rate)
+        multiples = {group["multiple"] for group in experiment.optimiser.param_groups} - {1.0}
+        self._own_rates = {multiple: torch.zeros_like(self._rate) for multiple in multiples}
         # Set anew here because a checkpoint brings the rate of its own moment.
         for group in experiment.optimiser.param_groups:
-            group["lr"] = self._head_rate if group["of_head"] else self._rate
+            group["lr"] = self._own_rates.get(group["multiple"], self._rate)
         self._graph: torch.cuda.CUDAGraph | None = None
         self._steps = 0
         self._may_capture = (
@@ -92,8 +93,8 @@ class TrainingStep:
         experiment = self.experiment
         experiment.optimiser.zero_grad()
         self._rate.copy_(self._rates.index_select(0, self._position)[0] * self._cut)
-        if experiment.cell.optimiser.head_rate != 1:
-            torch.mul(self._rate, experiment.cell.optimiser.head_rate, out=self._head_rate)
+        for multiple, rate in self._own_rates.items():
+            torch.mul(self._rate, multiple, out=rate)
         batch = experiment.batches.index_select(0, self._position)[0]
         codes = experiment.crop_flip_codes
         if codes is not None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from marginbench.backbones import Backbone
+from marginbench.backbones.initial_weights import input_mean
 from marginbench.data import load_data
 from marginbench.errors import DamagedFile, UserError
 from marginbench.experiments.cells import Cell, cell_from_json
@@ -27,7 +28,8 @@ class TrainedBackbone(nn.Module):
 
     Attributes:
         backbone: without the normalisation.
-        mean_image: (C, H, W), float32, of the training images, in [0, 1].
+        mean_image: (C, H, W), float32, in [0, 1]: what is subtracted from the images, their mean
+            over the training images or that of the weights that the backbone began with.
         out_features: D.
     """
 
@@ -102,7 +104,8 @@ def load_trained(
     result = _result(folder, cell.key)
     # Compilation and half precision change neither the weights nor their names.
     plain = cell.model_copy(update={"precision": "float32", "execution": "eager"})
-    experiment = build_experiment(plain, torch.device("cpu"))
+    # The checkpoint has the weights: those that the backbone began with need not be there.
+    experiment = build_experiment(plain, torch.device("cpu"), with_first_weights=False)
     path = folder / "checkpoint.pt"
     if not path.is_file():
         raise DamagedFile(path, "it is missing, or no file")
@@ -129,8 +132,11 @@ def load_trained(
             f"{path} was made by other code; the model may compute otherwise than it did then",
             stacklevel=2,
         )
+    own = input_mean(experiment.backbone)
     backbone = TrainedBackbone(
-        experiment.backbone, experiment.mean_image, half_on_cuda=cell.precision == "bf16"
+        experiment.backbone,
+        experiment.mean_image if own is None else own,
+        half_on_cuda=cell.precision == "bf16",
     )
     return Trained(backbone.to(device).eval(), experiment.head.to(device).eval())
 

@@ -65,7 +65,7 @@ def test_a_cell_takes_a_timm_model_and_its_slug_is_a_file_name():
         ("timm:", {}, ["no model ''"]),
         ("timm", {}, ["timm:MODEL"]),
         ("tim:resnet18", {}, ["'tim'", "did you mean 'timm'"]),
-        ("timm:resnet18", {"pretrained": True}, ["'pretrained'", "stem, patch, features"]),
+        ("timm:resnet18", {"depth": 3}, ["'depth'", "stem, patch, features"]),
         ("timm:resnet18", {"stem": "tiny"}, ["stem = 'tiny'", "'original' or 'small'"]),
     ],
 )

@@ -131,6 +131,7 @@ def test_several_sets_are_verified(root, lfw):
     verify = ["lfw", "bins/cfp_fp.bin", "bins/agedb_30.bin"]
     data = load_data("faces", {"name": "casia", "verify": verify, "size": 16})
     assert [pairs.name for pairs in data.verification] == ["lfw", "cfp_fp", "agedb_30"]
+    assert not any(pairs.may_be_shown for pairs in data.verification)
     assert data.verification[2].fold.tolist() == [0, 0, 1, 1, 2, 2, 3, 4, 5, 6, 7, 8, 9]
 
 

@@ -42,6 +42,7 @@ def test_nobody_of_the_tested_and_the_choosing_sets_is_trained_on(lfw, tested, c
 def test_the_tested_pairs_are_the_files_in_their_order(lfw):
     data = load_data("lfw", UNRESTRICTED | {"tested_set": 3})
     (pairs,) = data.verification
+    assert not pairs.may_be_shown
     names = [
         (pairs.image_names[i], pairs.image_names[j], bool(s))
         for i, j, s, f in zip(pairs.first, pairs.second, pairs.same, pairs.fold, strict=True)

@@ -168,7 +168,7 @@ def key_without(cell, *names):
     for part in ("head", "backbone"):
         values[part].pop("added_later")
         values[part].pop("former_names")
-        for name in (*names, "twice"):
+        for name in (*names, "twice", "weights", "content", "frozen_normalisation"):
             values[part]["parameters"].pop(name, None)
     return make_cell(**values).key
 

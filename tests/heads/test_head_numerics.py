@@ -29,6 +29,7 @@ SMOOTH = [
     ("triplet", {"mining": "all"}),
     ("triplet", {"mining": "semi-hard"}),
     ("triplet", {"mining": "hard"}),
+    ("triplet", {"mining": "all", "distance": "euclidean", "soft_margin": True}),
     ("hinge", {"norm": "L2"}),
 ]
 SMOOTH += [("l-softmax", {"m": m}) for m in range(1, 9)]

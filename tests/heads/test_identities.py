@@ -62,7 +62,8 @@ DECLARED = [name for name in head_names() if head_class(name).without_margin]
 
 def test_every_head_with_a_margin_of_one_number_declares_what_it_is_without():
     assert set(DECLARED) == {
-        "a-softmax", "adaface", "am-softmax", "arcface", "combined-margin", "contrastive",
+        "a-softmax", "adaface", "am-softmax", "arcface", "center", "combined-margin",
+        "contrastive",
         "l-softmax", "magface", "sphereface-fnorm", "sphereface-r", "subcenter-arcface", "triplet",
         "weighted-softmax",
     }  # fmt: skip

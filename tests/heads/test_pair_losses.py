@@ -41,12 +41,42 @@ def test_contrastive_is_the_sum_over_pairs(margin):
     assert head(features, labels).item() == pytest.approx(expected)
 
 
-def triplet_terms(features, labels, mining, margin):
-    """The hinge of every triplet that the rule picks, by plain loops."""
+def test_center_loss_is_the_papers_for_batch_after_batch():
+    head = head_oracles.double_head("center", weight=0.3, center_rate=0.4)
+    centers = [[0.0] * 6 for _ in range(5)]
+    for seed in range(3):
+        # The last class is in no batch.
+        features, labels = head_oracles.batch(n=11, k=4, seed=seed)
+        rows = list(zip(features.tolist(), labels.tolist(), strict=True))
+        terms = [squared_distance(x, centers[y]) for x, y in rows]
+        expected = mean_cross_entropy(head, features, labels) + 0.3 * math.fsum(terms) / 22
+        leaf = features.clone().requires_grad_()
+        loss = head(leaf, labels)
+        loss.backward()
+        assert loss.item() == pytest.approx(expected)
+        # The centres are constants of the gradient.
+        plain = features.clone().requires_grad_()
+        torch.nn.functional.cross_entropy(plain @ head.weight.T, labels).backward()
+        pulled = [[0.3 * (v - c) / 11 for v, c in zip(x, centers[y], strict=True)] for x, y in rows]
+        torch.testing.assert_close(leaf.grad - plain.grad, torch.tensor(pulled).double())
+        for j in range(4):
+            own = [x for x, y in rows if y == j]
+            moves = [
+                math.fsum(centers[j][d] - x[d] for x in own) / (1 + len(own)) for d in range(6)
+            ]
+            centers[j] = [c - 0.4 * move for c, move in zip(centers[j], moves, strict=True)]
+        torch.testing.assert_close(head.centers, torch.tensor(centers).double())
+    before = head.centers.clone()
+    head.eval()(features, labels)
+    assert torch.equal(head.centers, before)
+
+
+def triplet_gaps(features, labels, mining):
+    """Both squared distances of every triplet that the rule picks, by plain loops."""
     rows, n = [unit(x) for x in features.tolist()], len(labels)
     # Rounded, since all distances from a zero vector are 1, none of them farther than another.
     d = [[round(squared_distance(a, b), 12) for b in rows] for a in rows]
-    terms = []
+    gaps = []
     for a in range(n):
         positives = [p for p in range(n) if p != a and labels[p] == labels[a]]
         negatives = [q for q in range(n) if labels[q] != labels[a]]
@@ -58,8 +88,8 @@ def triplet_terms(features, labels, mining, margin):
             if mining == "semi-hard":
                 farther = [q for q in negatives if d[a][q] > d[a][p]]
                 chosen = [min(farther, key=lambda q, a=a: d[a][q])] if farther else []
-            terms += [max(0, d[a][p] - d[a][q] + margin) for q in chosen]
-    return terms
+            gaps += [(d[a][p], d[a][q]) for q in chosen]
+    return gaps
 
 
 @pytest.mark.parametrize(("seed", "zero_rows"), [(0, []), (1, []), (2, []), (3, [0, 5, 6])])
@@ -69,10 +99,29 @@ def test_triplet_is_the_mean_over_the_mined_triplets(mining, margin, seed, zero_
     head = head_oracles.double_head("triplet", margin=margin, weight=0.7, mining=mining)
     features, labels = head_oracles.batch(n=16, seed=seed)
     features[zero_rows] = 0
-    terms = triplet_terms(features, labels.tolist(), mining, margin)
+    gaps = triplet_gaps(features, labels.tolist(), mining)
+    terms = [max(0, same - different + margin) for same, different in gaps]
     expected = mean_cross_entropy(head, features, labels)
     expected += 0.7 * math.fsum(terms) / len(terms)
     assert head(features, labels).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("soft", "margin"), [(False, 0.3), (True, 0.3), (True, 0.0)])
+@pytest.mark.parametrize("mining", ["all", "semi-hard", "hard"])
+def test_triplets_of_plain_distances_and_with_a_soft_margin(mining, soft, margin):
+    settings = {"distance": "euclidean", "soft_margin": soft, "mining": mining}
+    head = head_oracles.double_head("triplet", margin=margin, weight=0.7, **settings)
+    features, labels = head_oracles.batch(n=16)
+    features[2] = features[7] = features[12]  # two of a class at no distance
+    gaps = triplet_gaps(features, labels.tolist(), mining)
+    apart = [math.sqrt(same) - math.sqrt(different) for same, different in gaps]
+    terms = [math.log1p(math.exp(g + margin)) if soft else max(0, g + margin) for g in apart]
+    expected = mean_cross_entropy(head, features, labels) + 0.7 * math.fsum(terms) / len(terms)
+    leaf = features.requires_grad_()
+    loss = head(leaf, labels)
+    assert loss.item() == pytest.approx(expected, abs=1e-6)
+    loss.backward()
+    assert leaf.grad.isfinite().all()
 
 
 def test_semi_hard_leaves_out_pairs_without_a_farther_negative():

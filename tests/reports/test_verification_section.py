@@ -5,6 +5,7 @@ import pytest
 from marginbench.reports.verification import verification
 from scipy import stats
 
+from marginbench.command_line.report import PRINTED
 from marginbench.evaluation import RETRIEVAL
 from marginbench.evaluation.receiver_operating import characteristic
 from marginbench.evaluation.verification_evaluation import evaluate_verification
@@ -15,14 +16,23 @@ from tests.evaluation.test_verification_evaluation import EACH, FOLDS, made_up
 from tests.reports.frames import frame, row
 
 
-def verified(folder, head="softmax", seed=0, tested=None, noise=0, sets=("made-up",), **fields):
+def verified(
+    folder,
+    head="softmax",
+    seed=0,
+    tested=None,
+    noise=0,
+    sets=("made-up",),
+    shown=False,
+    **fields,
+):
     """A finished run with real verification numbers, its arrays in a run folder."""
     arrays, entries = {}, []
     for name in sets:
         features, pairs = made_up(seed=1, tested=tested)
         random = np.random.default_rng([seed, int(10 * noise)])
         features = features + noise * random.normal(size=features.shape)
-        pairs = type(pairs)(**{**vars(pairs), "name": name})
+        pairs = type(pairs)(**{**vars(pairs), "name": name, "may_be_shown": shown})
         numbers, of_pairs = evaluate_verification(features, pairs, Verification())
         entries.append(numbers)
         arrays |= {f"verification/{name}/{key}": array for key, array in of_pairs.items()}
@@ -81,7 +91,11 @@ def test_retrieval_is_that_of_the_runs_with_its_interval(tmp_path):
         for head, noise in (("softmax", 0.9), ("arcface", 0.4))
         for seed in range(4)
     ]
-    retrieval = table(verification(frame(rows)), "retrieval-faces").set_index("head")
+    (found,) = [t for t in verification(frame(rows)).tables if t.name == "retrieval-faces"]
+    # The terminal shows it too, under what stands before the colon.
+    assert found.name.startswith(PRINTED)
+    assert found.caption.startswith("faces, retrieval: ")
+    retrieval = found.frame.set_index("head")
     of = {h: [r["map_at_r"] for r in rows if r["head"] == h] for h in ("softmax", "arcface")}
     mean, error = np.mean(of["arcface"]), stats.sem(of["arcface"])
     low, high = stats.t.interval(0.95, 3, mean, error)
@@ -91,6 +105,30 @@ def test_retrieval_is_that_of_the_runs_with_its_interval(tmp_path):
     assert retrieval.loc["arcface", "difference"].startswith(f"{gain:+.2f} [")
     second = np.mean([r["verification"][0]["retrieval"]["recall_at"][1][1] for r in rows[:4]])
     assert retrieval.loc["softmax", "Recall@2 %"] == f"{100 * second:.2f}"
+
+
+def test_neighbours_are_drawn_of_the_baseline_and_the_best_head_where_images_may_be_shown(tmp_path):
+    noises = {"softmax": 0.5, "arcface": 0.9, "am-softmax": 0.1}
+    rows = [
+        verified(tmp_path, head, seed, noise=noise, shown=True)
+        for head, noise in noises.items()
+        for seed in range(2)
+    ]
+    figures = {figure.name: figure for figure in verification(frame(rows)).figures}
+    drawn = figures["neighbours-faces"]
+    assert drawn.data["label"].unique().tolist() == ["softmax", "am-softmax"]
+    for axis, head in zip(drawn.figure.axes, ("softmax", "am-softmax"), strict=True):
+        assert axis.get_title().startswith(head)
+        arrays = evaluation(tmp_path / f"{head}-0-None")
+        right = arrays["verification/made-up/neighbours/right"]
+        # A frame of other lines and a cross tell without colours which are wrong.
+        lines = [patch.get_linestyle() for patch in axis.patches]
+        assert len(lines) - lines.count("-") == len(axis.lines) / 2 == (~right).sum() > 0
+        assert len(axis.images) == len(lines) == right.size + len(right)
+        shown = drawn.data[drawn.data["label"] == head]
+        assert shown["of the query's class"].tolist() == right.ravel().tolist()
+    hidden = [verified(tmp_path / "hidden", seed=seed, noise=0.5) for seed in range(2)]
+    assert not [f for f in verification(frame(hidden)).figures if "neighbours" in f.name]
 
 
 def test_results_without_retrieval_have_no_such_table(tmp_path):

@@ -140,7 +140,7 @@ def cell_with(**optimiser):
 
 def test_the_heads_own_rate_moves_the_head_alone():
     experiment = build_experiment(cell_with(head_rate=3.0), torch.device("cpu"))
-    of_head = [g for g in experiment.optimiser.param_groups if g["of_head"]]
+    of_head = [g for g in experiment.optimiser.param_groups if g["multiple"] == 3.0]
     assert [id(p) for g in of_head for p in g["params"]] == [
         id(p) for p in experiment.head.parameters()
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from marginbench.command_line.plugin_files import plugin_option
+from marginbench.command_line.suite_options import data_option
 
 
 @click.command(
@@ -14,6 +15,7 @@ from marginbench.command_line.plugin_files import plugin_option
 @click.argument("cell", metavar="CELL")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGES...")
 @plugin_option
+@data_option
 @click.option("--to", default="features.npz", show_default=True, metavar="FILE.npz")
 def embed(cell: str, images: tuple[str, ...], plugins: tuple[str, ...], to: str) -> None:
     """Write the features of images, by the model of a finished cell.

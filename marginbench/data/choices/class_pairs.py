@@ -70,6 +70,7 @@ def pairs_of_classes(
         fold=torch.from_numpy(fold),
         description=f"pairs of {named}, none of them seen in training",
         people=torch.from_numpy(labels[chosen]),
+        may_be_shown=True,
     )
 
 
