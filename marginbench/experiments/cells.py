@@ -37,6 +37,7 @@ ADDED_LATER: Mapping[str, Any] = {
     "optimiser.epsilon": 1e-8,
     "schedule.course": "steps",
     "schedule.warm_up": 0,
+    "regulariser": None,
 }
 """Fields that came after the first keys were published, and what held before there were any. At
 that value a field stays out of the hash, so the keys of old runs stay theirs. Parameters of heads,
@@ -51,6 +52,7 @@ class Cell(FrozenValue):
         data: what is trained and tested on.
         backbone: images → features.
         head: features and labels → loss.
+        regulariser: weights → what is added to the loss; None: nothing is.
         optimiser: see :class:`Optimiser`.
         schedule: see :class:`Schedule`.
         verification: see :class:`Verification`.
@@ -67,6 +69,7 @@ class Cell(FrozenValue):
     data: Component
     backbone: Component
     head: Component
+    regulariser: Component | None = None
     optimiser: Optimiser = Optimiser()
     schedule: Schedule
     verification: Verification = Verification()
@@ -94,7 +97,7 @@ class Cell(FrozenValue):
                 holder = holder[parent]
             if _canonical(holder[name]) == _canonical(neutral):
                 del holder[name]
-        for part in {"data", "backbone", "head"} & values.keys():
+        for part in {"data", "backbone", "head", "regulariser"} & values.keys():
             parameters = values[part]["parameters"]
             for name in values[part].pop("added_later"):
                 parameters.pop(name, None)
@@ -109,6 +112,7 @@ class Cell(FrozenValue):
         m = self.head.parameters.get("m")
         parts = [self.data.name, self.backbone.name, self.head.name]
         parts += [f"m{m:g}"] if isinstance(m, (int, float)) else []
+        parts += [self.regulariser.name] if self.regulariser else []
         return "-".join([*parts, f"seed{self.seed}"]).replace("/", "_").replace(":", "_")
 
     def to_json(self) -> str:

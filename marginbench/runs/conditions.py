@@ -40,7 +40,8 @@ def settings(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     names: dict[str, int] = defaultdict(int)
     for _, rows in frame.groupby("comparison", sort=False):
         first = rows.iloc[0]
-        name = first["setting"] or f"{first['data']}, {first['backbone']}"
+        parts = [first["data"], first["backbone"], first.get("regulariser")]
+        name = first["setting"] or ", ".join(str(part) for part in parts if part)
         names[name] += 1
         groups.append((name if names[name] == 1 else f"{name} ({names[name]})", rows))
     return groups

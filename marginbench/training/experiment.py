@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +12,6 @@ from marginbench.backbones import Backbone, build_backbone
 from marginbench.data import ImageData, data_content, load_data
 from marginbench.errors import UserError
 from marginbench.evaluation.verification_evaluation import check_verification
-from marginbench.experiments.cell_fields import Schedule
 from marginbench.experiments.cells import FUSED, Cell
 from marginbench.heads import Head, build_head
 from marginbench.runs.deciding_code import DecidingCode, deciding_code
@@ -24,6 +21,7 @@ from marginbench.training.functional_optimiser import FunctionalOptimiser
 from marginbench.training.fused_layers import fuse_layers
 from marginbench.training.optimisers import build_optimiser
 from marginbench.training.ranks import Ranks
+from marginbench.training.regularisation import Regularisation, build_regularisation
 from marginbench.training.seeds import seeded
 from marginbench.training.sharded_classifier import ShardedClassifier, can_be_sharded
 from marginbench.training.streaming import BatchStream, resident_limit
@@ -55,6 +53,7 @@ class Experiment:
         crop_flip_codes: (iterations, batch_size / ranks), uint8, on the device, or None.
         backbone, head: the model.
         optimiser: of both.
+        regularisation: what is added to the loss, or None.
     """
 
     cell: Cell
@@ -76,6 +75,7 @@ class Experiment:
     backbone: Backbone
     head: Head
     optimiser: FunctionalOptimiser
+    regularisation: Regularisation | None
 
     def __post_init__(self) -> None:
         compiled = self.cell.execution == "compiled"
@@ -99,6 +99,8 @@ class Experiment:
         self._training_backbone = self.ranks.wrap(self._training_backbone, self.device)
         # Gradients are clipped by the norm of all of them, of which a rank with some has a part.
         whole = self.cell.optimiser.clip_norm > 0
+        # A regulariser of the classifier has to see every class.
+        whole = whole or (self.regularisation is not None and self.regularisation.of_classifier)
         if not whole and can_be_sharded(self.head, self.cell.schedule.batch_size, self.ranks):
             self.sharded = ShardedClassifier(self.head, self.optimiser, self.ranks)
         # Every rank draws the same sample of classes, and has its whole gradient.
@@ -219,27 +221,8 @@ def build_experiment(cell: Cell, device: torch.device, ranks: Ranks | None = Non
         backbone=backbone,
         head=head,
         optimiser=build_optimiser(backbone, head, cell.optimiser),
+        regularisation=build_regularisation(cell, backbone, head, device),
     )
-
-
-def count_rate_cuts(losses: Sequence[float], schedule: Schedule) -> int:
-    """How often the learning rate was cut because the training loss got no better.
-
-    A function of the losses alone, so that a resumed run has the rate of an undisturbed one.
-
-    Args:
-        losses: of the evaluations so far, in order.
-        schedule: its plateau_patience is 0 for never.
-    """
-    best, waited, cuts = math.inf, 0, 0
-    for loss in losses:
-        if loss < best - schedule.plateau_threshold * abs(best) or math.isinf(best):
-            best, waited = loss, 0
-            continue
-        waited += 1
-        if 0 < schedule.plateau_patience <= waited and cuts < schedule.plateau_cuts:
-            cuts, waited = cuts + 1, 0
-    return cuts
 
 
 def _mean_image(images: Tensor) -> Tensor:

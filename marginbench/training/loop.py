@@ -23,8 +23,8 @@ from marginbench.text import printable_line
 from marginbench.training.checkpoints import Progress, load_checkpoint, save_checkpoint
 from marginbench.training.devices import device_name, make_deterministic
 from marginbench.training.divergence import divergence
-from marginbench.training.experiment import Experiment, build_experiment, count_rate_cuts
-from marginbench.training.optimisers import learning_rate
+from marginbench.training.experiment import Experiment, build_experiment
+from marginbench.training.optimisers import count_rate_cuts, learning_rate
 from marginbench.training.ranks import Ranks
 from marginbench.training.step import TrainingStep
 
@@ -171,6 +171,8 @@ def _record(experiment: Experiment, progress: Progress) -> None:
             row |= error_rates(experiment)
             row |= recorded_retrieval(experiment)
             row |= {name: float(value) for name, value in experiment.head.diagnostics().items()}
+            if experiment.regularisation is not None:
+                row["regularisation"] = experiment.regularisation.value_now()
     progress.history.append(experiment.ranks.share(row))
     progress.loss_sum.zero_()
     progress.loss_count = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -70,3 +71,23 @@ def learning_rate(iteration: int, optimiser: Optimiser, schedule: Schedule, cuts
         done = (iteration - 1 - schedule.warm_up) / (schedule.iterations - schedule.warm_up)
         rate *= (1 + math.cos(math.pi * done)) / 2
     return rate
+
+
+def count_rate_cuts(losses: Sequence[float], schedule: Schedule) -> int:
+    """How often the learning rate was cut because the training loss got no better.
+
+    A function of the losses alone, so that a resumed run has the rate of an undisturbed one.
+
+    Args:
+        losses: of the evaluations so far, in order.
+        schedule: its plateau_patience is 0 for never.
+    """
+    best, waited, cuts = math.inf, 0, 0
+    for loss in losses:
+        if loss < best - schedule.plateau_threshold * abs(best) or math.isinf(best):
+            best, waited = loss, 0
+            continue
+        waited += 1
+        if 0 < schedule.plateau_patience <= waited and cuts < schedule.plateau_cuts:
+            cuts, waited = cuts + 1, 0
+    return cuts

@@ -8,9 +8,8 @@ import torch
 from marginbench.errors import UserError
 from marginbench.experiments.cell_fields import Optimiser, Schedule
 from marginbench.experiments.cells import make_cell
-from marginbench.training.experiment import count_rate_cuts
 from marginbench.training.loop import Interrupted
-from marginbench.training.optimisers import learning_rate
+from marginbench.training.optimisers import count_rate_cuts, learning_rate
 from tests.conftest import files_of, tiny_cell, train_cell
 
 PATIENT = Schedule(iterations=10, batch_size=1, evaluations=10, plateau_patience=2)
