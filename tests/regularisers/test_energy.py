@@ -31,6 +31,7 @@ def loop_energy(filters, power, distance, half_space=False):
             chord = math.sqrt(sum((a - b) ** 2 for a, b in zip(one, other, strict=True)))
             middle = math.sqrt(sum((a + b) ** 2 for a, b in zip(one, other, strict=True)))
             apart = chord if distance == "euclidean" else 2 * math.atan2(chord, middle)
+            apart = max(apart, 0.01)
             total += math.log(1 / apart) if power == 0 else apart**-power
     return total / (len(unit) * (len(unit) - 1))
 
