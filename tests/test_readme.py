@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from marginbench import component, grid, regularisers, results
+from marginbench.backbones import build_backbone
 from marginbench.command_line import main
 from marginbench.data import _registry as data_sources
 from marginbench.dispatch.slurm.settings import make_settings, read_profile
@@ -89,6 +90,7 @@ def test_the_code_is_that_tested_here():
         'component("npz"',
         '"lfw"',
         'component("srip"',
+        'conv="sphere"',
     ]
     for code in CODE:
         assert [word for word in [*FILES.values(), *others] if word in code], code
@@ -221,6 +223,13 @@ def test_regularisers_have_such_parameters():
     exec(block_with('component("srip"'), names)
     for part in filter(None, names["regulariser"]):
         regularisers.resolve_regulariser_parameters(part.name, part.parameters)
+
+
+def test_backbones_have_such_parameters():
+    names = {}
+    exec(block_with('conv="sphere"'), names)
+    for part in names["backbone"][1:]:
+        assert build_backbone(part.name, (1, 8, 8), part.parameters).out_features == 32
 
 
 def test_data_sources_have_such_parameters():
