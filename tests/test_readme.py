@@ -91,6 +91,7 @@ def test_the_code_is_that_tested_here():
         '"lfw"',
         'component("srip"',
         'conv="sphere"',
+        'orthogonal_map="householder"',
     ]
     for code in CODE:
         assert [word for word in [*FILES.values(), *others] if word in code], code
@@ -230,6 +231,13 @@ def test_backbones_have_such_parameters():
     exec(block_with('conv="sphere"'), names)
     for part in names["backbone"][1:]:
         assert build_backbone(part.name, (1, 8, 8), part.parameters).out_features == 32
+
+
+def test_trainings_have_such_fields():
+    names = {}
+    exec(block_with('orthogonal_map="householder"'), names)
+    cells = grid(head="softmax", training=names["training"], **OTHERS)
+    assert [cell.training.kind for cell in cells] == ["standard", "opt", "opt"]
 
 
 def test_data_sources_have_such_parameters():

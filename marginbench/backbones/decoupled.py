@@ -120,6 +120,7 @@ class DecoupledConv2d(nn.Conv2d):
     ) -> None:
         super().__init__(channels, filters, kernel, stride, padding=padding, bias=False)
         self.operator = operator
+        self._window = (kernel, stride, padding)
         self._length = math.sqrt(channels * kernel**2)
         start = torch.tensor(math.log(operator.radius))
         self.log_radius = nn.Parameter(start) if operator.learn_radius else None
@@ -134,11 +135,10 @@ class DecoupledConv2d(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         """See the class."""
         filters = self.weight
-        (kernel, _), (stride, _), (padding, _) = self.kernel_size, self.stride, self.padding
         precise = torch.promote_types(input.dtype, torch.float32)
         squares = input.to(precise).square().sum(dim=1, keepdim=True)
         # The mean over a window times its size: a sum that no precision of autocast rounds.
-        sums = F.avg_pool2d(squares, kernel, stride, int(padding)) * kernel**2
+        sums = F.avg_pool2d(squares, *self._window) * self._window[0] ** 2
         norm = _root(sums)
         weight_norm = _root(filters.to(precise).square().sum(dim=(1, 2, 3)))[:, None, None]
         inner = F.conv2d(input, filters, None, self.stride, self.padding)

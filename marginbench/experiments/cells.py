@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from marginbench.errors import UserError
-from marginbench.experiments.cell_fields import Optimiser, Schedule, Verification
+from marginbench.experiments.cell_fields import Optimiser, Schedule, Training, Verification
 from marginbench.plugins.allowed_values import refusal
 from marginbench.plugins.component import Component, FrozenValue
 from marginbench.plugins.parameters import (
@@ -38,6 +38,12 @@ ADDED_LATER: Mapping[str, Any] = {
     "schedule.course": "steps",
     "schedule.warm_up": 0,
     "regulariser": None,
+    "training": {
+        "kind": "standard",
+        "orthogonal_map": "cayley",
+        "block": 512,
+        "block_steps": 100,
+    },
 }
 """Fields that came after the first keys were published, and what held before there were any. At
 that value a field stays out of the hash, so the keys of old runs stay theirs. Parameters of heads,
@@ -55,6 +61,7 @@ class Cell(FrozenValue):
         regulariser: weights → what is added to the loss; None: nothing is.
         optimiser: see :class:`Optimiser`.
         schedule: see :class:`Schedule`.
+        training: see :class:`Training`.
         verification: see :class:`Verification`.
         seed: of backbone, head and batch order, each with a generator of its own.
         precision: of the backbone; the head computes in float32.
@@ -72,6 +79,7 @@ class Cell(FrozenValue):
     regulariser: Component | None = None
     optimiser: Optimiser = Optimiser()
     schedule: Schedule
+    training: Training = Training()
     verification: Verification = Verification()
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     precision: Literal["float32", "bf16"] = "float32"
@@ -113,6 +121,7 @@ class Cell(FrozenValue):
         parts = [self.data.name, self.backbone.name, self.head.name]
         parts += [f"m{m:g}"] if isinstance(m, (int, float)) else []
         parts += [self.regulariser.name] if self.regulariser else []
+        parts += [self.training.kind] if self.training != Training() else []
         return "-".join([*parts, f"seed{self.seed}"]).replace("/", "_").replace(":", "_")
 
     def to_json(self) -> str:
@@ -153,6 +162,11 @@ def make_cell(**fields: Any) -> Cell:
         raise UserError(
             f"cell: schedule.warm_up = {cell.schedule.warm_up} is not allowed; "
             f"allowed: below schedule.iterations = {cell.schedule.iterations}"
+        )
+    if cell.training.kind == "standard" and cell.training != Training():
+        raise UserError(
+            f"cell: training = {cell.training} is not allowed; allowed: with kind = 'standard' "
+            "none of the other fields"
         )
     if cell.schedule.evaluations > cell.schedule.iterations:
         raise UserError(

@@ -41,6 +41,7 @@ def settings(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     for _, rows in frame.groupby("comparison", sort=False):
         first = rows.iloc[0]
         parts = [first["data"], first["backbone"], first.get("regulariser")]
+        parts += ["opt"] if first.get("training") == "opt" else []
         name = first["setting"] or ", ".join(part for part in parts if isinstance(part, str))
         names[name] += 1
         groups.append((name if names[name] == 1 else f"{name} ({names[name]})", rows))

@@ -20,6 +20,7 @@ from marginbench.training.batches import check_pairs, draw_batches
 from marginbench.training.functional_optimiser import FunctionalOptimiser
 from marginbench.training.fused_layers import fuse_layers
 from marginbench.training.optimisers import build_optimiser
+from marginbench.training.orthogonal_training import OrthogonalTraining
 from marginbench.training.ranks import Ranks
 from marginbench.training.regularisation import Regularisation, build_regularisation
 from marginbench.training.seeds import seeded
@@ -54,6 +55,7 @@ class Experiment:
         backbone, head: the model.
         optimiser: of both.
         regularisation: what is added to the loss, or None.
+        rotations: of the backbone's neurons, where these are all that is trained of them, or None.
     """
 
     cell: Cell
@@ -76,6 +78,7 @@ class Experiment:
     head: Head
     optimiser: FunctionalOptimiser
     regularisation: Regularisation | None
+    rotations: OrthogonalTraining | None
 
     def __post_init__(self) -> None:
         compiled = self.cell.execution == "compiled"
@@ -183,6 +186,9 @@ def build_experiment(cell: Cell, device: torch.device, ranks: Ranks | None = Non
     with seeded(cell.seed, "backbone"):
         backbone = build_backbone(cell.backbone.name, data.image_shape, cell.backbone.parameters)
         backbone.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    rotations = None
+    if cell.training.kind == "opt":
+        rotations = OrthogonalTraining(backbone, cell.training, cell.seed)
     with seeded(cell.seed, "head"):
         head = build_head(
             cell.head.name, backbone.out_features, data.num_classes, **cell.head.parameters
@@ -222,6 +228,7 @@ def build_experiment(cell: Cell, device: torch.device, ranks: Ranks | None = Non
         head=head,
         optimiser=build_optimiser(backbone, head, cell.optimiser),
         regularisation=build_regularisation(cell, backbone, head, device),
+        rotations=rotations,
     )
 
 

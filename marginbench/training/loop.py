@@ -176,6 +176,8 @@ def _record(experiment: Experiment, progress: Progress) -> None:
             row |= layer_energies(experiment.backbone, experiment.head)
             if experiment.regularisation is not None:
                 row["regularisation"] = experiment.regularisation.value_now()
+            if experiment.rotations is not None:
+                row["orthogonality_error"] = experiment.rotations.error()
     progress.history.append(experiment.ranks.share(row))
     progress.loss_sum.zero_()
     progress.loss_count = 0

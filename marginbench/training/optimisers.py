@@ -14,6 +14,7 @@ from marginbench.heads import Head
 from marginbench.training.adaptive_optimisers import AdamW, RMSprop
 from marginbench.training.functional_optimiser import FunctionalOptimiser
 from marginbench.training.momentum import MomentumSGD
+from marginbench.training.orthogonal_training import rotation_parameters
 
 
 def build_optimiser(backbone: nn.Module, head: Head, settings: Optimiser) -> FunctionalOptimiser:
@@ -32,13 +33,14 @@ def build_optimiser(backbone: nn.Module, head: Head, settings: Optimiser) -> Fun
         )
     # One learning rate needs no groups of its own for the head.
     parts = [(False, (backbone, head))]
+    rotations = rotation_parameters(backbone)
     if settings.head_rate != 1:
         parts = [(False, (backbone,)), (True, (head,))]
     groups: list[dict[str, Any]] = []
     for of_head, modules in parts:
         parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
         for decays in (True, False):
-            group = [p for p in parameters if (p.ndim >= 2) == decays]
+            group = [p for p in parameters if (p.ndim >= 2 and id(p) not in rotations) == decays]
             if group:
                 decay = settings.weight_decay if decays else 0.0
                 groups.append({"params": group, "weight_decay": decay, "of_head": of_head})

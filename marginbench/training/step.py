@@ -70,6 +70,8 @@ class TrainingStep:
             self.experiment.stream.load(self.progress.iteration)
         if self._graph is None and self._may_capture and self._steps == WARM_UP_STEPS:
             self._capture()
+        if self.experiment.rotations is not None:
+            self.experiment.rotations.begin_step(self.progress.iteration, self.experiment.optimiser)
         if self.experiment.regularisation is not None:
             self.experiment.regularisation.renew(self.progress.iteration)
         # After capture, which draws too. A graph that is replayed reads the seed anew.
