@@ -171,4 +171,4 @@ def _rotated(backbone: nn.Module) -> Iterator[tuple[nn.Module, Rotation]]:
 
 def _weight_of(module: nn.Module) -> Any:
     """How a layer's weight is computed, torch's ParametrizationList."""
-    return module.parametrizations["weight"]  # type: ignore[union-attr,index]
+    return module.parametrizations["weight"]  # type: ignore[index]
