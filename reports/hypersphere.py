@@ -40,8 +40,9 @@ def _summary(design: Design, effects: pd.DataFrame, pairs: pd.DataFrame) -> str:
     together = int((pairs["p"] <= LEVEL).sum()) if len(pairs) else 0
     return (
         f"{design.name}: {combinations} of {possible} combinations have finished runs; the "
-        f"baseline is {baseline}. After correction, {decided} of {count(len(effects), 'main effect')} and "
-        f"{together} of {count(len(pairs), 'interaction')} differ from 0."
+        f"baseline is {baseline}. After correction, {decided} of "
+        f"{count(len(effects), 'main effect')} and {together} of "
+        f"{count(len(pairs), 'interaction')} differ from 0."
     )
 
 

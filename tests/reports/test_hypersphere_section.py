@@ -99,9 +99,8 @@ def test_the_section_shows_them():
     drawn = [text.get_text() for text in axis.texts if text.get_text()]
     assert len(drawn) == 6
     assert sum(text.endswith("*") for text in drawn) == 1
-    assert [tick.get_text() for tick in forest.figure.axes[0].get_yticklabels()][
-        0
-    ] == "head: arcface"
+    names = [tick.get_text() for tick in forest.figure.axes[0].get_yticklabels()]
+    assert names[0] == "head: arcface"
 
 
 def test_an_incomplete_grid_shows_what_it_tells():
