@@ -6,18 +6,23 @@ import pandas as pd
 import pytest
 import torch
 
+from marginbench.dispatch.worker import FINISHED_STATUS
 from marginbench.errors import UserError
+from marginbench.experiments.cell_fields import Training
 from marginbench.experiments.cells import make_cell
 from marginbench.experiments.grids import component, grid
 from marginbench.experiments.resolution import resolve_cell
 from marginbench.regularisers.layers import weight_layers
 from marginbench.runs.conditions import settings
 from marginbench.runs.deciding_code import deciding_code
+from marginbench.runs.run_folder import RunFolder
 from marginbench.training.checkpoints import Progress
 from marginbench.training.experiment import build_experiment
 from marginbench.training.loop import Interrupted
 from marginbench.training.step import TrainingStep
 from tests.conftest import files_of, tiny_cell, train_cell
+from tests.training.rank_processes import on_ranks
+from tests.training.test_ranks import _work, network_cell, weights_of
 
 CPU = torch.device("cpu")
 
@@ -125,3 +130,19 @@ def test_a_setting_without_a_name_is_called_by_its_regulariser_too():
     ]
     names = [name for name, _ in settings(pd.DataFrame(rows).assign(comparison=["a", "b"]))]
     assert names == ["digits, small", "digits, small, mhe"]
+
+
+def test_two_processes_end_like_one(tmp_path):
+    """With rotations in blocks, and a loss in chunks, whose classifier would otherwise be cut."""
+    training = Training(kind="opt", block=16, block_steps=3)
+    part = component("comhe", dimension=4, projections=2)
+    cell = regularised(part, network_cell("softmax", chunk=3), training=training)
+    _, alone = train_cell(cell, tmp_path / "one")
+    assert on_ranks(_work, cell, tmp_path / "two") == [FINISHED_STATUS] * 2
+    folder = RunFolder(tmp_path / "two", cell)
+    ours, theirs = weights_of(folder), weights_of(alone)
+    for name, tensor in theirs.items():
+        difference = (ours[name] - tensor).abs().max() / tensor.abs().max().clamp(min=1e-3)
+        assert difference < 1e-3, name
+    for row, other in zip(folder.read_history(), alone.read_history(), strict=True):
+        assert row["regularisation"] == pytest.approx(other["regularisation"], rel=1e-4)
