@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from marginbench.experiments.cell_fields import Training
 from marginbench.experiments.cells import Cell
 
 ALWAYS_SHOWN = ("m", "sampled_classes")
@@ -82,9 +83,15 @@ def values_as_text(values: dict[str, Any]) -> str:
 
 
 def conditions_of(cell: Cell) -> dict[str, Any]:
-    """Everything of a cell but head, seed and name, flat: "optimiser.learning_rate": 0.1."""
+    """Everything of a cell but head, seed and name, flat: "optimiser.learning_rate": 0.1.
+
+    What stands at the value that means nothing, no regulariser and standard training, is left out.
+    """
     flat: dict[str, Any] = {}
-    parts = [("", cell.model_dump(mode="json", exclude={"head", "seed", "setting"}))]
+    left_out = {"head", "seed", "setting"}
+    left_out |= set() if cell.regulariser else {"regulariser"}
+    left_out |= set() if cell.training != Training() else {"training"}
+    parts = [("", cell.model_dump(mode="json", exclude=left_out))]
     while parts:
         path, values = parts.pop(0)
         for field, value in values.items():

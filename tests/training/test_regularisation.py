@@ -13,7 +13,7 @@ from marginbench.experiments.cells import make_cell
 from marginbench.experiments.grids import component, grid
 from marginbench.experiments.resolution import resolve_cell
 from marginbench.regularisers.layers import weight_layers
-from marginbench.runs.conditions import settings
+from marginbench.runs.conditions import conditions_of, settings
 from marginbench.runs.deciding_code import deciding_code
 from marginbench.runs.run_folder import RunFolder
 from marginbench.training.checkpoints import Progress
@@ -146,3 +146,11 @@ def test_two_processes_end_like_one(tmp_path):
         assert difference < 1e-3, name
     for row, other in zip(folder.read_history(), alone.read_history(), strict=True):
         assert row["regularisation"] == pytest.approx(other["regularisation"], rel=1e-4)
+
+
+def test_conditions_name_a_regulariser_and_a_training_only_where_there_are_any():
+    plain = conditions_of(tiny_cell())
+    assert not [field for field in plain if field.startswith(("regulariser", "training"))]
+    other = conditions_of(regularised(component("mhe"), training=Training(kind="opt")))
+    assert other["regulariser.name"] == "mhe"
+    assert other["training.kind"] == "opt"
