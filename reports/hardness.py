@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pandas as pd
 
@@ -19,6 +20,7 @@ from marginbench.reporting.drawing import (
     label_styles,
     new_figure,
     outside_legend,
+    use_error_scale,
 )
 from marginbench.runs.conditions import settings
 from marginbench.runs.results import finished_runs, history
@@ -30,6 +32,7 @@ from .hardness_figures import (
     by_layer,
     energy_by_layer,
     hardness_of_images,
+    is_wide,
 )
 
 ITERATION = Axis("iteration")
@@ -37,7 +40,7 @@ CURVES = {
     "visual_hardness_right": ("AVH of images classified right", Axis("AVH")),
     "visual_hardness_wrong": ("AVH of images classified wrong", Axis("AVH")),
     "hardness_correlation": ("Rank correlation of AVH with being wrong", Axis("Spearman's ρ")),
-    "energy": ("Energy, mean over the hidden layers", Axis("mean of 1/d²", logarithmic=True)),
+    "energy": ("Energy, mean over the hidden layers", Axis("mean of 1/d²")),
 }
 RANKINGS = {
     "hardness_correlation": "ρ of AVH",
@@ -80,6 +83,9 @@ def _looks(done: pd.DataFrame) -> pd.DataFrame:
 
 def _curves(name: str, looks: pd.DataFrame, styles: Mapping[str, LabelStyle]) -> Figure:
     kept = {column: shown for column, shown in CURVES.items() if column in looks.columns}
+    if "energy" in kept and is_wide(looks["energy"]):
+        panel, shown = kept["energy"]
+        kept["energy"] = (panel, replace(shown, logarithmic=True))
     points = [
         {"panel": panel, "label": label, "x": iteration} | band_over_seeds(values)
         for column, (panel, _) in kept.items()
@@ -94,7 +100,7 @@ def _curves(name: str, looks: pd.DataFrame, styles: Mapping[str, LabelStyle]) ->
         axis.set_xlabel(ITERATION.title)
         axis.set_ylabel(shown.title)
         if shown.logarithmic:
-            axis.set_yscale("log")
+            use_error_scale(axis)
     for axis in axes[len(kept) :]:
         axis.set_visible(False)
     outside_legend(figure, *axes[0].get_legend_handles_labels())

@@ -8,7 +8,13 @@ import numpy as np
 import pandas as pd
 
 from marginbench import Figure
-from marginbench.reporting.drawing import LabelStyle, literal, new_figure, outside_legend
+from marginbench.reporting.drawing import (
+    LabelStyle,
+    literal,
+    new_figure,
+    outside_legend,
+    use_error_scale,
+)
 from marginbench.runs.results import evaluation, is_in_evaluation
 from marginbench.text import slug
 
@@ -70,6 +76,12 @@ def energy_by_layer(looks: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["label", "layer", "energy"])
 
 
+def is_wide(values: pd.Series) -> bool:
+    """Whether positive values span more than a decade, so that only a logarithm shows them."""
+    known = values.dropna()
+    return bool(len(known) and known.min() > 0 and known.max() > 10 * known.min())
+
+
 def by_class_and_difficulty(
     name: str, images: pd.DataFrame, styles: Mapping[str, LabelStyle]
 ) -> Figure:
@@ -94,7 +106,7 @@ def by_class_and_difficulty(
             )  # fmt: skip
         parts += [{"label": label, "class": c, "AVH": v} for c, v in means.items()]
         parts += [
-            {"label": label, "share of runs wrong": names[int(n)], "AVH": v["mean"]}
+            {"label": label, "share of runs wrong, %": names[int(n)], "AVH": v["mean"]}
             | {"images": int(v["size"])}
             for n, v in bins.iterrows()
         ]
@@ -105,7 +117,7 @@ def by_class_and_difficulty(
     by_class.set_xlabel("class, the hardest first")
     by_class.set_ylabel("mean AVH")
     by_difficulty.set_xticks(range(len(names)), names)
-    by_difficulty.set_xlabel("share of the runs that get the image wrong")
+    by_difficulty.set_xlabel("share of the runs that get the image wrong (%)")
     outside_legend(figure, *by_class.get_legend_handles_labels())
     caption = (
         f"{name}: mean angular visual hardness of the test images at the end of training, by "
@@ -116,10 +128,7 @@ def by_class_and_difficulty(
 
 
 def _share(number: int) -> str:
-    if number == 0:
-        return "none"
-    low, high = (round(100 * DIFFICULTIES[i]) for i in (number - 1, number))
-    return f"{low}–{high} %"
+    return f"{'≤ ' if number else ''}{round(100 * DIFFICULTIES[number])}"
 
 
 def by_layer(name: str, layers: pd.DataFrame, styles: Mapping[str, LabelStyle]) -> Figure:
@@ -134,7 +143,8 @@ def by_layer(name: str, layers: pd.DataFrame, styles: Mapping[str, LabelStyle]) 
             label=literal(str(label)),
         )  # fmt: skip
     axis.set_xticks(range(len(order)), [literal(one) for one in order], rotation=90)
-    axis.set_yscale("log")
+    if is_wide(layers["energy"]):
+        use_error_scale(axis)
     axis.set_ylabel("energy: mean of 1/d²")
     outside_legend(figure, *axis.get_legend_handles_labels())
     caption = (

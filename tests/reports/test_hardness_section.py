@@ -63,9 +63,9 @@ def test_difficulty_is_the_share_of_runs_that_are_wrong(made):
     images = hardness_of_images(made)
     assert images["difficulty"].tolist() == [1.0, 0.5, 0.0, 0.5] * 2
     figure = hardness(made).figures[1]
-    shares = figure.data.dropna(subset=["share of runs wrong"])
-    shares = shares[shares["label"] == "softmax"].set_index("share of runs wrong")["AVH"]
-    assert shares.to_dict() == pytest.approx({"none": 0.1, "25–50 %": 0.35, "75–100 %": 0.8})
+    shares = figure.data.dropna(subset=["share of runs wrong, %"])
+    shares = shares[shares["label"] == "softmax"].set_index("share of runs wrong, %")["AVH"]
+    assert shares.to_dict() == pytest.approx({"0": 0.1, "≤ 50": 0.35, "≤ 100": 0.8})
 
 
 def test_runs_with_other_test_images_have_no_common_difficulty(made):
@@ -82,3 +82,13 @@ def test_runs_of_earlier_versions_and_unfinished_ones_show_nothing(tmp_path):
     for content in (hardness(frame(rows)), hardness(frame([row(state="failed")]))):
         assert (content.tables, content.figures) == ([], [])
     assert energy_by_layer(history(frame(rows))).empty
+
+
+def test_energies_of_several_decades_have_a_logarithmic_scale(made, tmp_path):
+    assert hardness(made).figures[2].figure.axes[0].get_yscale() == "linear"
+    path = made["folder"].iloc[0] / "history.jsonl"
+    looks = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(look | {"energy/linear": 900.0}) + "\n" for look in looks))
+    curves, _, by_layer = hardness(made).figures
+    assert by_layer.figure.axes[0].get_yscale() == "log"
+    assert [axis.get_yscale() for axis in curves.figure.axes][3] == "log"
