@@ -2,26 +2,28 @@
 
 What a plug-in or a notebook needs is imported from here:
 
-====================  ==============================================================================
-``Head``              base class of a head: features and labels → loss, features → logits
-``CosineHead``        base class of a head that is given by its target logit ψ(cos θ)
-``register_head``     class decorator: make a head known by a name
-``suite``             function decorator: make a suite, a named list of cells, known by a name
-``grid``              the product of choices as cells
-``component``         a part of a cell with its parameters: ``component("arcface", m=0.3)``
-``Optimiser``         a cell's solver: learning rate, momentum, weight decay
-``Schedule``          a cell's training: iterations, batches, milestones, evaluations
-``Search``            how a suite is searched: trials, their length and seeds, ranges
-``Uniform``           a range of a search: every value as likely
-``LogUniform``        a range of a search: every factor as likely
-``Choice``            a range of a search: one of several values
-``section``           function decorator: make a section of the report known by a name
-``SectionContent``    what a section returns: text, tables, figures
-``Table``             a table of the report
-``Figure``            a figure of the report
-``results``           the results of a suite as a pandas frame, one row a cell
-``load_trained``      backbone and head of a finished run folder, ready to use
-====================  ==============================================================================
+========================  ========================================================================
+``Head``                  base class of a head: features and labels → loss, features → logits
+``CosineHead``            base class of a head that is given by its target logit ψ(cos θ)
+``register_head``         class decorator: make a head known by a name
+``Regulariser``           base class of a regulariser: the filters of a layer → penalty
+``register_regulariser``  class decorator: make a regulariser known by a name
+``suite``                 function decorator: make a suite, a named list of cells, known by a name
+``grid``                  the product of choices as cells
+``component``             a part of a cell with its parameters: ``component("arcface", m=0.3)``
+``Optimiser``             a cell's solver: learning rate, momentum, weight decay
+``Schedule``              a cell's training: iterations, batches, milestones, evaluations
+``Search``                how a suite is searched: trials, their length and seeds, ranges
+``Uniform``               a range of a search: every value as likely
+``LogUniform``            a range of a search: every factor as likely
+``Choice``                a range of a search: one of several values
+``section``               function decorator: make a section of the report known by a name
+``SectionContent``        what a section returns: text, tables, figures
+``Table``                 a table of the report
+``Figure``                a figure of the report
+``results``               the results of a suite as a pandas frame, one row a cell
+``load_trained``          backbone and head of a finished run folder, ready to use
+========================  ========================================================================
 
 Each name is loaded when it is asked for: ``import marginbench`` loads neither torch nor pandas.
 Everything else is in a subpackage; docs/architecture.md says which.
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from marginbench.experiments.suites import suite
     from marginbench.heads import CosineHead, Head, register_head
     from marginbench.plugins.search_ranges import Choice, LogUniform, Uniform
+    from marginbench.regularisers import Regulariser, register_regulariser
     from marginbench.reporting.sections import Figure, SectionContent, Table, section
     from marginbench.runs.results import results
     from marginbench.training.trained import load_trained
@@ -52,6 +55,7 @@ __all__ = [
     "Head",
     "LogUniform",
     "Optimiser",
+    "Regulariser",
     "Schedule",
     "Search",
     "SectionContent",
@@ -61,6 +65,7 @@ __all__ = [
     "grid",
     "load_trained",
     "register_head",
+    "register_regulariser",
     "results",
     "section",
     "suite",
@@ -74,6 +79,7 @@ LAZY_NAMES = {
     "Head": "marginbench.heads",
     "LogUniform": "marginbench.plugins.search_ranges",
     "Optimiser": "marginbench.experiments.cell_fields",
+    "Regulariser": "marginbench.regularisers",
     "Schedule": "marginbench.experiments.cell_fields",
     "Search": "marginbench.experiments.search",
     "SectionContent": "marginbench.reporting.sections",
@@ -83,6 +89,7 @@ LAZY_NAMES = {
     "grid": "marginbench.experiments.grids",
     "load_trained": "marginbench.training.trained",
     "register_head": "marginbench.heads",
+    "register_regulariser": "marginbench.regularisers",
     "results": "marginbench.runs.results",
     "section": "marginbench.reporting.sections",
     "suite": "marginbench.experiments.suites",

@@ -11,16 +11,20 @@ import pytest
 import torch
 from PIL import Image
 
-from marginbench import component, grid, results
+from marginbench import component, grid, regularisers, results
+from marginbench.backbones import build_backbone
 from marginbench.command_line import main
 from marginbench.data import _registry as data_sources
 from marginbench.dispatch.slurm.settings import make_settings, read_profile
 from marginbench.experiments import suites
+from marginbench.experiments.cells import make_cell
+from marginbench.experiments.resolution import resolve_cell
 from marginbench.experiments.suites import find_suite
 from marginbench.plugins import loading, registrations
 from marginbench.plugins.parameters import resolve
 from marginbench.reporting import sections
 from tests.command_line import conftest as commands
+from tests.conftest import train_cell
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = {
@@ -52,7 +56,7 @@ def block_with(word):
 @pytest.fixture
 def folder(tmp_path, monkeypatch, scratch_registry):
     """An empty folder, with the files that the documents say to save; registries to spoil."""
-    for registry in (suites._registry, sections._registry):
+    for registry in (suites._registry, sections._registry, regularisers._registry):
         registry.names()
         for attribute in ("_entries", "_origins"):
             monkeypatch.setattr(registry, attribute, dict(getattr(registry, attribute)))
@@ -73,6 +77,7 @@ FILES = {
     "smoothed.py": '@register_head("smoothed")',
     "my_section.py": "@section(",
     "my_search.py": '@suite("searched"',
+    "my_regulariser.py": '@register_regulariser("centred")',
 }
 
 
@@ -85,6 +90,9 @@ def test_the_code_is_that_tested_here():
         'component("npz"',
         '"lfw"',
         '@suite("fine-tuned"',
+        'component("srip"',
+        'conv="sphere"',
+        'orthogonal_map="householder"',
     ]
     for code in CODE:
         assert [word for word in [*FILES.values(), *others] if word in code], code
@@ -96,9 +104,11 @@ def test_the_commands_with_files_are_those_tested_here():
     assert [line for line in LINES if ".py" in line] == [
         "marginbench check-head my_head.py",
         "marginbench check-head smoothed.py",
+        "marginbench check-regulariser my_regulariser.py",
         "marginbench report digits --plugin my_section.py --section slowest",
         "marginbench run birds.py --data .",
         "marginbench run digits --plugin my_head.py --head wide-angle:m=0.3",
+        "marginbench run my_regulariser.py",
         "marginbench run my_suite.py --size small",
         "marginbench tune my_search.py",
     ]
@@ -120,6 +130,19 @@ def test_every_command_can_be_typed(line, folder):
 @pytest.mark.parametrize("file", ["my_head.py", "smoothed.py"])
 def test_the_heads_keep_their_contract(file, folder, marginbench):
     assert "0 fail" in marginbench("check-head", file).stdout
+
+
+def test_the_regulariser_keeps_its_contract_and_trains(folder, marginbench):
+    assert "0 fail" in marginbench("check-regulariser", "my_regulariser.py").stdout
+    cells = find_suite("my_regulariser.py").cells(1)
+    assert [cell.regulariser and cell.regulariser.name for cell in cells] == [
+        None, None, "centred", "centred", "mhe", "mhe"
+    ]  # fmt: skip
+    short = {"iterations": 40, "batch_size": 32, "evaluations": 1}
+    cell = resolve_cell(make_cell(**{**cells[2].model_dump(), "schedule": short}))
+    result, run = train_cell(cell, folder / "runs")
+    assert result["outcome"] == "finished"
+    assert 0 < run.read_history()[-1]["regularisation"] < 1
 
 
 def test_the_suite_the_head_and_the_section_make_rows(folder, marginbench):
@@ -195,6 +218,27 @@ def test_a_head_is_built_as_it_says():
     names = {"features": torch.randn(4, 64), "labels": torch.tensor([0, 1, 2, 3])}
     exec(block_with("loss = head(features, labels)"), names)
     assert names["predicted"].shape == (4,)
+
+
+def test_regularisers_have_such_parameters():
+    names = {}
+    exec(block_with('component("srip"'), names)
+    for part in filter(None, names["regulariser"]):
+        regularisers.resolve_regulariser_parameters(part.name, part.parameters)
+
+
+def test_backbones_have_such_parameters():
+    names = {}
+    exec(block_with('conv="sphere"'), names)
+    for part in names["backbone"][1:]:
+        assert build_backbone(part.name, (1, 8, 8), part.parameters).out_features == 32
+
+
+def test_trainings_have_such_fields():
+    names = {}
+    exec(block_with('orthogonal_map="householder"'), names)
+    cells = grid(head="softmax", training=names["training"], **OTHERS)
+    assert [cell.training.kind for cell in cells] == ["standard", "opt", "opt"]
 
 
 def test_data_sources_have_such_parameters():

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from torch import Tensor, nn
 
 from marginbench.backbones import Backbone, register_backbone
-from marginbench.plugins.parameters import PositiveInteger
+from marginbench.backbones.decoupled import (
+    Angular,
+    Conv,
+    Curvature,
+    Magnitude,
+    Operator,
+    Radius,
+    Slope,
+    WeightNorm,
+)
+from marginbench.plugins.parameters import AddedLater, PositiveInteger
 
 
 class PlainNetwork(Backbone):
@@ -25,6 +37,7 @@ class PlainNetwork(Backbone):
         stem: filters of the convolutions before the first stage; no pooling after them.
         stem_stride: of the stem's first convolution.
         tail: filters of the convolutions after the last stage; no pooling after them.
+        operator: of the convolutions; the linear map is an inner product always.
     """
 
     def __init__(
@@ -39,6 +52,7 @@ class PlainNetwork(Backbone):
         stem: tuple[int, ...] = (),
         stem_stride: int = 1,
         tail: tuple[int, ...] = (),
+        operator: Operator = Operator(),  # noqa: B008
     ) -> None:
         super().__init__()
         channels, height, width = image_shape
@@ -48,7 +62,7 @@ class PlainNetwork(Backbone):
             nonlocal channels, height, width
             for filters in stage:
                 layers.append(
-                    nn.Conv2d(channels, filters, kernel, stride, padding=kernel // 2, bias=False)
+                    operator.convolution(channels, filters, kernel, stride, padding=kernel // 2)
                 )
                 layers.extend([nn.BatchNorm2d(filters), nn.PReLU(filters)])
                 channels = filters
@@ -84,6 +98,14 @@ def small(
     widths: tuple[PositiveInteger, ...] = (16, 32),
     features: PositiveInteger = 32,
     normalise_features: bool = True,
+    conv: Annotated[Conv, AddedLater("plain")] = "plain",
+    angular: Annotated[Angular, AddedLater("cosine")] = "cosine",
+    curvature: Annotated[Curvature, AddedLater(0.3)] = 0.3,
+    magnitude: Annotated[Magnitude, AddedLater("tanh")] = "tanh",
+    radius: Annotated[Radius, AddedLater(1.0)] = 1.0,
+    learn_radius: Annotated[bool, AddedLater(False)] = False,
+    slope: Annotated[Slope, AddedLater(0.5)] = 0.5,
+    weight_norm: Annotated[WeightNorm, AddedLater("none")] = "none",
 ) -> PlainNetwork:
     """A small network for small images: two 3×3 convolutions a stage, batch-normalised PReLU.
 
@@ -93,7 +115,15 @@ def small(
         features: D; 2 for features that can be drawn.
         normalise_features: batch normalisation of the features, which keeps losses of very
             different steepness trainable at one learning rate.
+        conv, angular, curvature, magnitude, radius, learn_radius, slope, weight_norm: see
+            :class:`marginbench.backbones.decoupled.Operator`.
+
+    Raises:
+        UserError: a parameter of an operator that ``conv`` does not have.
     """
-    return PlainNetwork(
-        image_shape, tuple((width, width) for width in widths), 3, features, normalise_features
+    operator = Operator(
+        conv, angular, curvature, magnitude, radius, learn_radius, slope, weight_norm
     )
+    operator.check("backbone 'small'")
+    stages = tuple((width, width) for width in widths)
+    return PlainNetwork(image_shape, stages, 3, features, normalise_features, operator=operator)

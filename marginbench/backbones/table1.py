@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 from marginbench.backbones import register_backbone
+from marginbench.backbones.decoupled import (
+    Angular,
+    Conv,
+    Curvature,
+    Magnitude,
+    Operator,
+    Radius,
+    Slope,
+    WeightNorm,
+)
 from marginbench.backbones.plain import PlainNetwork
 from marginbench.errors import UserError
-from marginbench.plugins.parameters import Positive, PositiveInteger
+from marginbench.plugins.parameters import AddedLater, Positive, PositiveInteger
 
 
 @dataclass(frozen=True)
@@ -73,6 +84,7 @@ def build_network(
     filters: tuple[int, ...] = (),
     features: int | None = None,
     activate_features: bool = False,
+    operator: Operator = Operator(),  # noqa: B008
 ) -> PlainNetwork:
     """A network of Table 1, at its width or another one.
 
@@ -83,11 +95,14 @@ def build_network(
         filters: of each block, instead of the printed ones; empty for those.
         features: D; None for the printed one.
         activate_features: batch normalisation and PReLU of the features.
+        operator: of the convolutions.
 
     Raises:
-        UserError: both ``width`` and ``filters``, or another number of filters than of blocks.
+        UserError: both ``width`` and ``filters``, another number of filters than of blocks, or a
+            parameter of an operator that is not in use.
     """
     network = NETWORKS[name]
+    operator.check(f"backbone {name!r}")
     if filters and width != 1:
         raise UserError(
             f"backbone {name!r}: width = {width:g} beside filters = {list(filters)} is not "
@@ -113,6 +128,7 @@ def build_network(
         stem=stem,
         stem_stride=network.stem_stride,
         tail=tuple(number for block in blocks[POOLED_STAGES:] for number in block),
+        operator=operator,
     )
 
 
@@ -126,7 +142,18 @@ def _builder(name: str) -> Callable[..., PlainNetwork]:
         filters: tuple[PositiveInteger, ...] = (),
         features: PositiveInteger = network.features,
         activate_features: bool = network.activate_features,
+        conv: Annotated[Conv, AddedLater("plain")] = "plain",
+        angular: Annotated[Angular, AddedLater("cosine")] = "cosine",
+        curvature: Annotated[Curvature, AddedLater(0.3)] = 0.3,
+        magnitude: Annotated[Magnitude, AddedLater("tanh")] = "tanh",
+        radius: Annotated[Radius, AddedLater(1.0)] = 1.0,
+        learn_radius: Annotated[bool, AddedLater(False)] = False,
+        slope: Annotated[Slope, AddedLater(0.5)] = 0.5,
+        weight_norm: Annotated[WeightNorm, AddedLater("none")] = "none",
     ) -> PlainNetwork:
+        operator = Operator(
+            conv, angular, curvature, magnitude, radius, learn_radius, slope, weight_norm
+        )
         return build_network(
             name,
             image_shape,
@@ -134,6 +161,7 @@ def _builder(name: str) -> Callable[..., PlainNetwork]:
             filters=filters,
             features=features,
             activate_features=activate_features,
+            operator=operator,
         )
 
     return build

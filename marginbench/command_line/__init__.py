@@ -10,6 +10,7 @@ from marginbench import __version__
 from marginbench.command_line.command_group import Group, show_warning
 from marginbench.command_line.verbs.cancel import cancel
 from marginbench.command_line.verbs.check_head import check_head
+from marginbench.command_line.verbs.check_regulariser import check_regulariser
 from marginbench.command_line.verbs.embed import embed
 from marginbench.command_line.verbs.export import export
 from marginbench.command_line.verbs.heads import heads
@@ -40,6 +41,7 @@ for verb in (
     heads,
     table1,
     check_head,
+    check_regulariser,
     run,
     tune,
     report,

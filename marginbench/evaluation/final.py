@@ -3,106 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from marginbench.backbones import Backbone
-from marginbench.data import ImageData, VerificationPairs
+from marginbench.data import VerificationPairs
 from marginbench.evaluation import RETRIEVAL
 from marginbench.evaluation.calibration import calibration_error, scaled_calibration
+from marginbench.evaluation.class_cosine import class_cosine
 from marginbench.evaluation.feature_geometry import feature_geometry
+from marginbench.evaluation.looks import (
+    BATCH,
+    COMPARED_CLASSES,
+    Model,
+    compute_features,
+    hardness_of_test_images,
+    sample,
+    sampled_training_images,
+    shuffled,
+)
 from marginbench.evaluation.one_shot import one_shot
 from marginbench.evaluation.verification_evaluation import (
     evaluate_verification,
     retrieval_of_pairs,
 )
-from marginbench.experiments.cells import Cell
-from marginbench.heads import Head
-from marginbench.heads.geometry import direction
 
-BATCH = 1024
-TRAIN_SAMPLE = 10_000
 DRAWN_SAMPLE = 5_000
 CALIBRATED_SAMPLE = 10_000
 DRAWN_DIMENSIONS = 3
-COMPARED_CLASSES = 1_000
-
-
-class Model(Protocol):
-    """What is evaluated: a cell's data and model on a device, trained to whatever iteration.
-
-    The images are on any device, the labels on the model's.
-    :class:`marginbench.training.experiment.Experiment` is one; its attributes are described there.
-    """
-
-    cell: Cell
-    device: torch.device
-    data: ImageData
-    train_images: Tensor
-    train_labels: Tensor
-    test_images: Tensor
-    test_labels: Tensor
-    backbone: Backbone
-    head: Head
-
-    def features(self, images: Tensor) -> Tensor:
-        """uint8 images (N, C, H, W) on the device → features (N, D)."""
-
-
-@torch.no_grad()
-def compute_features(model: Model, images: Tensor) -> Tensor:
-    """Features (N, D), float32, of uint8 images on any device; the backbone in testing mode."""
-    model.backbone.eval()
-    parts = [model.features(part.to(model.device)).float() for part in images.split(BATCH)]
-    return torch.cat(parts)
-
-
-@torch.no_grad()
-def error_rate(model: Model, features: Tensor, labels: Tensor) -> float:
-    """The share of images whose highest logit (margin off) is not their label's."""
-    model.head.eval()
-    wrong = sum(
-        (model.head.logits(part).argmax(dim=1) != truth).sum()
-        for part, truth in zip(features.split(BATCH), labels.split(BATCH), strict=True)
-    )
-    return int(wrong) / len(labels)
-
-
-def error_rates(model: Model) -> dict[str, float | None]:
-    """train_error and test_error, in [0, 1]; None without test images.
-
-    The training error is taken in testing mode on the training images (the first 10,000 of the
-    data source's order shuffled by a fixed seed, where there are more). A head without logits gets
-    the class means of all training images first.
-    """
-    if model.head.tested_by_class_means:
-        _set_class_means(model)
-    train_images, train_labels = _sampled_training_images(model, TRAIN_SAMPLE)
-    rates: dict[str, float | None] = {}
-    for name, images, labels in (
-        ("train_error", train_images, train_labels),
-        ("test_error", model.test_images, model.test_labels),
-    ):
-        rates[name] = (
-            error_rate(model, compute_features(model, images), labels) if len(images) else None
-        )
-    return rates
-
-
-@torch.no_grad()
-def _set_class_means(model: Model) -> None:
-    """Mean directions of the training features, class by class, into the head's buffer."""
-    classes, width = model.data.num_classes, model.backbone.out_features
-    sums = torch.zeros(classes, width, dtype=torch.float64, device=model.device)
-    parts = zip(model.train_images.split(BATCH), model.train_labels.split(BATCH), strict=True)
-    for images, labels in parts:
-        features = compute_features(model, images.to(model.device))
-        sums.index_add_(0, labels, direction(features.double()))
-    counts = torch.bincount(model.train_labels, minlength=classes)
-    model.head.class_means.copy_(sums / counts[:, None])  # type: ignore[operator]
 
 
 def final_evaluation(model: Model) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -119,14 +49,17 @@ def final_evaluation(model: Model) -> tuple[dict[str, Any], dict[str, np.ndarray
             :mod:`marginbench.evaluation.calibration`) and temperature.
         arrays: with test images test_right, whether each was classified right, as bits in bytes
             (``numpy.packbits``), and with at most 1,000 classes class_cosine (K, K), mean cosine
-            between test features by class; of features with at most 3 dimensions, the features
-            and labels themselves; of each set of pairs verification/NAME/scores, same and fold.
+            between test features by class; of a head with class weights hardness/NAME of each test
+            image, the names those of :class:`marginbench.evaluation.visual_hardness.Hardness` and
+            "label"; of features with at most 3 dimensions, the features and labels themselves;
+            of each set of pairs verification/NAME/scores, same and fold.
     """
     numbers: dict[str, Any] = {}
     arrays: dict[str, np.ndarray] = {}
     if len(model.test_images):
         features = compute_features(model, model.test_images)
         arrays |= _class_arrays(model, features)
+        arrays |= _hardness_arrays(model, features)
         arrays["test_right"], found = _answers(model, features)
         numbers |= found
     sets = [_verify(model, pairs) for pairs in model.data.verification]
@@ -193,7 +126,7 @@ def _answers(model: Model, test: Tensor) -> tuple[np.ndarray, dict[str, Any]]:
     right = torch.cat([model.head.logits(part).argmax(dim=1) for part in test.split(BATCH)])
     numbers: dict[str, Any] = dict(feature_geometry(test, labels, model.data.num_classes))
     # Drawn in an order that has nothing to do with the classes.
-    chosen = _shuffled(len(labels), CALIBRATED_SAMPLE).to(model.device)
+    chosen = shuffled(len(labels), CALIBRATED_SAMPLE).to(model.device)
     logits = torch.cat([model.head.logits(part) for part in test[chosen].split(BATCH)])
     if len(chosen) > 1 and torch.isfinite(logits).all():
         numbers["calibration_error"] = calibration_error(logits, labels[chosen])
@@ -202,61 +135,31 @@ def _answers(model: Model, test: Tensor) -> tuple[np.ndarray, dict[str, Any]]:
     return np.packbits((right == labels).cpu().numpy()), numbers
 
 
+def _hardness_arrays(model: Model, test: Tensor) -> dict[str, np.ndarray]:
+    found = hardness_of_test_images(model, test)
+    if found is None:
+        return {}
+    arrays = {name: values.cpu().numpy() for name, values in found._asdict().items()}
+    arrays |= {"label": model.test_labels.cpu().numpy().astype(np.int32)}
+    floats = ("hardness", "confidence", "norm")
+    arrays |= {name: arrays[name].astype(np.float32) for name in floats}
+    return {f"hardness/{name}": values for name, values in arrays.items()}
+
+
 def _class_arrays(model: Model, test: Tensor) -> dict[str, np.ndarray]:
     arrays = {}
     labels = model.test_labels
     if model.data.num_classes <= COMPARED_CLASSES:
         arrays["class_cosine"] = class_cosine(test, labels, model.data.num_classes)
     if test.shape[1] <= DRAWN_DIMENSIONS:
-        train_images, train_labels = _sampled_training_images(model, DRAWN_SAMPLE)
+        train_images, train_labels = sampled_training_images(model, DRAWN_SAMPLE)
         arrays["train_features"] = compute_features(model, train_images).cpu().numpy()
         arrays["train_labels"] = train_labels.cpu().numpy()
-        chosen = _sample(len(labels), DRAWN_SAMPLE).to(model.device)
+        chosen = sample(len(labels), DRAWN_SAMPLE).to(model.device)
         arrays["test_features"] = test[chosen].cpu().numpy()
         arrays["test_labels"] = labels[chosen].cpu().numpy()
         arrays["class_weights"] = _class_weights(model)
     return arrays
-
-
-def class_cosine(features: Tensor, labels: Tensor, num_classes: int) -> np.ndarray:
-    """Mean cosine between features of class a and of class b, a pair never an image with itself.
-
-    The matrix of Liu et al., ICML 2016, Fig. 5. NaN where there is no such pair.
-
-    Args:
-        features: (N, D).
-        labels: (N,), in [0, K).
-        num_classes: K.
-
-    Returns:
-        (K, K), float64.
-    """
-    unit = direction(features.double())
-    sums = unit.new_zeros(num_classes, unit.shape[1]).index_add_(0, labels, unit)
-    counts = torch.bincount(labels, minlength=num_classes).double()
-    # A zero feature has no direction: its cosine with itself is 0, not 1.
-    own = unit.square().sum(dim=1)
-    itself = own.new_zeros(num_classes).index_add_(0, labels, own)
-    totals = sums @ sums.T - torch.diag(itself)
-    pairs = torch.outer(counts, counts) - torch.diag(counts)
-    return torch.where(pairs > 0, totals / pairs, torch.nan).cpu().numpy()
-
-
-def _sampled_training_images(model: Model, at_most: int) -> tuple[Tensor, Tensor]:
-    """So many training images, where they are, and their labels, on the device."""
-    chosen = _sample(len(model.train_labels), at_most)
-    images = model.train_images
-    return images[chosen.to(images.device)], model.train_labels[chosen.to(model.device)]
-
-
-def _sample(count: int, at_most: int) -> Tensor:
-    """Indices of all, or of so many drawn by a fixed seed: a source may come class by class."""
-    return torch.arange(count) if count <= at_most else _shuffled(count, at_most)
-
-
-def _shuffled(count: int, at_most: int) -> Tensor:
-    """Indices of so many, or all if there are fewer, in an order drawn by a fixed seed."""
-    return torch.randperm(count, generator=torch.Generator().manual_seed(0))[:at_most]
 
 
 def _class_weights(model: Model) -> np.ndarray:

@@ -1,10 +1,10 @@
-"""The fields of a cell that are values of their own: optimiser, schedule, verification."""
+"""The fields of a cell that are values: optimiser, schedule, training, verification."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from marginbench.plugins.component import FrozenValue
 from marginbench.plugins.parameters import (
@@ -89,6 +89,29 @@ class Schedule(FrozenValue):
             round(self.iterations * number / self.evaluations)
             for number in range(1, self.evaluations + 1)
         }
+
+
+class Training(FrozenValue):
+    """What of the backbone's weights is trained; a text stands for its kind.
+
+    Attributes:
+        kind: "standard", the weights themselves; or "opt": they are drawn and fixed, and a rotation
+            of each layer's neurons is trained (Liu et al., Orthogonal Over-Parameterized Training,
+            CVPR 2021).
+        orthogonal_map: of "opt": what makes an orthogonal matrix of free parameters.
+        block: of "opt": of neurons with more entries, so many turn at a time; 0: all.
+        block_steps: of "opt": steps from one choice of these entries to the next.
+    """
+
+    kind: Literal["standard", "opt"] = "standard"
+    orthogonal_map: Literal["cayley", "householder", "matrix_exp"] = "cayley"
+    block: Annotated[int, Field(ge=0)] = 512
+    block_steps: PositiveInteger = 100
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_text(cls, value: Any) -> Any:
+        return {"kind": value} if isinstance(value, str) else value
 
 
 class Verification(FrozenValue):

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import from_json
 
 from marginbench.errors import UserError
-from marginbench.experiments.cell_fields import Optimiser, Schedule, Verification
+from marginbench.experiments.cell_fields import Optimiser, Schedule, Training, Verification
 from marginbench.plugins.allowed_values import refusal
 from marginbench.plugins.component import Component, FrozenValue
 from marginbench.plugins.parameters import (
@@ -41,6 +41,13 @@ ADDED_LATER: Mapping[str, Any] = {
     "optimiser.epsilon": 1e-8,
     "schedule.course": "steps",
     "schedule.warm_up": 0,
+    "regulariser": None,
+    "training": {
+        "kind": "standard",
+        "orthogonal_map": "cayley",
+        "block": 512,
+        "block_steps": 100,
+    },
 }
 """Fields that came after the first keys were published, and what held before there were any. At
 that value a field stays out of the hash, so the keys of old runs stay theirs. Parameters of heads,
@@ -55,8 +62,10 @@ class Cell(FrozenValue):
         data: what is trained and tested on.
         backbone: images → features.
         head: features and labels → loss.
+        regulariser: weights → what is added to the loss; None: nothing is.
         optimiser: see :class:`Optimiser`.
         schedule: see :class:`Schedule`.
+        training: see :class:`Training`.
         verification: see :class:`Verification`.
         seed: of backbone, head and batch order, each with a generator of its own.
         precision: of the backbone; the head computes in float32.
@@ -71,8 +80,10 @@ class Cell(FrozenValue):
     data: Component
     backbone: Component
     head: Component
+    regulariser: Component | None = None
     optimiser: Optimiser = Optimiser()
     schedule: Schedule
+    training: Training = Training()
     verification: Verification = Verification()
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     precision: Literal["float32", "bf16"] = "float32"
@@ -105,7 +116,7 @@ class Cell(FrozenValue):
                 holder = holder[parent]
             if _canonical(holder[name]) == _canonical(neutral):
                 del holder[name]
-        for part in {"data", "backbone", "head"} & values.keys():
+        for part in {"data", "backbone", "head", "regulariser"} & values.keys():
             parameters = values[part]["parameters"]
             for name in values[part].pop("added_later"):
                 parameters.pop(name, None)
@@ -120,6 +131,8 @@ class Cell(FrozenValue):
         m = self.head.parameters.get("m")
         parts = [self.data.name, self.backbone.name, self.head.name]
         parts += [f"m{m:g}"] if isinstance(m, (int, float)) else []
+        parts += [self.regulariser.name] if self.regulariser else []
+        parts += [self.training.kind] if self.training != Training() else []
         return "-".join([*parts, f"seed{self.seed}"]).replace("/", "_").replace(":", "_")
 
     def to_json(self) -> str:
@@ -171,6 +184,11 @@ def make_cell(**fields: Any) -> Cell:
         raise UserError(
             f"cell: schedule.warm_up = {cell.schedule.warm_up} is not allowed; "
             f"allowed: below schedule.iterations = {cell.schedule.iterations}"
+        )
+    if cell.training.kind == "standard" and cell.training != Training():
+        raise UserError(
+            f"cell: training = {cell.training} is not allowed; allowed: with kind = 'standard' "
+            "none of the other fields"
         )
     if cell.schedule.evaluations > cell.schedule.iterations:
         raise UserError(

@@ -89,6 +89,6 @@ def grid(**choices: Any) -> list[Cell]:
 
 
 def _as_component(field: str, value: Any) -> Any:
-    if field in ("data", "backbone", "head") and isinstance(value, str):
+    if field in ("data", "backbone", "head", "regulariser") and isinstance(value, str):
         return Component(name=value)
     return value

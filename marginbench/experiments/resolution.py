@@ -36,16 +36,17 @@ class Resolver:
         self._of_files: set[str] = set()
 
     def __call__(self, cell: Cell) -> Cell:
-        """The same cell with the defaults of data, backbone and head filled in, all checked.
+        """The same cell with the defaults of its parts filled in, all checked.
 
         A changed default thus changes the key, and a default spelt out does not.
 
         Raises:
-            UserError: an unknown data source, backbone or head, or a parameter that is not
-                allowed.
+            UserError: an unknown data source, backbone, head or regulariser, or a parameter that
+                is not allowed.
         """
+        parts = {field: getattr(cell, field) for field in PARTS}
         return cell.model_copy(
-            update={field: self._resolved(field, getattr(cell, field)) for field in PARTS}
+            update={field: self._resolved(field, part) for field, part in parts.items() if part}
         )
 
     def with_other_heads(self, cells: list[Cell]) -> list[Cell]:
@@ -109,7 +110,8 @@ def resolve_cell(cell: Cell) -> Cell:
     """A cell resolved on its own; see :class:`Resolver`.
 
     Raises:
-        UserError: an unknown data source, backbone or head, or a parameter that is not allowed.
+        UserError: an unknown data source, backbone, head or regulariser, or a parameter that is
+            not allowed.
     """
     return Resolver()(cell)
 
@@ -123,7 +125,7 @@ def _resolve_by_import(field: str, part: Component) -> tuple[Component, bool]:
     """A part resolved, and whether files complete its parameters."""
     load_known_plugin_files()
     # Imported here: cells are declared, and known ones resolved, without importing torch.
-    from marginbench import backbones, data, heads
+    from marginbench import backbones, data, heads, regularisers
     from marginbench.backbones.initial_weights import begins_with_weights
     from marginbench.experiments.weight_content import with_weight_content
 
@@ -131,6 +133,10 @@ def _resolve_by_import(field: str, part: Component) -> tuple[Component, bool]:
         "data": (data.resolve_data_parameters, data.data_source_function),
         "backbone": (backbones.resolve_backbone_parameters, backbones.backbone_function),
         "head": (heads.resolve_head_parameters, heads.head_class),
+        "regulariser": (
+            regularisers.resolve_regulariser_parameters,
+            regularisers.regulariser_class,
+        ),
     }[field]
     values = resolve_parameters(part.name, part.parameters)
     of_files = field == "data" and data.is_completed_from_files(part.name)

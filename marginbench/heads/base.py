@@ -126,6 +126,19 @@ class Head(nn.Module, ABC):
         """
         return None
 
+    def classifier_weights(self) -> Tensor | None:
+        """The weights by which the head tells the classes apart, (K, ..., D); None without any.
+
+        What a regulariser acts on, and what features have angles to. Those are the tensor
+        ``weight`` of a head that has one of that shape; a head that keeps them elsewhere returns
+        them here.
+        """
+        weight = getattr(self, "weight", None)
+        if not isinstance(weight, Tensor) or weight.ndim < 2:
+            return None
+        fits = weight.shape[0] == self.num_classes and weight.shape[-1] == self.in_features
+        return weight if fits else None
+
     def diagnostics(self) -> dict[str, Tensor]:
         """Scalars worth a column in the history, by name; λ of an annealed margin, say."""
         return {}

@@ -27,6 +27,7 @@ from marginbench.text import quoted
 HEADS_GROUP = "marginbench.heads"
 SUITES_GROUP = "marginbench.suites"
 REPORTS_GROUP = "marginbench.reports"
+REGULARISERS_GROUP = "marginbench.regularisers"
 
 
 @cache

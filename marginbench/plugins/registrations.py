@@ -16,6 +16,7 @@ from typing import Any
 
 from marginbench.plugins.loading import (
     HEADS_GROUP,
+    REGULARISERS_GROUP,
     REPORTS_GROUP,
     load_plugin_file,
     loaded_plugin_files,
@@ -41,7 +42,7 @@ class Kind:
         noun: as in messages; the registry's.
         decorator: what registers one.
         package: of the engine's own ones, or "" where entry points say.
-        group: those entry points', or "".
+        group: of the entry points that name others, or "".
     """
 
     noun: str
@@ -54,9 +55,16 @@ KINDS = {
     "data": Kind("data source", "data_source", "marginbench.data.sources", ""),
     "backbone": Kind("backbone", "register_backbone", "marginbench.backbones", ""),
     "head": Kind("head", "register_head", "", HEADS_GROUP),
+    "regulariser": Kind(
+        "regulariser",
+        "register_regulariser",
+        "marginbench.regularisers",
+        REGULARISERS_GROUP,
+    ),
     "section": Kind("section", "section", "", REPORTS_GROUP),
 }
-PARTS = ("data", "backbone", "head")
+PARTS = ("data", "backbone", "head", "regulariser")
+"""The fields of a cell that are components; the last may be None."""
 
 _unloaded_plugin_files: list[Path] = []
 
@@ -96,7 +104,7 @@ def plugin_files() -> list[Path]:
 
 
 def check_known(field: str, name: str) -> None:
-    """Make sure that there is a data source, backbone, head or section of that name.
+    """Make sure that there is a data source, backbone, head, regulariser or section of that name.
 
     Raises:
         UserError: there is none; the message lists those that there are.
@@ -110,10 +118,10 @@ def check_known(field: str, name: str) -> None:
 
 
 def defining_module(field: str, name: str) -> SourceModule:
-    """The module that defines a data source, backbone or head.
+    """The module that defines a data source, backbone, head or regulariser.
 
     Args:
-        field: "data", "backbone" or "head".
+        field: one of :data:`PARTS`.
         name: of the part; there is one of that name.
 
     Raises:
@@ -141,6 +149,7 @@ def _imported_definition(field: str, name: str) -> Callable[..., Any]:
         "data": ("data", "data_source_function"),
         "backbone": ("backbones", "backbone_function"),
         "head": ("heads", "head_class"),
+        "regulariser": ("regularisers", "regulariser_class"),
     }[field]
     return getattr(importlib.import_module(f"marginbench.{room}"), find)(name)
 
@@ -163,7 +172,7 @@ def _names(module: SourceModule, decorator: str) -> Iterator[str]:
 def _modules(kind: Kind, plugins: tuple[Path, ...]) -> Iterator[SourceModule]:
     if kind.package:
         yield from source_modules_in(kind.package)
-    else:
+    if kind.group:
         for point in sorted(entry_points(group=kind.group), key=lambda point: point.name):
             try:
                 yield from source_modules_in(point.module)

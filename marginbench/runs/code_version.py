@@ -10,11 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import marginbench
-from marginbench.plugins.loading import HEADS_GROUP, REPORTS_GROUP, SUITES_GROUP
+from marginbench.plugins.loading import (
+    HEADS_GROUP,
+    REGULARISERS_GROUP,
+    REPORTS_GROUP,
+    SUITES_GROUP,
+)
 from marginbench.plugins.source_modules import NotStatic, source_files
 
 # Sections do not train: a change there is no change of what runs.
-_GROUPS = (HEADS_GROUP, SUITES_GROUP)
+_GROUPS = (HEADS_GROUP, SUITES_GROUP, REGULARISERS_GROUP)
 _LIBRARIES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "submitit")
 _DRAWING = ("pandas", "scipy", "matplotlib", "seaborn", "jinja2", "tabulate")
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from marginbench.experiments.cell_fields import Training
 from marginbench.experiments.cells import Cell
 
 ALWAYS_SHOWN = ("m", "sampled_classes")
@@ -40,7 +41,9 @@ def settings(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     names: dict[str, int] = defaultdict(int)
     for _, rows in frame.groupby("comparison", sort=False):
         first = rows.iloc[0]
-        name = first["setting"] or f"{first['data']}, {first['backbone']}"
+        parts = [first["data"], first["backbone"], first.get("regulariser")]
+        parts += ["opt"] if first.get("training") == "opt" else []
+        name = first["setting"] or ", ".join(part for part in parts if isinstance(part, str))
         names[name] += 1
         groups.append((name if names[name] == 1 else f"{name} ({names[name]})", rows))
     return groups
@@ -82,9 +85,15 @@ def values_as_text(values: dict[str, Any]) -> str:
 
 
 def conditions_of(cell: Cell) -> dict[str, Any]:
-    """Everything of a cell but head, seed and name, flat: "optimiser.learning_rate": 0.1."""
+    """Everything of a cell but head, seed and name, flat: "optimiser.learning_rate": 0.1.
+
+    What stands at the value that means nothing, no regulariser and standard training, is left out.
+    """
     flat: dict[str, Any] = {}
-    parts = [("", cell.model_dump(mode="json", exclude={"head", "seed", "setting"}))]
+    left_out = {"head", "seed", "setting"}
+    left_out |= set() if cell.regulariser else {"regulariser"}
+    left_out |= set() if cell.training != Training() else {"training"}
+    parts = [("", cell.model_dump(mode="json", exclude=left_out))]
     while parts:
         path, values = parts.pop(0)
         for field, value in values.items():

@@ -1,8 +1,8 @@
 """Which code decides a cell's numbers, so that results made by other code are known as such.
 
-That is the code of its head, its backbone and its data source, that of the training loop, and what
-each of them imports of this project (or, of another package's plug-in, of that package). It is read
-off the source: no torch is needed. Comments and docstrings decide nothing.
+That is the code of its data source, backbone, head and regulariser, that of the training loop, and
+what each of them imports of this project (or, of another package's plug-in, of that package). It is
+read off the source: no torch is needed. Comments and docstrings decide nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 from marginbench.errors import UserError
 from marginbench.experiments.cells import Cell
-from marginbench.plugins.loading import HEADS_GROUP
+from marginbench.plugins.loading import HEADS_GROUP, REGULARISERS_GROUP
 from marginbench.plugins.registrations import KINDS, PARTS, defining_module
 from marginbench.plugins.source_modules import (
     OWN_PACKAGE,
@@ -46,6 +46,7 @@ NOT_DECIDING = frozenset(
         ".data.files.paths",
         ".data.sources",
         ".heads",
+        ".regularisers",
         ".training.checkpoints",
     )
 )
@@ -97,7 +98,13 @@ class DecidingCode:
 
 def deciding_code(cell: Cell) -> DecidingCode:
     """The code as this process first read it: see :func:`read_sources`."""
-    return _deciding_code(*((field, getattr(cell, field).name) for field in PARTS))
+    return _deciding_code(*_parts(cell))
+
+
+def _parts(cell: Cell) -> list[tuple[str, str]]:
+    """(field, name) of each part that the cell has."""
+    parts = [(field, getattr(cell, field)) for field in PARTS]
+    return [(field, part.name) for field, part in parts if part is not None]
 
 
 def libraries_of_parts(cells: Iterable[Cell]) -> list[str]:
@@ -106,7 +113,7 @@ def libraries_of_parts(cells: Iterable[Cell]) -> list[str]:
     For a process that others are forked from: what it has imported, none of them imports again.
     """
     found: set[str] = set()
-    for field, name in {(field, getattr(cell, field).name) for cell in cells for field in PARTS}:
+    for field, name in {part for cell in cells for part in _parts(cell)}:
         # A part of a plug-in file may be known to none but the cell's own process.
         with contextlib.suppress(NotStatic, UserError):
             for module in _with_imports(defining_module(field, name)):
@@ -122,7 +129,9 @@ def read_sources() -> None:
     what it has imported is what trains, whatever becomes of the files.
     """
     own = [OWN_PACKAGE, *(kind.package for kind in KINDS.values() if kind.package)]
-    for package in [*own, *(point.module for point in entry_points(group=HEADS_GROUP))]:
+    groups = (HEADS_GROUP, REGULARISERS_GROUP)
+    others = [point.module for group in groups for point in entry_points(group=group)]
+    for package in [*own, *others]:
         with contextlib.suppress(NotStatic):
             source_modules_in(package)
     # What all cells share: whoever is forked from this process has it then.

@@ -1,4 +1,4 @@
-"""The kit that proves a head: the contract as checks that run on anybody's loss.
+"""The kit that proves a head or a regulariser: the contract as checks that run on anybody's.
 
 In a test of your own package::
 
@@ -8,10 +8,22 @@ In a test of your own package::
     @pytest.mark.parametrize("check", head_checks("my-head", m=0.3), ids=str)
     def test_my_head(check):
         check()
+
+A regulariser is proved in the same way, with ``regulariser_checks("my-regulariser")``.
 """
 
 from marginbench.testing.checks import HeadCheck, check_head, check_names, head_checks
-from marginbench.testing.reports import HeadReport, print_checks, report_head
+from marginbench.testing.regulariser_checks import (
+    RegulariserCheck,
+    check_regulariser,
+    regulariser_checks,
+)
+from marginbench.testing.reports import (
+    HeadReport,
+    print_checks,
+    report_head,
+    report_regulariser,
+)
 from marginbench.testing.subject import CheckFailure, CheckResult
 
 __all__ = [
@@ -19,9 +31,13 @@ __all__ = [
     "CheckResult",
     "HeadCheck",
     "HeadReport",
+    "RegulariserCheck",
     "check_head",
     "check_names",
+    "check_regulariser",
     "head_checks",
     "print_checks",
+    "regulariser_checks",
     "report_head",
+    "report_regulariser",
 ]

@@ -33,7 +33,7 @@ from marginbench.testing.state import (
     parameters_reach_the_optimiser,
     state_survives_a_checkpoint,
 )
-from marginbench.testing.subject import CheckFailure, CheckResult, NotApplicable, Subject
+from marginbench.testing.subject import CheckFailure, CheckResult, Subject, run_check
 from marginbench.testing.without_margin import without_margin_equals_the_declared_head
 
 INPUTS, GRADIENTS = "inputs", "gradients"
@@ -82,26 +82,12 @@ class HeadCheck:
             modes = modes[:1]
         results = []
         for mode in modes:
-            results.append(self._run_in(mode))
+            results.append(run_check(self.name, CHECKS[self.name], mode))
             if not results[-1].passed:
                 where = f"with {mode.mode}: " if mode.mode else ""
                 return CheckResult(self.name, False, where + results[-1].detail)
         more = f"; in {len(modes)} modes" if len(modes) > 1 and not results[0].skipped else ""
         return CheckResult(self.name, True, results[0].detail + more, results[0].skipped)
-
-    def _run_in(self, mode: Subject) -> CheckResult:
-        """The result in one mode; an exception of the head's own is a failure that quotes it."""
-        try:
-            return CheckResult(self.name, True, CHECKS[self.name](mode))
-        except NotApplicable as reason:
-            return CheckResult(self.name, True, str(reason), skipped=True)
-        except CheckFailure as failure:
-            return CheckResult(self.name, False, str(failure))
-        except SystemExit as ending:
-            # No proof, whatever status it ends with.
-            return CheckResult(self.name, False, f"ends the program: SystemExit({ending.code!r})")
-        except Exception as error:
-            return CheckResult(self.name, False, f"raises {type(error).__name__}: {error}")
 
     def __call__(self) -> None:
         """Run as a test.

@@ -1,8 +1,8 @@
-"""The kit from the command line: a head, or all heads of a file, and a table of what holds."""
+"""The kit from the command line: a head or regulariser, or all of a file, and what holds."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,16 +13,18 @@ from rich.text import Text
 from marginbench.errors import UserError
 from marginbench.heads import head_class, head_names
 from marginbench.plugins.loading import load_plugin_file
+from marginbench.regularisers import regulariser_class, regulariser_names
 from marginbench.testing.checks import check_head
+from marginbench.testing.regulariser_checks import check_regulariser
 from marginbench.testing.subject import CheckResult
 
 
 @dataclass(frozen=True)
 class HeadReport:
-    """What the checks found of one head.
+    """What the checks found of one head or regulariser.
 
     Attributes:
-        name: of the head.
+        name: of the head or regulariser.
         parameters: those that were set.
         results: one for each check.
     """
@@ -50,16 +52,33 @@ def report_head(
     Raises:
         UserError: no such head or file, a file without heads, or parameters that a head refuses.
     """
-    names = _heads_of_file(target) if target.endswith(".py") else [target]
+    names = [target]
+    if target.endswith(".py"):
+        names = _names_of_file(target, "head", head_names, head_class)
     given = dict(parameters or {})
     return [HeadReport(name, given, check_head(name, device=device, **given)) for name in names]
 
 
+def report_regulariser(
+    target: str, parameters: Mapping[str, Any] | None = None, *, device: str = "cpu"
+) -> list[HeadReport]:
+    """Check a registered regulariser, or every one that a file registers; as :func:`report_head`.
+
+    Raises:
+        UserError: no such regulariser or file, a file without any, or parameters that one refuses.
+    """
+    names = [target]
+    if target.endswith(".py"):
+        names = _names_of_file(target, "regulariser", regulariser_names, regulariser_class)
+    given = dict(parameters or {})
+    return [HeadReport(n, given, check_regulariser(n, device=device, **given)) for n in names]
+
+
 def print_checks(reports: Sequence[HeadReport], console: Console | None = None) -> None:
-    """Print a table for each head, and a line that sums up.
+    """Print a table for each head or regulariser, and a line that sums up.
 
     Args:
-        reports: what :func:`report_head` returned.
+        reports: what :func:`report_head` or :func:`report_regulariser` returned.
         console: where to; the standard output by default.
     """
     console = console or Console()
@@ -87,11 +106,13 @@ def _verdict(result: CheckResult) -> tuple[str, str]:
     return ("holds", "green") if result.passed else ("fails", "bold red")
 
 
-def _heads_of_file(path: str) -> list[str]:
+def _names_of_file(
+    path: str, kind: str, names: Callable[[], list[str]], find: Callable[[str], type]
+) -> list[str]:
     module = load_plugin_file(path).__name__
-    names = [name for name in head_names() if head_class(name).__module__ == module]
-    if not names:
+    found = [name for name in names() if find(name).__module__ == module]
+    if not found:
         raise UserError(
-            f"plug-in file {path!r} registers no head: put @register_head(NAME) above its class"
+            f"plug-in file {path!r} registers no {kind}: put @register_{kind}(NAME) above its class"
         )
-    return names
+    return found

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import torch
 from torch import Tensor
@@ -38,6 +38,24 @@ class CheckResult:
     passed: bool
     detail: str
     skipped: bool = False
+
+
+Checked = TypeVar("Checked")
+
+
+def run_check(name: str, check: Callable[[Checked], str], subject: Checked) -> CheckResult:
+    """What a check finds; an exception of the subject's own is a failure that quotes it."""
+    try:
+        return CheckResult(name, True, check(subject))
+    except NotApplicable as reason:
+        return CheckResult(name, True, str(reason), skipped=True)
+    except CheckFailure as failure:
+        return CheckResult(name, False, str(failure))
+    except SystemExit as ending:
+        # No proof, whatever status it ends with.
+        return CheckResult(name, False, f"ends the program: SystemExit({ending.code!r})")
+    except Exception as error:
+        return CheckResult(name, False, f"raises {type(error).__name__}: {error}")
 
 
 @dataclass(frozen=True)
@@ -107,7 +125,7 @@ class Subject:
         resolved, choices = self.resolved(), {}
         model = parameter_model(f"head {self.name!r}", head_class(self.name))
         for name, parameter in model.model_fields.items():
-            offered = _choices(parameter.annotation)
+            offered = offered_choices(parameter.annotation)
             choices[name] = [choice for choice in offered if choice != resolved[name]]
         grads = [{"grad": grad} for grad in choices.pop("grad", [])]
         others = [{name: choice} for name in choices for choice in choices[name]]
@@ -165,10 +183,10 @@ class Subject:
         return features, labels.to(self.device)
 
 
-def _choices(annotation: Any) -> list[Any]:
+def offered_choices(annotation: Any) -> list[Any]:
     """The values that an annotation lists: those of a ``Literal``, or False and True."""
     if annotation is bool:
         return [False, True]
     if get_origin(annotation) is Literal:
         return list(get_args(annotation))
-    return [choice for part in get_args(annotation) for choice in _choices(part)]
+    return [choice for part in get_args(annotation) for choice in offered_choices(part)]

@@ -43,6 +43,8 @@ def check_state(state: dict[str, Any], key: str, experiment: Experiment) -> None
     if missing:
         raise UnfitCheckpoint(f"its entry {missing[0]!r} is missing")
     for name, model in _models(experiment):
+        if name not in state:
+            raise UnfitCheckpoint(f"its entry {name!r} is missing")
         _check_model(name, state[name], model)
     _check_optimiser(state["optimiser"], experiment)
     _check_progress(state, experiment)
@@ -61,6 +63,8 @@ def first_not_finite(experiment: Experiment) -> str | None:
 def _models(experiment: Experiment) -> Iterator[tuple[str, nn.Module]]:
     yield "backbone", experiment.backbone
     yield "head", experiment.head
+    if experiment.regularisation is not None:
+        yield "regulariser", experiment.regularisation.regulariser
 
 
 def _check_model(part: str, found: Any, model: nn.Module) -> None:

@@ -52,6 +52,8 @@ def save_checkpoint(path: Path, key: str, experiment: Experiment, progress: Prog
         "loss_sum": progress.loss_sum,
         "loss_count": progress.loss_count,
     }
+    if experiment.regularisation is not None:
+        state["regulariser"] = experiment.regularisation.regulariser.state_dict()
     write_atomically(path, lambda file: torch.save(state, file))
 
 
@@ -80,6 +82,8 @@ def load_checkpoint(path: Path, key: str, experiment: Experiment) -> Progress | 
         check_state(state, key, experiment)
         experiment.backbone.load_state_dict(state["backbone"])
         experiment.head.load_state_dict(state["head"])
+        if experiment.regularisation is not None:
+            experiment.regularisation.regulariser.load_state_dict(state["regulariser"])
         # The settings are the cell's, whatever the file says of them.
         optimiser.load_state_dict(
             {

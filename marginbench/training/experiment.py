@@ -21,8 +21,10 @@ from marginbench.training.batches import check_pairs, draw_batches
 from marginbench.training.functional_optimiser import FunctionalOptimiser
 from marginbench.training.fused_layers import fuse_layers
 from marginbench.training.optimisers import build_optimiser
+from marginbench.training.orthogonal_training import OrthogonalTraining
 from marginbench.training.pretrained import load_pretrained, mean_to_subtract
 from marginbench.training.ranks import Ranks
+from marginbench.training.regularisation import Regularisation, build_regularisation
 from marginbench.training.seeds import seeded
 from marginbench.training.sharded_classifier import ShardedClassifier, can_be_sharded
 from marginbench.training.streaming import BatchStream, resident_limit
@@ -55,6 +57,8 @@ class Experiment:
         crop_flip_codes: (iterations, batch_size / ranks), uint8, on the device, or None.
         backbone, head: the model.
         optimiser: of both.
+        regularisation: what is added to the loss, or None.
+        rotations: of the backbone's neurons, where these are all that is trained of them, or None.
     """
 
     cell: Cell
@@ -76,6 +80,8 @@ class Experiment:
     backbone: Backbone
     head: Head
     optimiser: FunctionalOptimiser
+    regularisation: Regularisation | None
+    rotations: OrthogonalTraining | None
 
     def __post_init__(self) -> None:
         compiled = self.cell.execution == "compiled"
@@ -99,6 +105,8 @@ class Experiment:
         self._training_backbone = self.ranks.wrap(self._training_backbone, self.device)
         # Gradients are clipped by the norm of all of them, of which a rank with some has a part.
         whole = self.cell.optimiser.clip_norm > 0
+        # A regulariser of the classifier has to see every class.
+        whole = whole or (self.regularisation is not None and self.regularisation.of_classifier)
         if not whole and can_be_sharded(self.head, self.cell.schedule.batch_size, self.ranks):
             self.sharded = ShardedClassifier(self.head, self.optimiser, self.ranks)
         # Every rank draws the same sample of classes, and has its whole gradient.
@@ -199,6 +207,9 @@ def build_experiment(
     if with_first_weights:
         load_pretrained(backbone, cell.backbone)
     backbone.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    rotations = None
+    if cell.training.kind == "opt":
+        rotations = OrthogonalTraining(backbone, cell.training, cell.seed)
     with seeded(cell.seed, "head"):
         head = build_head(
             cell.head.name, backbone.out_features, data.num_classes, **cell.head.parameters
@@ -237,4 +248,6 @@ def build_experiment(
         backbone=backbone,
         head=head,
         optimiser=build_optimiser(backbone, head, cell.optimiser),
+        regularisation=build_regularisation(cell, backbone, head, device),
+        rotations=rotations,
     )

@@ -13,7 +13,9 @@ import torch
 
 import marginbench
 from marginbench.errors import UserError
-from marginbench.evaluation.final import error_rates, final_evaluation, recorded_retrieval
+from marginbench.evaluation.final import final_evaluation, recorded_retrieval
+from marginbench.evaluation.layer_energies import layer_energies
+from marginbench.evaluation.looks import error_rates
 from marginbench.experiments.cells import Cell
 from marginbench.files import write_atomically
 from marginbench.runs.deciding_code import read_sources
@@ -166,6 +168,11 @@ def _record(experiment: Experiment, progress: Progress) -> None:
             row |= error_rates(experiment)
             row |= recorded_retrieval(experiment)
             row |= {name: float(value) for name, value in experiment.head.diagnostics().items()}
+            row |= layer_energies(experiment.backbone, experiment.head)
+            if experiment.regularisation is not None:
+                row["regularisation"] = experiment.regularisation.value_now()
+            if experiment.rotations is not None:
+                row["orthogonality_error"] = experiment.rotations.error()
     progress.history.append(experiment.ranks.share(row))
     progress.loss_sum.zero_()
     progress.loss_count = 0

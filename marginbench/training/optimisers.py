@@ -15,6 +15,7 @@ from marginbench.heads import Head
 from marginbench.training.adaptive_optimisers import AdamW, RMSprop
 from marginbench.training.functional_optimiser import FunctionalOptimiser
 from marginbench.training.momentum import MomentumSGD
+from marginbench.training.orthogonal_training import rotation_parameters
 
 
 def build_optimiser(backbone: Backbone, head: Head, settings: Optimiser) -> FunctionalOptimiser:
@@ -31,10 +32,11 @@ def build_optimiser(backbone: Backbone, head: Head, settings: Optimiser) -> Func
             f"cell: sampled_classes = {share:g} is not allowed with optimiser.kind = "
             f"{settings.kind!r}, optimiser.clip_norm = {settings.clip_norm:g}; allowed: 'sgd', 0"
         )
+    rotations = rotation_parameters(backbone)
     groups: list[dict[str, Any]] = []
     for multiple, parameters in _by_multiple(backbone, head, settings).items():
         for decays in (True, False):
-            group = [p for p in parameters if (p.ndim >= 2) == decays]
+            group = [p for p in parameters if (p.ndim >= 2 and id(p) not in rotations) == decays]
             if group:
                 decay = settings.weight_decay if decays else 0.0
                 groups.append({"params": group, "weight_decay": decay, "multiple": multiple})

@@ -71,6 +71,10 @@ class TrainingStep:
             self.experiment.stream.load(self.progress.iteration)
         if self._graph is None and self._may_capture and self._steps == WARM_UP_STEPS:
             self._capture()
+        if self.experiment.rotations is not None:
+            self.experiment.rotations.begin_step(self.progress.iteration, self.experiment.optimiser)
+        if self.experiment.regularisation is not None:
+            self.experiment.regularisation.renew(self.progress.iteration)
         # After capture, which draws too. A graph that is replayed reads the seed anew.
         self._seed_draws(self.experiment.ranks.rank)
         if self._graph is not None:
@@ -107,7 +111,10 @@ class TrainingStep:
             # Each rank drops out units of its own images; the head is the same on all of them.
             self._seed_draws("all")
         loss = experiment.training_loss(features, batch)
-        loss.backward()
+        if experiment.regularisation is None:
+            loss.backward()
+        else:
+            (loss + experiment.regularisation.value()).backward()
         experiment.optimiser.step()
         self.progress.loss_sum.add_(loss.detach().double())
         self._position.add_(1)

@@ -21,6 +21,7 @@ from marginbench.runs.run_files import read_result_file, read_text
 from marginbench.training.checkpoint_checks import UnfitCheckpoint, check_state
 from marginbench.training.checkpoint_files import read_checkpoint_file
 from marginbench.training.experiment import build_experiment
+from marginbench.training.orthogonal_training import fold_rotations
 
 
 class TrainedBackbone(nn.Module):
@@ -132,6 +133,7 @@ def load_trained(
             f"{path} was made by other code; the model may compute otherwise than it did then",
             stacklevel=2,
         )
+    fold_rotations(experiment.backbone)
     own = input_mean(experiment.backbone)
     backbone = TrainedBackbone(
         experiment.backbone,

@@ -11,7 +11,7 @@ from PIL import Image
 
 from marginbench.errors import DamagedFile, UserError
 from marginbench.evaluation import RETRIEVAL
-from marginbench.evaluation.final import class_cosine
+from marginbench.evaluation.class_cosine import class_cosine
 from marginbench.experiments.cell_fields import Optimiser, Schedule, Verification
 from marginbench.plugins.component import Component
 from marginbench.runs.cell_status import State
