@@ -14,6 +14,7 @@ import pandas as pd
 from PIL import Image
 
 from marginbench.files import write_atomically, write_text_atomically
+from marginbench.reporting.page_links import csv_link
 from marginbench.reporting.sections import Figure
 
 DOTS_PER_INCH = 200
@@ -39,13 +40,15 @@ def write_figure(figure: Figure, folder: Path) -> dict[str, Any]:
 
     Returns:
         What the template needs: name, caption, png (base64), width and height in pixels, data (a
-        file's name, or None), chart (JSON, or None).
+        file's name, or None), data_link (to it), chart (JSON, or None).
     """
     png, _ = save_figure(figure, folder / figure.name, ("png", "svg"))
-    data = None
+    data = link = None
     if figure.data is not None:
-        data = f"{figure.name}-data.csv"
-        write_text_atomically(folder / data, _csv(figure.data), durable=False)
+        data, content = f"{figure.name}-data.csv", _csv(figure.data)
+        write_text_atomically(folder / data, content, durable=False)
+        # A chart's data are in the page already, and its script offers them.
+        link = data if figure.interactive else csv_link(data, content)
     width, height = figure.figure.get_size_inches()
     return {
         "name": figure.name,
@@ -54,6 +57,7 @@ def write_figure(figure: Figure, folder: Path) -> dict[str, Any]:
         "width": round(width * PIXELS_PER_INCH),
         "height": round(height * PIXELS_PER_INCH),
         "data": data,
+        "data_link": link,
         "chart": _chart(figure),
     }
 

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from marginbench.files import write_text_atomically
+from marginbench.reporting.page_links import csv_link
 from marginbench.reporting.sections import Link, Table
 from marginbench.text import printable_line
 
@@ -49,11 +50,13 @@ def write_table(table: Table, folder: Path) -> dict[str, Any]:
         folder: of the page.
 
     Returns:
-        What the template needs: name, caption, columns (title, alignment), rows.
+        What the template needs: name, caption, columns (title, alignment), rows,
+        csv_link.
     """
     shown = table.frame.map(_printable)
     plain = replace(table, frame=shown)
-    write_text_atomically(folder / f"{table.name}.csv", shown.to_csv(index=False), durable=False)
+    csv = shown.to_csv(index=False)
+    write_text_atomically(folder / f"{table.name}.csv", csv, durable=False)
     write_text_atomically(folder / f"{table.name}.md", markdown(shown), durable=False)
     write_text_atomically(folder / f"{table.name}.tex", latex(plain), durable=False)
     rows = table.frame.map(lambda cell: _in_page(cell, folder)).to_numpy(dtype=object).tolist()
@@ -62,6 +65,7 @@ def write_table(table: Table, folder: Path) -> dict[str, Any]:
         "caption": table.caption,
         "columns": [(column, _alignment(shown[column])) for column in shown.columns],
         "rows": rows,
+        "csv_link": csv_link(f"{table.name}.csv", csv),
     }
 
 

@@ -1,5 +1,6 @@
 """The report: whole on a whole grid, honest on a broken one, self-contained always."""
 
+import base64
 import re
 import shutil
 import xml.etree.ElementTree as ElementTree
@@ -15,6 +16,7 @@ from marginbench.experiments.suites import Suite
 from marginbench.reporting import sections
 from marginbench.reporting.comparison_table import compare
 from marginbench.reporting.page import write_report
+from marginbench.reporting.page_links import MOST_EMBEDDED, csv_link
 from marginbench.reporting.sections import SectionContent, Table, chosen_sections, section
 from marginbench.runs.conditions import row_labels
 from marginbench.runs.results import history, results
@@ -108,6 +110,22 @@ def test_the_page_is_self_contained(written):
             assert link[1:] in page.ids
         else:
             assert (out / link).is_file()
+
+
+def test_tables_and_data_are_in_a_page_that_is_sent_alone(written):
+    report, out = written
+    links = re.findall(
+        r'href="data:text/csv[^,]*,([^"]*)" download="([^"]*)"', report.page.read_text()
+    )
+    assert {f"{table.name}.csv" for table in report.tables} <= {name for _, name in links}
+    assert any(name.endswith("-data.csv") for _, name in links)
+    for content, name in links:
+        assert base64.b64decode(content) == (out / name).read_bytes()
+
+
+def test_a_large_file_is_linked_and_not_in_the_page():
+    assert csv_link("a.csv", "x" * MOST_EMBEDDED).startswith("data:text/csv;")
+    assert csv_link("a.csv", "x" * (MOST_EMBEDDED + 1)) == "a.csv"
 
 
 def test_every_figure_has_its_data(written):
