@@ -82,6 +82,8 @@ def test_published_weights_come_from_timms_cache_with_their_normalisation(places
     with torch.no_grad():
         expected = own((images - mean) / deviation)
         grey = own((images[:, :1].expand(-1, 3, -1, -1) - mean) / deviation)
+    # What is there is not asked for in the network.
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", None)
     backbone = begun("timm:resnet10t", (3, 40, 40), pretrained=True)
     assert torch.allclose(features(backbone, images), expected, rtol=1e-4, atol=1e-5)
     of_grey = begun("timm:resnet10t", (1, 40, 40), pretrained=True)
@@ -92,6 +94,20 @@ def test_published_weights_come_from_timms_cache_with_their_normalisation(places
         resolve_cell(cell_of("timm:resnet10t", pretrained=True)).key
         == resolve_cell(cell_of("timm:resnet10t", weights=str(file))).key
     )
+
+
+def test_without_a_network_it_is_asked_once(monkeypatch):
+    asked = []
+
+    def download(repository, name, revision):
+        asked.append((repository, name))
+        raise huggingface_hub.utils.LocalEntryNotFoundError("no\nnetwork")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    words = r"not in timm's cache and cannot be fetched \(no network\)"
+    with pytest.raises(UserError, match=words):
+        resolve_cell(cell_of("timm:resnet10t", pretrained=True))
+    assert asked == [("timm/resnet10t.c3_in1k", "model.safetensors")]
 
 
 def test_position_embeddings_are_resized_as_timm_does_it(places):
