@@ -134,6 +134,22 @@ def test_torchs_own_files_are_read_too(kind, places):
     assert backbone.out_features == 5
 
 
+def test_what_was_exported_of_a_timm_model_is_begun_with(places):
+    torch.save(trained("test_resnet").state_dict(), places / "a.pt")
+    first = begun("timm:test_resnet", weights="a.pt", features=5)
+    # Of random weights, normalised by the mean image alone.
+    plain = build_backbone("timm:test_resnet", (3, 32, 32), {"features": 5}).eval()
+    images = torch.rand(4, 3, 32, 32)
+    mean = torch.rand(3, 32, 32)
+    for backbone, subtracted in ((first, input_mean(first)), (plain, mean)):
+        tensors = {f"backbone.{k}": v.contiguous() for k, v in backbone.state_dict().items()}
+        save_file(tensors | {"mean_image": subtracted.clone()}, places / "b.safetensors")
+        found = begun("timm:test_resnet", weights="b.safetensors", features=5)
+        with torch.no_grad():
+            expected = backbone(images - subtracted)
+        torch.testing.assert_close(features(found, images), expected)
+
+
 def test_the_content_is_part_of_the_key_and_the_path_is_not(places):
     torch.save(trained("test_resnet").state_dict(), places / "a.pt")
     (places / "b.pt").write_bytes((places / "a.pt").read_bytes())
