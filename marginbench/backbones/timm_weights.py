@@ -53,17 +53,37 @@ def published_file(model_name: str) -> Path:
 
 
 def _from_hub(model: str, name: str) -> Path:
-    """A file of the hub, as safetensors where it is there so."""
-    from huggingface_hub.utils import EntryNotFoundError
+    """A file of the hub, as safetensors where it is there so.
+
+    What is in the cache is taken as it is: the hub's client would ask the network for a newer one,
+    and where there is none only give up after many tries, in every process of a cluster.
+    """
+    import huggingface_hub
+    from huggingface_hub.utils import EntryNotFoundError, LocalEntryNotFoundError, logging
     from timm.models import _hub
 
-    safe = [] if name.endswith(".safetensors") else list(_hub._get_safe_alternatives(name))
-    for one in safe:
-        try:
-            return Path(_hub.download_from_hf(model, one))
-        except EntryNotFoundError:
-            continue
-    return Path(_hub.download_from_hf(model, name))
+    repository, revision = _hub.hf_split(model)
+    names = [name]
+    if not name.endswith(".safetensors"):
+        names = [*_hub._get_safe_alternatives(name), name]
+    for one in names:
+        cached = huggingface_hub.try_to_load_from_cache(repository, one, revision=revision)
+        if isinstance(cached, str):
+            return Path(cached)
+    verbosity = logging.get_verbosity()
+    # Its warnings, two lines a try, say what the refusal says.
+    logging.set_verbosity_error()
+    try:
+        for one in names[:-1]:
+            try:
+                return Path(huggingface_hub.hf_hub_download(repository, one, revision=revision))
+            except LocalEntryNotFoundError:
+                raise
+            except EntryNotFoundError:
+                continue
+        return Path(huggingface_hub.hf_hub_download(repository, names[-1], revision=revision))
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def normalisation(model_name: str) -> tuple[Tensor, Tensor]:

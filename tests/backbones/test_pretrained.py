@@ -1,8 +1,5 @@
 """Backbones that begin with weights of a file, or with published ones."""
 
-import io
-import pickle
-
 import huggingface_hub
 import pytest
 import timm
@@ -13,65 +10,14 @@ from torch.nn import functional as F
 from marginbench.backbones import build_backbone
 from marginbench.backbones.initial_weights import input_mean
 from marginbench.errors import UserError
-from marginbench.experiments.cells import make_cell
 from marginbench.experiments.resolution import Resolver, resolve_cell
 from marginbench.plugins.component import Component
 from marginbench.training.pretrained import load_pretrained
+from tests.backbones.made_weights import begun, cell_of, features, publish, trained
 
-COMMIT = "0" * 40
+pytestmark = pytest.mark.usefixtures("places")
+
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-@pytest.fixture(autouse=True)
-def places(tmp_path, monkeypatch):
-    """Data folder and cache below tmp_path; no network."""
-    monkeypatch.setenv("MARGINBENCH_DATA", str(tmp_path))
-    monkeypatch.setenv("MARGINBENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    return tmp_path
-
-
-def trained(name, seed=1):
-    """A timm model with all of its weights, as if trained: normalisation has statistics too."""
-    torch.manual_seed(seed)
-    model = timm.create_model(name, pretrained=False)
-    for parameter_name, buffer in model.named_buffers():
-        if parameter_name.endswith("running_mean"):
-            buffer.normal_(std=0.1)
-    return model
-
-
-def publish(hub, name, state):
-    """What huggingface_hub keeps after a download."""
-    model = hub / f"models--{name.replace('/', '--')}"
-    (model / "snapshots" / COMMIT).mkdir(parents=True)
-    (model / "refs").mkdir()
-    (model / "refs" / "main").write_text(COMMIT)
-    save_file(state, model / "snapshots" / COMMIT / "model.safetensors")
-
-
-def cell_of(name, **parameters):
-    return make_cell(
-        data={"name": "digits"},
-        backbone={"name": name, "parameters": parameters},
-        head={"name": "softmax"},
-        schedule={"iterations": 20, "batch_size": 8},
-    )
-
-
-def begun(name, shape=(3, 32, 32), **parameters):
-    """The backbone of a cell, with its weights, in testing mode."""
-    component = resolve_cell(cell_of(name, **parameters)).backbone
-    backbone = build_backbone(name, shape, component.parameters)
-    load_pretrained(backbone, component)
-    return backbone.eval()
-
-
-def features(backbone, images):
-    """What an experiment computes of images in [0, 1]."""
-    with torch.no_grad():
-        return backbone(images - input_mean(backbone))
 
 
 def test_published_weights_come_from_timms_cache_with_their_normalisation(places, monkeypatch):
@@ -82,6 +28,8 @@ def test_published_weights_come_from_timms_cache_with_their_normalisation(places
     with torch.no_grad():
         expected = own((images - mean) / deviation)
         grey = own((images[:, :1].expand(-1, 3, -1, -1) - mean) / deviation)
+    # What is there is not asked for in the network.
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", None)
     backbone = begun("timm:resnet10t", (3, 40, 40), pretrained=True)
     assert torch.allclose(features(backbone, images), expected, rtol=1e-4, atol=1e-5)
     of_grey = begun("timm:resnet10t", (1, 40, 40), pretrained=True)
@@ -92,6 +40,20 @@ def test_published_weights_come_from_timms_cache_with_their_normalisation(places
         resolve_cell(cell_of("timm:resnet10t", pretrained=True)).key
         == resolve_cell(cell_of("timm:resnet10t", weights=str(file))).key
     )
+
+
+def test_without_a_network_it_is_asked_once(monkeypatch):
+    asked = []
+
+    def download(repository, name, revision):
+        asked.append((repository, name))
+        raise huggingface_hub.utils.LocalEntryNotFoundError("no\nnetwork")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    words = r"not in timm's cache and cannot be fetched \(no network\)"
+    with pytest.raises(UserError, match=words):
+        resolve_cell(cell_of("timm:resnet10t", pretrained=True))
+    assert asked == [("timm/resnet10t.c3_in1k", "model.safetensors")]
 
 
 def test_position_embeddings_are_resized_as_timm_does_it(places):
@@ -118,6 +80,22 @@ def test_torchs_own_files_are_read_too(kind, places):
     assert backbone.out_features == 5
 
 
+def test_what_was_exported_of_a_timm_model_is_begun_with(places):
+    torch.save(trained("test_resnet").state_dict(), places / "a.pt")
+    first = begun("timm:test_resnet", weights="a.pt", features=5)
+    # Of random weights, normalised by the mean image alone.
+    plain = build_backbone("timm:test_resnet", (3, 32, 32), {"features": 5}).eval()
+    images = torch.rand(4, 3, 32, 32)
+    mean = torch.rand(3, 32, 32)
+    for backbone, subtracted in ((first, input_mean(first)), (plain, mean)):
+        tensors = {f"backbone.{k}": v.contiguous() for k, v in backbone.state_dict().items()}
+        save_file(tensors | {"mean_image": subtracted.clone()}, places / "b.safetensors")
+        found = begun("timm:test_resnet", weights="b.safetensors", features=5)
+        with torch.no_grad():
+            expected = backbone(images - subtracted)
+        torch.testing.assert_close(features(found, images), expected)
+
+
 def test_the_content_is_part_of_the_key_and_the_path_is_not(places):
     torch.save(trained("test_resnet").state_dict(), places / "a.pt")
     (places / "b.pt").write_bytes((places / "a.pt").read_bytes())
@@ -136,81 +114,6 @@ def test_the_content_is_part_of_the_key_and_the_path_is_not(places):
     backbone = build_backbone("timm:test_resnet", (3, 32, 32), component.parameters)
     with pytest.raises(UserError, match="the files have changed since"):
         load_pretrained(backbone, component)
-
-
-class Runs:
-    def __reduce__(self):
-        return (print, ("it ran",))
-
-
-def stored(state):
-    file = io.BytesIO()
-    torch.save(state, file)
-    return file.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (None, r"none.pt' is no file \('none.pt' is relative to the data folder"),
-        (b"no weights at all", "not readable: it is no file of safetensors or PyTorch"),
-        (b"\x10\0\0\0\0\0\0\0{" + b"}" * 40, "not readable: it is no whole file of safetensors"),
-        (pickle.dumps(Runs()), "not readable: it is no file of safetensors or PyTorch"),
-        (stored(Runs()), "not readable: it holds"),
-        (stored({"conv1.weight": 3}), "not readable: it has no tensors with names"),
-        (
-            stored({"backbone": {}, "head": {}, "optimiser": {}}),
-            "it is a checkpoint of a run; allowed: what `marginbench export CELL",
-        ),
-        ("resnet10t", "of another model: .*size mismatch for conv1.0.weight"),
-        ("test_vit", "of another model: no conv1.0.weight, conv1.1.weight, .* and .* more in it"),
-        ("larger", "of another model: this one has no layer1.1.conv1.weight"),
-        ("partly", "of another model: no layer4.0.conv1.weight in it"),
-        ("infinite", "damaged: layer4.0.conv1.weight is not finite"),
-    ],
-)
-def test_what_cannot_be_begun_with_is_named(content, words, places, capfd):
-    file = places / "none.pt"
-    if isinstance(content, bytes):
-        file.write_bytes(content)
-    elif content is not None:
-        state = trained(
-            content if "_" in content or "10" in content else "test_resnet"
-        ).state_dict()
-        if content == "larger":
-            state["layer1.1.conv1.weight"] = state["layer1.0.conv1.weight"]
-        elif content == "partly":
-            del state["layer4.0.conv1.weight"]
-        elif content == "infinite":
-            state["layer4.0.conv1.weight"][0, 0] = torch.inf
-        torch.save(state, file)
-    with pytest.raises(UserError, match=words) as refusal:
-        begun("timm:test_resnet", weights="none.pt")
-    assert "\n" not in str(refusal.value)
-    assert "'timm:test_resnet'" in str(refusal.value)
-    assert "it ran" not in "".join(capfd.readouterr())
-
-
-@pytest.mark.parametrize(
-    ("name", "shape", "parameters", "words"),
-    [
-        ("timm:resnet10t", (3, 9, 9), {"pretrained": True}, "not in timm's cache and cannot be fe"),
-        ("timm:resnet18d", (3, 9, 9), {"pretrained": True, "weights": "a"}, "allowed: one of them"),
-        ("timm:densenet264d", (3, 9, 9), {"pretrained": True}, "has no weights of it"),
-        ("timm:test_resnet", (4, 9, 9), {"weights": "a"}, "images of 4 channels; allowed: 1"),
-        ("small", (1, 8, 8), {"pretrained": True}, "no parameter 'pretrained'"),
-        ("small", (1, 8, 8), {"frozen_normalisation": True}, "without weights .* with weights$"),
-        ("small", (1, 8, 8), {"content": "00"}, "content = '00' is not allowed without weights"),
-        ("timm:test_vit", (3, 64, 64), {"frozen_normalisation": True, "weights": "a"}, "has no ba"),
-        ("small", (1, 8, 8), {"weights": "a"}, "not written by `marginbench export"),
-    ],
-)
-def test_parameters_that_do_not_go_together_are_refused(name, shape, parameters, words, places):
-    torch.save({"x": torch.zeros(1)}, places / "a")
-    with pytest.raises(UserError, match=words) as refusal:
-        begun(name, shape, **parameters)
-    assert "\n" not in str(refusal.value)
-    assert f"'{name}'" in str(refusal.value)
 
 
 def test_without_weights_nothing_is_otherwise():

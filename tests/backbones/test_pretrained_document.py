@@ -12,12 +12,12 @@ from marginbench.experiments.resolution import resolve_cell
 from marginbench.training.checkpoints import Progress
 from marginbench.training.experiment import build_experiment
 from marginbench.training.step import TrainingStep
-from tests.backbones.test_pretrained import places, publish, trained  # noqa: F401
+from tests.backbones.made_weights import publish, trained
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "data.md"
 
 
-def test_the_suite_of_the_document_begins_with_published_weights(places, monkeypatch):  # noqa: F811
+def test_the_suite_of_the_document_begins_with_published_weights(places, monkeypatch):
     suites._registry.names()
     for attribute in ("_entries", "_origins"):
         monkeypatch.setattr(suites._registry, attribute, dict(getattr(suites._registry, attribute)))
