@@ -12,16 +12,13 @@ import torch
 from PIL import Image
 
 from marginbench import component, grid, regularisers, results
-from marginbench.backbones import build_backbone
 from marginbench.command_line import main
-from marginbench.data import _registry as data_sources
 from marginbench.dispatch.slurm.settings import make_settings, read_profile
 from marginbench.experiments import suites
 from marginbench.experiments.cells import make_cell
 from marginbench.experiments.resolution import resolve_cell
 from marginbench.experiments.suites import find_suite
 from marginbench.plugins import loading, registrations
-from marginbench.plugins.parameters import resolve
 from marginbench.reporting import sections
 from tests.command_line import conftest as commands
 from tests.conftest import train_cell
@@ -212,39 +209,6 @@ OTHERS = {
     "backbone": "small",
     "schedule": {"iterations": 1, "batch_size": 8, "evaluations": 1},
 }
-
-
-def test_a_head_is_built_as_it_says():
-    names = {"features": torch.randn(4, 64), "labels": torch.tensor([0, 1, 2, 3])}
-    exec(block_with("loss = head(features, labels)"), names)
-    assert names["predicted"].shape == (4,)
-
-
-def test_regularisers_have_such_parameters():
-    names = {}
-    exec(block_with('component("srip"'), names)
-    for part in filter(None, names["regulariser"]):
-        regularisers.resolve_regulariser_parameters(part.name, part.parameters)
-
-
-def test_backbones_have_such_parameters():
-    names = {}
-    exec(block_with('conv="sphere"'), names)
-    for part in names["backbone"][1:]:
-        assert build_backbone(part.name, (1, 8, 8), part.parameters).out_features == 32
-
-
-def test_trainings_have_such_fields():
-    names = {}
-    exec(block_with('orthogonal_map="householder"'), names)
-    cells = grid(head="softmax", training=names["training"], **OTHERS)
-    assert [cell.training.kind for cell in cells] == ["standard", "opt", "opt"]
-
-
-def test_data_sources_have_such_parameters():
-    for line in block_with('component("npz"').strip().splitlines():
-        part = eval(line, {"component": component})
-        resolve(f"data source {part.name!r}", data_sources.get(part.name), part.parameters)
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/cluster.md"])
