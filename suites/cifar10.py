@@ -44,6 +44,7 @@ SMALL_CIFAR10 = Budget(
     needs=NEEDS,
     seeds=5,
     sizes=TWO_SEEDS,
+    equal_within=0.005,
 )
 def cifar10(seeds: list[int], size: str) -> list[Cell]:
     """Table 3's first column."""
@@ -56,6 +57,7 @@ def cifar10(seeds: list[int], size: str) -> list[Cell]:
     needs=NEEDS,
     seeds=5,
     sizes=TWO_SEEDS,
+    equal_within=0.005,
 )
 def cifar10_plus(seeds: list[int], size: str) -> list[Cell]:
     """Table 3's second column: pad 4, random crop, flip."""

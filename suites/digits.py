@@ -51,6 +51,7 @@ def schedule(iterations: int) -> Schedule:
     "digits",
     description="all core heads on scikit-learn's 8×8 digits: closed set, 2-D features, open set",
     search=replace(SEARCH, settings=("ten digits", "open set")),
+    equal_within=0.005,
 )
 def digits(seeds: list[int]) -> list[Cell]:
     """Three settings with the same heads.
@@ -81,6 +82,7 @@ def digits(seeds: list[int]) -> list[Cell]:
     description="verification on four digits that were not trained on; a part of digits",
     sections=("verification", "comparison", "overfitting", "account"),
     search=SEARCH,
+    equal_within=0.005,
 )
 def digits_open(seeds: list[int]) -> list[Cell]:
     """The open set of ``digits`` by itself: trained on six, verified on pairs of the other four."""

@@ -90,6 +90,7 @@ def fraction(
     seeds=5,
     sizes=SMALL_SIZE,
     sections=("hypersphere", "account"),
+    equal_within=0.005,
 )
 def hypersphere(seeds: list[int], size: str) -> list[Cell]:
     """On ten digits; in full on CIFAR-100 with Table 4's network and schedule too."""

@@ -53,6 +53,7 @@ SMALL_PLANE = Budget(
     needs=NEEDS,
     seeds=5,
     sizes=SMALL_SIZE,
+    equal_within=0.001,
 )
 def mnist(seeds: list[int], size: str) -> list[Cell]:
     """Table 2's rows with its network and schedule, and every other head beside them."""
@@ -70,6 +71,7 @@ def mnist(seeds: list[int], size: str) -> list[Cell]:
     seeds=5,
     sizes=TWO_SEEDS,
     sections=("published", "features", "comparison", "overfitting", "account"),
+    equal_within=0.001,
 )
 def fig2(seeds: list[int], size: str) -> list[Cell]:
     """The network of Fig. 2, softmax and L-Softmax m = 2, 3, 4."""

@@ -16,6 +16,7 @@ SCALE, MARGIN = 16.0, 0.2
     seeds=5,
     sizes={"small": 2},
     sections=("verification", "one-shot", "comparison", "overfitting", "account"),
+    equal_within=0.005,
 )
 def omniglot(seeds: list[int], size: str) -> list[Cell]:
     """Batches of 16 characters, 4 drawings of each, for every head alike."""
