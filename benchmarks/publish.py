@@ -139,6 +139,8 @@ def _cells(frame: pd.DataFrame) -> pd.DataFrame:
             "state": frame["state"],
         }
     )
+    if frame["setting"].nunique() > 1:
+        cells.insert(0, "setting", frame["setting"])
     for column, name in (
         ("train_error", "train error %"),
         ("test_error", "test error %"),

@@ -26,7 +26,7 @@ OPERATOR = (
     "weight_norm",
 )
 """The parameters of a backbone that say how its convolutions answer."""
-OF_FACTORS = ("regulariser", "training", "backbone.added_later", "backbone.former_names")
+OF_FACTORS = ("regulariser", "training")
 
 
 class Design(NamedTuple):

@@ -96,7 +96,7 @@ def _heat_map(design: Design, pairs: pd.DataFrame) -> Figure:
         one, other = f"{row.factor}: {row.level}", f"{row.other_factor}: {row.other_level}"
         # The later one is the row: the lower triangle.
         matrix.loc[other, one] = row.interaction
-        marks.loc[other, one] = f"{row.interaction:+.2f}" + ("*" if row.p <= LEVEL else "")
+        marks.loc[other, one] = _signed(row.interaction) + ("*" if row.p <= LEVEL else "")
     matrix, marks = matrix.dropna(how="all"), marks.loc[matrix.dropna(how="all").index]
     kept = matrix.dropna(axis=1, how="all").columns
     matrix, marks = matrix[kept], marks[kept]
@@ -129,7 +129,8 @@ def _heat_map(design: Design, pairs: pd.DataFrame) -> Figure:
 
 
 def _signed(value: float) -> str:
-    return "–" if np.isnan(value) else f"{value:+.2f}"
+    # What rounds to 0 from below has no sign.
+    return "–" if np.isnan(value) else f"{round(value, 2) + 0.0:+.2f}"
 
 
 def _interval(low: float, high: float) -> str:

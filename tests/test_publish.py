@@ -7,9 +7,10 @@ import marginbench.reports
 import pandas as pd
 import pytest
 
-from benchmarks.publish import main
+from benchmarks.publish import _cells, main
 from marginbench.runs.suite_runs import open_suite
 from tests.conftest import train_cell
+from tests.reports import frames
 
 PUBLISHED = Path(__file__).parents[1] / "reports" / "published"
 
@@ -57,6 +58,13 @@ def test_the_cells_have_the_numbers_of_their_results(published):
         assert row.key == trained.key
         assert float(row[6]) == pytest.approx(100 * result["test_error"], abs=0.005)
     assert cells["state"].tolist() == ["done"] * 3 + ["not started"]
+
+
+def test_cells_of_several_settings_say_which():
+    one = _cells(frames.frame([frames.row(key="a")]))
+    several = _cells(frames.frame([frames.row(key="a"), frames.row(key="b", setting="other")]))
+    assert "setting" not in one.columns
+    assert several["setting"].tolist() == ["MNIST (Table 2)", "other"]
 
 
 def test_published_folders_hold_no_code_and_are_not_imported():

@@ -23,9 +23,7 @@ class SoftOrthogonality(Regulariser):
     """
 
     formula = "‖WᵀW − I‖²_F, filters as the columns of W"
-    paper = (
-        "Bansal et al., Can We Gain More from Orthogonality Regularizations, NeurIPS 2018, Eq. 1"
-    )
+    paper = "Bansal et al., Can We Gain More from Orthogonality Regularizations, NeurIPS 2018"
 
     def __init__(
         self,
@@ -57,9 +55,7 @@ class SpectralOrthogonality(Regulariser):
     """
 
     formula = "σ(WᵀW − I), the spectral norm, filters as the columns of W"
-    paper = (
-        "Bansal et al., Can We Gain More from Orthogonality Regularizations, NeurIPS 2018, Eq. 8"
-    )
+    paper = "Bansal et al., Can We Gain More from Orthogonality Regularizations, NeurIPS 2018"
 
     def __init__(
         self,

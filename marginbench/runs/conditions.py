@@ -11,6 +11,7 @@ import pandas as pd
 from marginbench.experiments.cell_fields import Training
 from marginbench.experiments.cells import Cell
 
+FOR_THE_KEY = ("added_later", "former_names")
 ALWAYS_SHOWN = ("m", "sampled_classes")
 
 
@@ -87,7 +88,8 @@ def values_as_text(values: dict[str, Any]) -> str:
 def conditions_of(cell: Cell) -> dict[str, Any]:
     """Everything of a cell but head, seed and name, flat: "optimiser.learning_rate": 0.1.
 
-    What stands at the value that means nothing, no regulariser and standard training, is left out.
+    What stands at the value that means nothing, no regulariser and standard training, is left out,
+    and so is what only the key needs.
     """
     flat: dict[str, Any] = {}
     left_out = {"head", "seed", "setting"}
@@ -97,6 +99,8 @@ def conditions_of(cell: Cell) -> dict[str, Any]:
     while parts:
         path, values = parts.pop(0)
         for field, value in values.items():
+            if field in FOR_THE_KEY:
+                continue
             if isinstance(value, dict) and value:
                 parts.append((f"{path}{field}.", value))
             else:

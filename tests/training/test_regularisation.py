@@ -154,3 +154,4 @@ def test_conditions_name_a_regulariser_and_a_training_only_where_there_are_any()
     other = conditions_of(regularised(component("mhe"), training=Training(kind="opt")))
     assert other["regulariser.name"] == "mhe"
     assert other["training.kind"] == "opt"
+    assert not [field for field in other if field.endswith(("added_later", "former_names"))]
