@@ -20,6 +20,8 @@ TEXT = (
     "(--figures DIR), and the results and histories for other programs (--csv, --parquet, "
     "--tensorboard).",
 )
+MOST_COLUMNS = 6
+"""Of the table of what differs; with more fields, each setting has its own in one cell."""
 
 
 @section("methods", title="Methods", order=84, always=True)
@@ -62,12 +64,14 @@ def _conditions(results: pd.DataFrame) -> tuple[str, list[Table]]:
     varying = varying_conditions(results)
     everywhere = results["conditions"].iloc[0]
     shared = values_as_text({f: v for f, v in everywhere.items() if f not in varying})
-    rows = [
-        {"setting": name}
-        | {field: str(group["conditions"].iloc[0].get(field, "–")) for field in varying}
-        for name, group in settings(results)
-    ]
     if not varying:
         return shared, []
+    rows = []
+    for name, group in settings(results):
+        own = group["conditions"].iloc[0]
+        cells = {field: str(own.get(field, "–")) for field in varying}
+        if len(varying) > MOST_COLUMNS:
+            cells = {"values": values_as_text({f: own[f] for f in varying if f in own})}
+        rows.append({"setting": name} | cells)
     caption = "What differs between the settings, beside head and seed."
     return shared, [Table("conditions", caption, pd.DataFrame(rows))]
