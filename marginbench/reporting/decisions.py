@@ -1,9 +1,10 @@
 """Whether the heads of one table differ from the baseline: by planned looks, corrected over heads.
 
 A difference is claimed by the paired t-test with Holm's correction over the heads of the table;
-equality within ±δ where the interval with Bonferroni's correction lies inside, which is two
-one-sided tests. A look spends its share of the level only, and a head whose difference was claimed
-counts in no later correction. Then a false difference is in at most 5 % of whole tables:
+equality within ±δ where the interval with Bonferroni's correction lies inside, which is two one-
+sided tests. Either takes three seeds. A look spends its share of the level only, and a head whose
+difference was claimed counts in no later correction. Then a false difference is in at most 5 % of
+whole tables:
 
 - Until the first false claim, all m heads without a difference are among those that Holm counts,
   so that each is tested at no more than a/m in a look that may spend a: a look makes a false claim
@@ -29,6 +30,10 @@ from marginbench.reporting.significance import (
     mean_interval,
     paired_p_value,
 )
+
+FEWEST_SEEDS = 3
+"""For a claim. Two differences that happen to be alike pass a t-test, whose one degree of freedom
+rests on nothing but their being normal."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,8 @@ def decide(
         tested = [label for label, p_value in p_values.items() if not math.isnan(p_value)]
         family = heads if heads is not None else len(tested)
         corrected = _step_down(p_values, tested, family - len(differing))
-        claimed = {label for label in tested if corrected[label] <= level}
+        enough = {label for label in tested if len(open_heads[label].gains) >= FEWEST_SEEDS}
+        claimed = {label for label in enough if corrected[label] <= level}
         # The factor by which one that is not claimed was corrected: those that are left.
         left = max(1, family - len(differing) - len(claimed))
         next_level = levels[min(number + 1, len(levels) - 1)] / left
@@ -104,7 +110,12 @@ def decide(
             verdict = "not decided"
             if label in claimed:
                 verdict = "better" if np.mean(state.gains) > 0 else "worse"
-            elif equal_within and -equal_within < interval[0] and interval[1] < equal_within:
+            elif (
+                equal_within
+                and label in enough
+                and -equal_within < interval[0]
+                and interval[1] < equal_within
+            ):
                 verdict = "equal"
             p_corrected = min(1.0, corrected.get(label, math.nan) * total / level)
             found[label] = Decision(

@@ -96,6 +96,17 @@ def test_missing_and_diverged_cells_are_counted():
     assert list(found["asked"]) == [3, 3, 3]
 
 
+def test_two_seeds_that_happen_to_agree_decide_nothing():
+    alike = [-0.0302, -0.0298, -0.03]
+    assert stats.ttest_1samp(alike[:2], 0).pvalue < 0.01
+    for count, expected in ((2, "not decided"), (3, "better")):
+        (verdict,) = verdicts(made({"arcface": alike[:count]}, equal_within=0.05))["verdict"]
+        assert verdict == expected
+        equal = [value + 0.03 for value in alike[:count]]
+        (verdict,) = verdicts(made({"arcface": equal}, equal_within=0.01))["verdict"]
+        assert verdict == ("equal" if expected == "better" else "not decided")
+
+
 def test_without_a_baseline_there_is_nothing_to_compare_with():
     assert verdicts(frame([row("arcface", seed=s) for s in range(3)])).empty
 
