@@ -10,8 +10,8 @@ from benchmarks.study_page import write_page
 from benchmarks.study_results import measured
 from marginbench.command_line import main
 from marginbench.experiments.suites import find_suite
+from marginbench.runs.open_tuned import open_tuned, reopen_tuned
 from marginbench.runs.suite_runs import open_suite
-from marginbench.runs.tuned_runs import open_tuned, reopen_tuned
 from tests.runs.made_runs import write_run
 
 SEEDS = 10

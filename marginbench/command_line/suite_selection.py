@@ -70,7 +70,7 @@ class SuiteSelection:
                     "--seeds and --head are not allowed with --tuned here, as the search that is "
                     "there has its own; allowed: in `marginbench tune` and `submit --tuned`"
                 )
-            from marginbench.runs.tuned_runs import reopen_tuned
+            from marginbench.runs.open_tuned import reopen_tuned
 
             return reopen_tuned(self.suite, self.runs, size=self.size, only=self.only)
         from marginbench.runs.suite_runs import open_suite
@@ -87,8 +87,8 @@ class SuiteSelection:
         )
 
     def open_search(self, plan: SeedPlan | None = None) -> TunedRun:
-        """The search, planned anew; see :func:`marginbench.runs.tuned_runs.open_tuned`."""
-        from marginbench.runs.tuned_runs import open_tuned
+        """The search, planned anew; see :func:`marginbench.runs.open_tuned.open_tuned`."""
+        from marginbench.runs.open_tuned import open_tuned
 
         return open_tuned(
             self.suite,

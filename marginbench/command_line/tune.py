@@ -38,7 +38,7 @@ def tune_suite(
         Exit status: 0, 1 if a cell failed or is damaged, 130 if interrupted.
 
     Raises:
-        UserError: see :func:`marginbench.runs.tuned_runs.open_tuned` and :func:`run_cells`.
+        UserError: see :func:`marginbench.runs.open_tuned.open_tuned` and :func:`run_cells`.
     """
     console = make_console(quiet=torchrun_rank() > 0)
     if until_decided:

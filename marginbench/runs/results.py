@@ -16,12 +16,13 @@ from marginbench.experiments.suites import FULL
 from marginbench.plugins.loading import load_plugin_file
 from marginbench.runs.cell_status import FINISHED, CellStatus, State
 from marginbench.runs.conditions import conditions_of, row_labels
+from marginbench.runs.open_tuned import reopen_tuned
 from marginbench.runs.result_columns import COLUMNS, FEATURE_NUMBERS, FRACTIONS, NAMES
 from marginbench.runs.run_files import read_history_file
 from marginbench.runs.run_folder import RunFolder
 from marginbench.runs.suite_runs import SuiteRun, open_suite
 from marginbench.runs.tuned_results import tuned_rows
-from marginbench.runs.tuned_runs import TunedRun, reopen_tuned
+from marginbench.runs.tuned_runs import TunedRun
 from marginbench.text import printable_line
 
 

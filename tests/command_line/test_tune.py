@@ -7,8 +7,8 @@ import pytest
 from marginbench import results
 from marginbench.command_line.suite_selection import SuiteSelection
 from marginbench.command_line.tune import tune_suite
+from marginbench.runs.open_tuned import reopen_tuned
 from marginbench.runs.run_folder import RunFolder
-from marginbench.runs.tuned_runs import reopen_tuned
 from tests.runs.made_runs import write_run
 
 FOLDER = "runs/tiny-tuned"

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from marginbench.dispatch.local import DispatchProgress
+from marginbench.runs.open_tuned import reopen_tuned
 from marginbench.runs.run_folder import RunFolder
 from marginbench.runs.seed_plan import PLAN, begin_plan, keep_plan, read_plan
 from marginbench.runs.suite_runs import open_suite
-from marginbench.runs.tuned_runs import reopen_tuned
 
 # How much lower the error is than softmax's; hinge's is the same on average.
 GAINS = {"arcface": 0.05, "hinge": 0.0}

@@ -7,11 +7,11 @@ import pytest
 
 from marginbench.errors import DamagedFile, UserError
 from marginbench.runs.cell_status import State
+from marginbench.runs.open_tuned import open_tuned, reopen_tuned
 from marginbench.runs.results import results
 from marginbench.runs.run_folder import RunFolder
 from marginbench.runs.search_results import SearchResult
 from marginbench.runs.suite_runs import open_suite
-from marginbench.runs.tuned_runs import open_tuned, reopen_tuned
 from tests.runs.made_runs import write_run
 
 BEST_RATE = 0.03
