@@ -36,8 +36,9 @@ def commands(suite: str, runs: Path) -> list[list[str]]:
     """
     fewer = ["--trials", str(FEWER_TRIALS), "--only", "softmax", "--runs", str(runs / FEWER)]
     return [
-        ["tune", suite, "--until-decided", "--runs", str(runs)],
+        # First: a search does not run again what it finds here.
         ["run", suite, "--no-report", "--runs", str(runs)],
+        ["tune", suite, "--until-decided", "--runs", str(runs)],
         ["tune", suite, "--no-report", *fewer],
     ]
 

@@ -109,8 +109,8 @@ def _gains(name: str, rows: pd.DataFrame, found: list[SearchResult]) -> Table:
     caption = (
         f"{name}: the suite's own values against the tuned ones, {what} in percent. Validation is "
         "what the choice goes by, so that tuned is never worse there; only the test tells whether "
-        "it is better. Own values on the test set come from the suite's own runs (`marginbench run`"
-        "); the difference is taken seed by seed, with its 95 % interval."
+        "it is better. Own values have the seeds of the first final runs; the difference is taken "
+        "seed by seed, with its 95 % interval."
     )
     return Table(f"tuning-gain-{slug(name)}", caption, pd.DataFrame(lines))
 

@@ -67,4 +67,5 @@ def tune_suite(
         status = run_cells(final, no_report=True, dry_run=False, **options)
     if status or no_report or torchrun_rank() > 0:
         return status
-    return show_report(console, chosen, None)
+    # Opened anew: it keeps what it was asked for, and that was before the final runs.
+    return show_report(console, replace(chosen), None)

@@ -167,4 +167,4 @@ def _cells(run: TunedRun, result: SearchResult) -> list[Cell]:
     cells = [cell for number in range(len(search.trials)) for cell in search.trial_cells(number)]
     if result.chosen is None:
         return cells
-    return [*cells, *run.final_cells(result)]
+    return [*cells, *run.final_cells(result), *run.own_cells(result)]

@@ -15,6 +15,7 @@ from marginbench.experiments.cells import Cell
 from marginbench.experiments.head_search import HeadSearch
 from marginbench.experiments.search import TRIALS
 from marginbench.experiments.suites import TUNED
+from marginbench.runs.cell_status import FINISHED
 from marginbench.runs.manifest import recorded_keys
 from marginbench.runs.run_folder import RunFolder
 from marginbench.runs.search_files import write_searches
@@ -49,6 +50,21 @@ class TunedRun(SuiteRun):
             return cells
         first = self.plan.looks[0]
         return [cell for cell in cells if cell.seed < first or cell.key in self._recorded]
+
+    def own_cells(self, result: SearchResult) -> list[Cell]:
+        """The suite's own values with the seeds of the first final runs, for comparison with them.
+
+        Those that the suite itself has run, with `marginbench run`, are not run again.
+        """
+        cells = result.search.default_cells()
+        if self.plan is not None:
+            cells = [cell for cell in cells if cell.seed < self.plan.looks[0]]
+        return [
+            cell
+            for cell in cells
+            if cell.key in self._recorded
+            or RunFolder(self.own_folder, cell).status().state not in FINISHED
+        ]
 
     @property
     def trial_runs(self) -> list[RunFolder]:

@@ -2,6 +2,7 @@
 
 import shutil
 
+import pandas as pd
 import pytest
 
 from marginbench import results
@@ -41,9 +42,16 @@ def result_files(folder):
 def test_two_trials_a_head_then_the_choices_seeds_then_the_report(tuned, tiny_suite):
     run = reopen_tuned(str(tiny_suite), tuned / "runs")
     assert [result.finished for result in run.results] == [2, 2]
-    assert len(result_files(tuned)) == len(run.runs) == 2 * 2 + 2 * 2
+    # A choice other than the suite's own values is run beside them.
+    own = sum(2 for result in run.results if result.chosen)
+    assert len(result_files(tuned)) == len(run.runs) == 2 * 2 + 2 * 2 + own
     page = (tuned / FOLDER / "report/index.html").read_text()
     assert "Search at an equal budget" in page
+    # Own and tuned values on the test set, of every head.
+    gains = pd.read_csv(tuned / FOLDER / "report/tuning-gain-tiny.csv")
+    assert gains["seeds"].tolist() == [2, 2]
+    assert gains[["test, own %", "test, tuned %"]].notna().all(axis=None)
+    assert not gains.eq("–").any(axis=None)
     assert (tuned / FOLDER / "report/tuning-budget.png").is_file()
     frame = results(str(tiny_suite), tuned / "runs", tuned=True)
     assert set(frame["state"]) == {"done"}

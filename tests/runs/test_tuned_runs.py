@@ -50,7 +50,11 @@ def test_the_best_point_is_chosen_and_its_final_runs_have_every_seed(opened, tin
     assert all(map(is_trial, run.runs))
     finish(run)
     again = reopen_tuned(str(tiny_suite), tmp_path)
-    final = [folder for folder in again.runs if not is_trial(folder)]
+    own = {folder.key for folder in open_suite(str(tiny_suite), tmp_path).runs}
+    later = [folder for folder in again.runs if not is_trial(folder)]
+    # Beside the choices' runs there are those of the suite's own values, to compare with.
+    assert own <= {folder.key for folder in later}
+    final = [folder for folder in later if folder.key not in own]
     assert [folder.cell.seed for folder in final] == [0, 1, 0, 1]
     for result in again.results:
         rates = [trial.optimiser.learning_rate for trial in result.search.trials]
@@ -155,13 +159,26 @@ def two_seeds_a_trial(seeds):
     assert result.chosen == 1
 
 
+def test_own_values_that_the_suite_has_run_are_not_run_again(opened, tiny_suite, tmp_path):
+    finish(opened())
+    own = open_suite(str(tiny_suite), tmp_path).runs
+    write_run(own[0], 0.5)
+    wanted = {folder.key for folder in own[1:]}
+    assert {folder.key for folder in opened().runs} & {folder.key for folder in own} == wanted
+    # What was run here stays the search's, whatever is run elsewhere later.
+    for folder in own[1:]:
+        write_run(folder, 0.5)
+    again = reopen_tuned(str(tiny_suite), tmp_path)
+    assert {folder.key for folder in again.runs} & {folder.key for folder in own} == wanted
+    assert again.left == []
+
+
 def test_final_runs_are_one_comparison_whatever_was_chosen(opened, tiny_suite, tmp_path):
     finish(opened())
+    for folder in open_suite(str(tiny_suite), tmp_path).runs:
+        write_run(folder, 0.5)
     run = opened()
     finish(run, runs=[folder for folder in run.runs if not is_trial(folder)])
-    own = open_suite(str(tiny_suite), tmp_path)
-    for folder in own.runs:
-        write_run(folder, 0.5)
     frame = results(str(tiny_suite), tmp_path, tuned=True)
     assert frame["label"].tolist() == ["softmax"] * 2 + ["l-softmax"] * 2
     assert frame["comparison"].nunique() == 1
