@@ -112,6 +112,7 @@ def _gap_figure(name: str, gaps: pd.DataFrame) -> Figure:
             label=literal(head),
         )
     axis.set_xlabel("m")
+    axis.set_xticks(sorted(gaps["m"].unique()))
     axis.set_ylabel("gap: test − training error\n(percentage points)")
     outside_legend(figure, *axis.get_legend_handles_labels())
     caption = (

@@ -65,7 +65,7 @@ def _names(row: object, numbers: np.ndarray) -> list[str]:
 
 def energy_by_layer(looks: pd.DataFrame) -> pd.DataFrame:
     """The energy of each layer at the last look: label, layer and energy, the mean over seeds."""
-    last = looks.sort_values("iteration").groupby("key", sort=False).tail(1)
+    last = looks.loc[looks.groupby("key", sort=False)["iteration"].idxmax()]
     columns = [column for column in looks.columns if column.startswith(ENERGY)]
     found = last.groupby("label", sort=False)[columns].mean().dropna(axis=1, how="all")
     rows = [

@@ -91,5 +91,6 @@ def mean_text(values: pd.Series) -> str:
 def _brackets(interval: tuple[float, float] | None) -> str:
     if interval is None:
         return ""
-    low, high = (f"{100 * end:.2f}" for end in interval)
+    # Student's t knows no bounds; a share has them.
+    low, high = (f"{100 * min(max(end, 0.0), 1.0):.2f}" for end in interval)
     return f" [{low}, {high}]"

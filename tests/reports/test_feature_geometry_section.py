@@ -40,6 +40,7 @@ def test_the_gap_against_m_is_of_heads_with_several_m():
     assert gaps["seeds"].tolist() == [2, 2]
     (figure,) = geometry(made).figures
     assert figure.name == "gap-against-m-mnist-table-2"
+    assert figure.figure.axes[0].get_xticks().tolist() == [2, 4]
 
 
 def test_nothing_finished_shows_nothing():

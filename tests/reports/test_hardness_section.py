@@ -59,6 +59,20 @@ def test_curves_table_and_figures_have_the_recorded_numbers(made):
     assert layers[layers["label"] == "arcface"]["energy"].tolist() == [1.0, 3.0, 9.0]
 
 
+def test_energies_are_in_the_heads_own_order_and_of_the_last_look(tmp_path):
+    heads = [f"head-{letter}" for letter in "hbxadkczfyegj"]
+    rows = with_history([row(head) for head in heads], tmp_path)
+    for number, values in enumerate(rows):
+        path = values["folder"] / "history.jsonl"
+        looks = [json.loads(line) for line in path.read_text().splitlines()]
+        for place, look in enumerate(looks):
+            look["energy/linear"] = 10.0 * number + place
+        path.write_text("".join(json.dumps(look) + "\n" for look in looks))
+    found = energy_by_layer(history(frame(rows)))
+    assert found["label"].tolist() == heads
+    assert found["energy"].tolist() == [10.0 * n + len(looks) - 1 for n in range(len(heads))]
+
+
 def test_difficulty_is_the_share_of_runs_that_are_wrong(made):
     images = hardness_of_images(made)
     assert images["difficulty"].tolist() == [1.0, 0.5, 0.0, 0.5] * 2

@@ -1,7 +1,9 @@
 """The verification section: one protocol's cells put together, tables, figures, what is missing."""
 
 import numpy as np
+import pandas as pd
 import pytest
+from marginbench.reports.retrieval_table import mean_text
 from marginbench.reports.verification import verification
 from scipy import stats
 
@@ -105,6 +107,11 @@ def test_retrieval_is_that_of_the_runs_with_its_interval(tmp_path):
     assert retrieval.loc["arcface", "difference"].startswith(f"{gain:+.2f} [")
     second = np.mean([r["verification"][0]["retrieval"]["recall_at"][1][1] for r in rows[:4]])
     assert retrieval.loc["softmax", "Recall@2 %"] == f"{100 * second:.2f}"
+
+
+def test_an_interval_of_a_share_stays_between_0_and_100_percent():
+    assert mean_text(pd.Series([0.99, 1.0, 0.97])) == "98.67 [94.87, 100.00]"
+    assert mean_text(pd.Series([0.01, 0.0, 0.03])) == "1.33 [0.00, 5.13]"
 
 
 def test_neighbours_are_drawn_of_the_baseline_and_the_best_head_where_images_may_be_shown(tmp_path):

@@ -24,7 +24,7 @@ from marginbench.command_line.until_decided_options import (
 @training_options
 @until_decided_options
 def tune(until_decided: bool, max_seeds: int | None, **options: Any) -> None:
-    """Give every head of SUITE the same number of trials, then train what it chose, then report.
+    """Give every head of SUITE the same number of trials, train what it chose, report.
 
     A trial is a run with other learning rates, weight decay and parameters of the head, trained
     and tested on images, classes or people that the test does not have. The first trial is the
