@@ -49,7 +49,9 @@ def _sentence(owner: str, model: type[BaseModel], error: Any) -> str:
         return f"{owner} has no field {path!r}; there are: {', '.join(parent.model_fields)}"
     if error["type"] == "missing":
         return f"{owner} needs the field {path!r}"
-    allowed = allowed_values(field) if field is not None and not fields else error["msg"]
+    # Of a field that is a model, what is wrong may lie deeper: then pydantic's words say it.
+    is_of_field = not fields or error["type"] == "model_type"
+    allowed = allowed_values(field) if field is not None and is_of_field else error["msg"]
     return f"{owner}: {path} = {error['input']!r} is not allowed; allowed: {allowed}"
 
 
@@ -69,6 +71,10 @@ def _allowed(annotation: Any, metadata: list[Any]) -> str:
     if origin in (tuple, Sequence):
         inner = [choice for choice in get_args(annotation) if choice is not Ellipsis]
         return f"list of {_allowed(inner[0], [])}" if inner else "list"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        # As a suite writes it: component("arcface", m=0.5), Schedule(iterations=100).
+        name = annotation.__name__
+        return f"{'component' if name == 'Component' else name}(...)"
     text = "None" if annotation is type(None) else _TYPES.get(annotation, str(annotation))
     text += _range(metadata)
     for bound in metadata:
