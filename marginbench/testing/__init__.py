@@ -12,6 +12,7 @@ In a test of your own package::
 A regulariser is proved in the same way, with ``regulariser_checks("my-regulariser")``.
 """
 
+from marginbench.testing.check_in_modes import CheckFailure, CheckResult
 from marginbench.testing.checks import HeadCheck, check_head, check_names, head_checks
 from marginbench.testing.regulariser_checks import (
     RegulariserCheck,
@@ -24,7 +25,6 @@ from marginbench.testing.reports import (
     report_head,
     report_regulariser,
 )
-from marginbench.testing.subject import CheckFailure, CheckResult
 
 __all__ = [
     "CheckFailure",

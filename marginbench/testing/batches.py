@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from marginbench.heads import Head
+from marginbench.testing.check_in_modes import CheckFailure
 from marginbench.testing.observation import (
     EXACT,
     gradients,
@@ -17,7 +18,7 @@ from marginbench.testing.observation import (
     relative_difference,
     same_randomness,
 )
-from marginbench.testing.subject import CheckFailure, Subject
+from marginbench.testing.subject import Subject
 
 COUNTS = 1e-12
 """The least relative change of the loss by which a sample can be said to count."""

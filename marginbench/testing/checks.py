@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from marginbench.errors import UserError
@@ -12,6 +11,7 @@ from marginbench.testing.batches import (
     inputs_stay_as_they_are,
     samples_count_alike,
 )
+from marginbench.testing.check_in_modes import CheckInModes, CheckResult
 from marginbench.testing.contract import (
     classes_are_interchangeable,
     logits_are_free_of_labels,
@@ -33,7 +33,7 @@ from marginbench.testing.state import (
     parameters_reach_the_optimiser,
     state_survives_a_checkpoint,
 )
-from marginbench.testing.subject import CheckFailure, CheckResult, Subject, run_check
+from marginbench.testing.subject import Subject
 from marginbench.testing.without_margin import without_margin_equals_the_declared_head
 
 INPUTS, GRADIENTS = "inputs", "gradients"
@@ -60,44 +60,17 @@ ONCE = ("unknown parameters", "cost")
 """The checks that one mode of a head answers for all; the others run in every mode."""
 
 
-@dataclass(frozen=True)
-class HeadCheck:
-    """One check of one head; calling it raises where the contract does not hold.
+class HeadCheck(CheckInModes[Subject]):
+    """One check of one head; see :class:`CheckInModes`."""
 
-    Attributes:
-        name: of the check.
-        subject: the head, its parameters and the sizes.
-    """
-
-    name: str
-    subject: Subject
-
-    def __str__(self) -> str:
-        return f"{self.subject.name}: {self.name}"
-
-    def run(self) -> CheckResult:
-        """The result: the first mode that fails, or else what the head as given has to show."""
+    def modes(self) -> list[Subject]:
+        """All modes of the head, or the first where it answers for all."""
         modes = self.subject.modes(every_gradient=self.name == GRADIENTS)
-        if self.name in ONCE:
-            modes = modes[:1]
-        results = []
-        for mode in modes:
-            results.append(run_check(self.name, CHECKS[self.name], mode))
-            if not results[-1].passed:
-                where = f"with {mode.mode}: " if mode.mode else ""
-                return CheckResult(self.name, False, where + results[-1].detail)
-        more = f"; in {len(modes)} modes" if len(modes) > 1 and not results[0].skipped else ""
-        return CheckResult(self.name, True, results[0].detail + more, results[0].skipped)
+        return modes[:1] if self.name in ONCE else modes
 
-    def __call__(self) -> None:
-        """Run as a test.
-
-        Raises:
-            CheckFailure: the contract does not hold.
-        """
-        result = self.run()
-        if not result.passed:
-            raise CheckFailure(f"{self}: {result.detail}")
+    def show(self, mode: Subject) -> str:
+        """What is found in a mode."""
+        return CHECKS[self.name](mode)
 
 
 def check_names() -> list[str]:

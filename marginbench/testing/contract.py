@@ -9,8 +9,9 @@ import torch
 
 from marginbench.errors import UserError
 from marginbench.heads import build_head, head_class
+from marginbench.testing.check_in_modes import CheckFailure
 from marginbench.testing.observation import EXACT, gradients, held_tensors, relative_difference
-from marginbench.testing.subject import CheckFailure, Subject
+from marginbench.testing.subject import Subject
 
 ROUNDING = 1e-5
 

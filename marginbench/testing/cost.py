@@ -9,7 +9,8 @@ from torch import Tensor
 
 from marginbench.errors import UserError
 from marginbench.heads import Head
-from marginbench.testing.subject import CheckFailure, Subject
+from marginbench.testing.check_in_modes import CheckFailure
+from marginbench.testing.subject import Subject
 
 SAMPLES, FEATURES, CLASSES = 128, 128, 500
 REPEATS = 3

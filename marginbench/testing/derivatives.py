@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from marginbench.heads import Head
 from marginbench.heads.cosine import SLOPE_OF_MARGIN, CosineHead
+from marginbench.testing.check_in_modes import CheckFailure, NotApplicable
 from marginbench.testing.observation import (
     classifier_of,
     gradients,
@@ -19,7 +20,7 @@ from marginbench.testing.observation import (
     relative_difference,
     same_randomness,
 )
-from marginbench.testing.subject import CheckFailure, NotApplicable, Subject
+from marginbench.testing.subject import Subject
 
 STEP = 1e-6
 TOLERANCE = 1e-5

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from marginbench.errors import UserError
 from marginbench.heads import Head
+from marginbench.testing.check_in_modes import CheckFailure
 from marginbench.testing.observation import classifier_of, gradients
-from marginbench.testing.subject import CheckFailure, Subject
+from marginbench.testing.subject import Subject
 
 LARGEST_M = 8
 NORMS = {

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from marginbench.heads import Head
+from marginbench.testing.check_in_modes import CheckFailure
 from marginbench.testing.observation import (
     classifier_of,
     directions,
@@ -15,7 +16,7 @@ from marginbench.testing.observation import (
     relative_difference,
     same_randomness,
 )
-from marginbench.testing.subject import CheckFailure, Subject
+from marginbench.testing.subject import Subject
 
 STEPS = 50
 LEARNING_RATE = 0.05

@@ -11,6 +11,7 @@ from torch import Tensor
 from marginbench.errors import UserError
 from marginbench.heads import Head, WithoutMargin, head_class
 from marginbench.heads.cosine import CosineHead
+from marginbench.testing.check_in_modes import CheckFailure, NotApplicable
 from marginbench.testing.observation import (
     EXACT,
     classifier_of,
@@ -19,7 +20,7 @@ from marginbench.testing.observation import (
     loss_of,
     relative_difference,
 )
-from marginbench.testing.subject import CheckFailure, NotApplicable, Subject
+from marginbench.testing.subject import Subject
 from marginbench.testing.without_margin import values_in_words
 
 MARGIN_NAMES = re.compile(r"(.*_)?(m\d*|margin)(_.*)?")

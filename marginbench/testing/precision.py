@@ -7,8 +7,9 @@ import copy
 import torch
 
 from marginbench.heads import Head
+from marginbench.testing.check_in_modes import CheckFailure
 from marginbench.testing.observation import relative_difference, same_randomness
-from marginbench.testing.subject import CheckFailure, Subject
+from marginbench.testing.subject import Subject
 
 TOLERANCE = 1e-6
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from marginbench.errors import UserError
+from marginbench.testing.check_in_modes import CheckInModes, CheckResult
 from marginbench.testing.regulariser_contract import (
     finite_at_edges,
     gradients_match_finite_differences,
@@ -17,7 +17,6 @@ from marginbench.testing.regulariser_contract import (
     value_is_one_number,
 )
 from marginbench.testing.regulariser_subject import RegulariserSubject
-from marginbench.testing.subject import CheckFailure, CheckResult, run_check
 
 REGULARISER_CHECKS: dict[str, Callable[[RegulariserSubject], str]] = {
     "value": value_is_one_number,
@@ -30,42 +29,16 @@ REGULARISER_CHECKS: dict[str, Callable[[RegulariserSubject], str]] = {
 }
 
 
-@dataclass(frozen=True)
-class RegulariserCheck:
-    """One check of one regulariser; calling it raises where the contract does not hold.
+class RegulariserCheck(CheckInModes[RegulariserSubject]):
+    """One check of one regulariser; see :class:`CheckInModes`."""
 
-    Attributes:
-        name: of the check.
-        subject: the regulariser and its parameters.
-    """
+    def modes(self) -> list[RegulariserSubject]:
+        """All modes of the regulariser."""
+        return self.subject.modes()
 
-    name: str
-    subject: RegulariserSubject
-
-    def __str__(self) -> str:
-        return f"{self.subject.name}: {self.name}"
-
-    def run(self) -> CheckResult:
-        """The result: the first mode that fails, or else what the regulariser as given shows."""
-        modes = self.subject.modes()
-        results = []
-        for mode in modes:
-            results.append(run_check(self.name, REGULARISER_CHECKS[self.name], mode))
-            if not results[-1].passed:
-                where = f"with {mode.mode}: " if mode.mode else ""
-                return CheckResult(self.name, False, where + results[-1].detail)
-        more = f"; in {len(modes)} modes" if len(modes) > 1 and not results[0].skipped else ""
-        return CheckResult(self.name, True, results[0].detail + more, results[0].skipped)
-
-    def __call__(self) -> None:
-        """Run as a test.
-
-        Raises:
-            CheckFailure: the contract does not hold.
-        """
-        result = self.run()
-        if not result.passed:
-            raise CheckFailure(f"{self}: {result.detail}")
+    def show(self, mode: RegulariserSubject) -> str:
+        """What is found in a mode."""
+        return REGULARISER_CHECKS[self.name](mode)
 
 
 def regulariser_checks(

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from marginbench.errors import UserError
 from marginbench.regularisers import LayerShape, Regulariser
+from marginbench.testing.check_in_modes import CheckFailure, NotApplicable
 from marginbench.testing.observation import EXACT, relative_difference, same_randomness
 from marginbench.testing.regulariser_subject import RegulariserSubject, value_and_gradients
-from marginbench.testing.subject import CheckFailure, NotApplicable
 
 STEP = 1e-6
 TOLERANCE = 1e-5
@@ -69,13 +69,13 @@ def layers_have_their_shares(subject: RegulariserSubject) -> str:
         )
         if not relative_difference(more, torch.as_tensor(expected)) <= EXACT:
             raise CheckFailure(
-                f"with {changes} the value is {float(more):.6g}, and λ times the penalties is "
-                f"{float(expected):.6g}"
+                f"with {changes} the value is {more.item():.6g}, and λ times the penalties is "
+                f"{torch.as_tensor(expected).item():.6g}"
             )
     hidden = subject.build(torch.float64, {"weight": 1.0, "classifier_weight": 0.0})
     if value_and_gradients(hidden, filters)[1][-1].any():
         raise CheckFailure("classifier_weight=0 leaves a gradient on the class weights")
-    return f"linear in both; {float(one):.4g} at 1"
+    return f"linear in both; {one.item():.4g} at 1"
 
 
 def gradients_match_finite_differences(subject: RegulariserSubject) -> str:
@@ -139,7 +139,7 @@ def finite_at_edges(subject: RegulariserSubject) -> str:
         for when in ("", ", after renew()"):
             value, found = value_and_gradients(regulariser, filters)
             if not value.isfinite():
-                raise CheckFailure(f"{name}{when}: the value is {float(value)}")
+                raise CheckFailure(f"{name}{when}: the value is {value.item()}")
             if not all(gradient.isfinite().all() for gradient in found):
                 raise CheckFailure(f"{name}{when}: the gradient is not finite")
             with torch.no_grad(), same_randomness():

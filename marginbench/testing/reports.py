@@ -14,9 +14,9 @@ from marginbench.errors import UserError
 from marginbench.heads import head_class, head_names
 from marginbench.plugins.loading import load_plugin_file
 from marginbench.regularisers import regulariser_class, regulariser_names
+from marginbench.testing.check_in_modes import CheckResult
 from marginbench.testing.checks import check_head
 from marginbench.testing.regulariser_checks import check_regulariser
-from marginbench.testing.subject import CheckResult
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ import io
 import torch
 from torch import Tensor
 
+from marginbench.testing.check_in_modes import CheckFailure
 from marginbench.testing.observation import gradients, same_randomness, unregistered_tensors
-from marginbench.testing.subject import CheckFailure, Subject
+from marginbench.testing.subject import Subject
 
 STEPS_BEFORE = 5
 STEPS_AFTER = 3

@@ -1,10 +1,10 @@
-"""What is checked, on which inputs, and what a check returns or raises."""
+"""The head that is checked, and the inputs that it is checked on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import torch
 from torch import Tensor
@@ -12,50 +12,8 @@ from torch import Tensor
 from marginbench.errors import UserError
 from marginbench.heads import Head, build_head, head_class, resolve_head_parameters
 from marginbench.plugins.parameters import parameter_model
+from marginbench.testing.check_in_modes import NotApplicable
 from marginbench.testing.observation import classifier_of, same_randomness
-
-
-class CheckFailure(AssertionError):
-    """A part of the contract that does not hold; the message has the numbers."""
-
-
-class NotApplicable(Exception):
-    """The check has nothing to say of this head; the message says why."""
-
-
-@dataclass(frozen=True)
-class CheckResult:
-    """What one check found.
-
-    Attributes:
-        name: of the check.
-        passed: whether the contract holds; True too where the check does not apply.
-        detail: the numbers behind it, in one line.
-        skipped: whether the check does not apply to this head.
-    """
-
-    name: str
-    passed: bool
-    detail: str
-    skipped: bool = False
-
-
-Checked = TypeVar("Checked")
-
-
-def run_check(name: str, check: Callable[[Checked], str], subject: Checked) -> CheckResult:
-    """What a check finds; an exception of the subject's own is a failure that quotes it."""
-    try:
-        return CheckResult(name, True, check(subject))
-    except NotApplicable as reason:
-        return CheckResult(name, True, str(reason), skipped=True)
-    except CheckFailure as failure:
-        return CheckResult(name, False, str(failure))
-    except SystemExit as ending:
-        # No proof, whatever status it ends with.
-        return CheckResult(name, False, f"ends the program: SystemExit({ending.code!r})")
-    except Exception as error:
-        return CheckResult(name, False, f"raises {type(error).__name__}: {error}")
 
 
 @dataclass(frozen=True)

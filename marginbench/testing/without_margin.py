@@ -7,13 +7,14 @@ from typing import Any
 import torch
 
 from marginbench.heads import head_class
+from marginbench.testing.check_in_modes import CheckFailure, NotApplicable
 from marginbench.testing.observation import (
     EXACT,
     gradients,
     logits_of,
     relative_difference,
 )
-from marginbench.testing.subject import CheckFailure, NotApplicable, Subject
+from marginbench.testing.subject import Subject
 
 
 def without_margin_equals_the_declared_head(subject: Subject) -> str:
