@@ -297,19 +297,3 @@ def test_what_is_not_allowed_is_named(change, words):
         cell_of(**change)
     for word in words:
         assert word in str(refusal.value)
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "allowed"),
-    [
-        ("data", 5, r"component\(\.\.\.\)"),
-        ("regulariser", 5, r"component\(\.\.\.\) or None"),
-        ("optimiser", 4, r"Optimiser\(\.\.\.\)"),
-        ("training", 3, r"Training\(\.\.\.\)"),
-    ],
-)
-def test_a_part_of_another_type_is_refused_with_what_is_written_in_its_place(field, value, allowed):
-    parts = {name: Component(name="x") for name in ("data", "backbone", "head")}
-    parts["schedule"] = Schedule(iterations=1, batch_size=1)
-    with pytest.raises(UserError, match=rf"{field} = {value} is not allowed; allowed: {allowed}$"):
-        make_cell(**parts | {field: value})

@@ -4,63 +4,16 @@ import base64
 import re
 import shutil
 import xml.etree.ElementTree as ElementTree
-from dataclasses import replace
 from html.parser import HTMLParser
 
 import pandas as pd
-import pytest
 
-from marginbench.experiments.cell_fields import Optimiser
-from marginbench.experiments.grids import component, grid
-from marginbench.experiments.suites import Suite
-from marginbench.reporting import sections
 from marginbench.reporting.comparison_table import compare
 from marginbench.reporting.page import write_report
 from marginbench.reporting.page_links import MOST_EMBEDDED, csv_link
-from marginbench.reporting.sections import SectionContent, Table, chosen_sections, section
-from marginbench.runs.conditions import row_labels
+from marginbench.reporting.sections import chosen_sections
 from marginbench.runs.results import history, results
-from marginbench.runs.run_folder import RunFolder
-from marginbench.runs.suite_runs import SuiteRun
-from tests.conftest import tiny_cell, train_cell
-
-HEADS = [
-    ("softmax", {}),
-    ("l-softmax", {"m": 2}),
-    ("l-softmax", {"m": 3}),
-    ("am-softmax", {"s": 8.0}),
-]
-
-
-def suite_of(cells, sections=None):
-    return Suite("tested", "a suite", "nothing", 2, "softmax", sections, lambda seeds: cells)
-
-
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory):
-    """Four heads with two seeds, closed set with 2-D features, and two heads open set."""
-    folder = tmp_path_factory.mktemp("trained")
-    open_set = component("digits", left_out=[6, 7, 8, 9])
-    cells = [
-        tiny_cell(h, seed=s, **p).model_copy(update={"setting": "closed"})
-        for h, p in HEADS
-        for s in (0, 1)
-    ]
-    cells += [
-        tiny_cell(h, seed=s, data=open_set).model_copy(update={"setting": "open"})
-        for h in ("softmax", "contrastive")
-        for s in (0, 1)
-    ]
-    gentle = Optimiser(learning_rate=0.03)
-    cells = [cell.model_copy(update={"optimiser": gentle}) for cell in cells]
-    for cell in cells:
-        result, _ = train_cell(cell, folder)
-        assert result["outcome"] == "finished", result["reason"]
-    return folder, cells
-
-
-def run_of(folder, cells):
-    return SuiteRun(suite_of(cells), folder, [RunFolder(folder, c) for c in cells], len(cells))
+from tests.reporting.trained_suite import run_of, suite_of
 
 
 class Page(HTMLParser):
@@ -76,14 +29,6 @@ class Page(HTMLParser):
         self.sources += [values["src"]] if "src" in values else []
         self.links += [values["href"]] if "href" in values else []
         self.ids |= {values["id"]} if "id" in values else set()
-
-
-@pytest.fixture(scope="session")
-def written(trained, tmp_path_factory):
-    folder, cells = trained
-    frame = results(run_of(folder, cells))
-    out = tmp_path_factory.mktemp("report")
-    return write_report(frame, suite_of(cells), out), out
 
 
 def test_no_section_fails_and_all_expected_ones_are_there(written):
@@ -237,86 +182,8 @@ def test_an_empty_grid_still_makes_a_page(trained, tmp_path):
     assert "0 of 12 cells done, 12 not started" in report.page.read_text()
 
 
-@pytest.fixture
-def plugin_sections(monkeypatch):
-    """Sections registered in a test are gone after it."""
-    chosen_sections()
-    registry = sections._registry
-    for name in ("_entries", "_origins"):
-        monkeypatch.setattr(registry, name, dict(getattr(registry, name)))
-
-
-@pytest.mark.usefixtures("plugin_sections")
-def test_a_section_that_fails_costs_only_itself(trained, tmp_path):
-    @section("failing", title="Failing", order=1)
-    def failing(frame):
-        raise ZeroDivisionError("a plug-in's fault")
-
-    folder, cells = trained
-    suite = suite_of(cells, ("failing", "account"))
-    report = write_report(results(run_of(folder, cells)), suite, tmp_path)
-    assert report.failed_sections == [("failing", "ZeroDivisionError: a plug-in's fault")]
-    page = report.page.read_text()
-    assert "a plug-in&#39;s fault" in page
-    assert "12 of 12 cells done" in page
-
-
-@pytest.mark.usefixtures("plugin_sections")
-def test_a_section_that_ends_the_program_costs_only_itself(trained, tmp_path):
-    @section("ending", title="Ending", order=1)
-    def ending(frame):
-        raise SystemExit(0)
-
-    folder, cells = trained
-    suite = replace(suite_of(cells, ("ending", "account")), description="half \ud800")
-    report = write_report(results(run_of(folder, cells)), suite, tmp_path)
-    assert report.failed_sections == [("ending", "SystemExit: 0")]
-    assert "half �" in report.page.read_text(encoding="utf-8")
-
-
-@pytest.mark.usefixtures("plugin_sections")
-def test_what_a_plugin_writes_is_escaped(tmp_path, trained):
-    @section("hostile", title="<b>Title</b>", order=2)
-    def hostile(frame):
-        table = pd.DataFrame({"a|b": ["<script>alert(1)</script>", "x|y & 50 % _"]})
-        return SectionContent(text=["<i>"], tables=[Table("hostile", "a & b", table)])
-
-    folder, cells = trained
-    report = write_report(results(run_of(folder, cells)), suite_of(cells, ("hostile",)), tmp_path)
-    assert report.failed_sections == []
-    assert "<script>alert" not in report.page.read_text()
-    assert "<script>" not in (tmp_path / "hostile.md").read_text()
-    assert r"x\|y &amp; 50 % \_" in (tmp_path / "hostile.md").read_text()
-    assert r"a\|b" in (tmp_path / "hostile.md").read_text()
-    assert r"50 \% \_" in (tmp_path / "hostile.tex").read_text()
-
-
 def test_the_history_frame_has_every_row_once(trained):
     folder, cells = trained
     frame = history(results(run_of(folder, cells)))
     assert len(frame) == 4 * len(cells)
     assert not frame.duplicated(["key", "iteration"]).any()
-
-
-def test_labels_tell_rows_of_one_head_apart_and_no_more():
-    cells = grid(
-        data="digits",
-        backbone="small",
-        head=[
-            "softmax",
-            component("hinge", norm="L1"),
-            component("hinge", norm="L2"),
-            component("arcface", m=0.3, s=10.0),
-            component("am-softmax", m=0.3, s=10.0),
-            component("am-softmax", m=0.3, s=20.0),
-        ],
-        schedule=tiny_cell().schedule,
-    )
-    assert row_labels(cells) == [
-        "softmax",
-        "hinge norm=L1",
-        "hinge norm=L2",
-        "arcface m=0.3",
-        "am-softmax m=0.3 s=10",
-        "am-softmax m=0.3 s=20",
-    ]
