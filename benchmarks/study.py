@@ -2,9 +2,10 @@
 
     make study
 
-runs it, goes on where it was stopped, and writes the page of the data sets that are whole. For each
-of them: the search and its final runs; the heads with their own values, to show what tuning gave;
-and softmax chosen from few trials, as unequal budgets would have it.
+runs it, goes on where it was stopped, and after each data set writes the page of those that are
+whole. For each of them: the search and its final runs; the heads with their own values, to show
+what tuning gave; and softmax chosen from few trials, as unequal budgets would have it. Data sets
+may be run on several machines or days: what the page needs of each is kept beside it.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from pathlib import Path
 from marginbench.errors import UserError
 
 from .publish import PUBLISHED
-from .study_page import write_page
-from .study_results import Measured, measured
+from .study_page import write_page, write_search
+from .study_results import Measured, keep, kept, measured
 
 SUITES = ("study-digits", "study-mnist", "study-fashion", "study-cifar", "study-omniglot")
 FEWER_TRIALS = 3
@@ -43,20 +44,40 @@ def commands(suite: str, runs: Path) -> list[list[str]]:
     ]
 
 
-def whole(suites: Sequence[str], runs: Path) -> tuple[list[Measured], list[str]]:
-    """The data sets whose runs have all ended, and the names of the others."""
+def whole(suites: Sequence[str], runs: Path, published: Path) -> tuple[list[Measured], list[str]]:
+    """The data sets whose runs have all ended, here or before, and the names of the others.
+
+    Args:
+        suites: their names.
+        runs: RUNS.
+        published: the page's folder; what is whole in RUNS is kept there, with its search.
+    """
     found, missing = [], []
     for suite in suites:
+        file = published / "runs" / f"{Path(suite).stem}.csv"
         try:
             one = measured(suite, runs, runs / FEWER)
         except UserError:
-            # It has no search yet.
+            # It has no search here.
             one = None
         if one is not None and one.is_whole:
-            found.append(one)
+            write_search(one, published)
+            keep(one, file)
+        if file.exists():
+            found.append(kept(file))
         else:
             missing.append(suite)
     return found, missing
+
+
+def publish(suites: Sequence[str], runs: Path, target: Path) -> bool:
+    """Write the page of all data sets that are whole; whether there is one."""
+    found, missing = whole(suites, runs, target)
+    if not found:
+        print("no data set is whole yet")
+        return False
+    print(write_page(found, missing, target), flush=True)
+    return True
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,11 +87,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit status: of the first command that failed, or 0.
     """
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("suites", nargs="*", default=list(SUITES), metavar="SUITE")
-    parser.add_argument("--runs", type=Path, default=Path("runs/study"))
-    parser.add_argument("--target", type=Path, default=PUBLISHED / "study")
+    parser.add_argument(
+        "suites", nargs="*", default=list(SUITES), metavar="SUITE", help="default: all"
+    )
+    parser.add_argument("--runs", type=Path, default=Path("runs/study"), help="RUNS")
+    parser.add_argument(
+        "--target", type=Path, default=PUBLISHED / "study", help="the page's folder"
+    )
     parser.add_argument("--page-only", action="store_true", help="run nothing")
     given = parser.parse_args(arguments)
+    for suite in given.suites:
+        if suite not in SUITES:
+            parser.error(f"{suite!r} is not of the study; allowed: {', '.join(SUITES)}")
     for suite in [] if given.page_only else given.suites:
         for command in commands(suite, given.runs):
             print("marginbench", *command, flush=True)
@@ -79,11 +107,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ).returncode
             if status:
                 return status
-    found, missing = whole(given.suites, given.runs)
-    if not found:
-        print("no data set is whole yet")
-        return 1
-    print(write_page(found, missing, given.target))
+        publish(SUITES, given.runs, given.target)
+    if given.page_only:
+        return 0 if publish(SUITES, given.runs, given.target) else 1
     return 0
 
 

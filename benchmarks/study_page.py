@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ LIMITS = """\
 
 
 def write_page(found: Sequence[Measured], missing: Sequence[str], target: Path) -> Path:
-    """Write README.md, results.csv and the figures.
+    """Write README.md and the figures.
 
     Args:
         found: the data sets that are whole.
@@ -46,8 +47,6 @@ def write_page(found: Sequence[Measured], missing: Sequence[str], target: Path) 
     target.mkdir(parents=True, exist_ok=True)
     frame = together({one.suite: one.tuned for one in found})
     decided = verdicts(frame)
-    files = ["label", "seed", "key", "state", *MEASURES]
-    frame[["setting", *files]].to_csv(target / "results.csv", index=False)
     parts = [
         "# Which margin wins, on equal terms?",
         "Every head had sixteen trials on images or classes that the final runs are not tested on; "
@@ -75,11 +74,34 @@ def write_page(found: Sequence[Measured], missing: Sequence[str], target: Path) 
         closed_and_open(frame),
         "## What it does not show",
         LIMITS,
-        "All runs: [results.csv](results.csv). Made by `make study`.",
+        "What each head could choose from, and what it chose: "
+        + ", ".join(f"[{one.suite}](searches/{one.suite}.md)" for one in found)
+        + ". All runs: [runs/](runs). Made by `make study`; "
+        "`python -m benchmarks.study --page-only` makes the page anew from these files.",
     ]
     page = target / "README.md"
     page.write_text("\n\n".join(part.rstrip() for part in parts) + "\n", encoding="utf-8")
     return page
+
+
+def write_search(one: Measured, target: Path) -> None:
+    """Write searches/SUITE.md: what each head could choose from, and what it chose.
+
+    Args:
+        one: with the searches in its tuned frame.
+        target: the page's folder.
+    """
+    folder = target / "searches"
+    folder.mkdir(parents=True, exist_ok=True)
+    (section,) = [found for found in sections_of(None) if found.name == "tuning"]
+    content = section.content(one.tuned)
+    parts = [f"# {one.suite}: the search", *content.text]
+    for figure in content.figures:
+        parts += _figure(replace(figure, name=f"{one.suite}-{figure.name}"), folder)
+    for table in content.tables:
+        parts += [f"*{table.caption}*", markdown(table.frame)]
+    text = "\n\n".join(part.rstrip() for part in parts) + "\n"
+    (folder / f"{one.suite}.md").write_text(text, encoding="utf-8")
 
 
 def _figure(figure: Figure | None, target: Path) -> list[str]:

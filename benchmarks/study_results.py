@@ -1,10 +1,12 @@
-"""What the study measured, and two of its questions."""
+"""What the study measured, kept in a file a data set, and two of its questions."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +17,26 @@ from marginbench.reporting.verdicts import BETTER, verdicts
 from marginbench.runs.cell_status import FINISHED
 from marginbench.runs.results import results
 from marginbench.text import count
+
+PARTS = ("tuned", "own", "fewer")
+NUMBERS = ("train_error", *MEASURES, "equal_within", "max_seeds", "first_look")
+KEPT = (
+    "setting",
+    "comparison",
+    "data",
+    "backbone",
+    "label",
+    "head",
+    "is_baseline",
+    "seed",
+    "state",
+    *NUMBERS,
+    "spending",
+    "key",
+)
+"""Columns of the results frame that the page rests on, beside those that are kept as JSON."""
+OF_PAIRS = ("name", "description", "folds", "retrieval")
+"""Fields of a set of pairs that it rests on."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +66,63 @@ class Measured:
 def measured(suite: str, runs: Path, fewer: Path) -> Measured:
     """What has been run of a data set.
 
+    Args:
+        suite: its name, or the path of its file.
+        runs, fewer: RUNS, and that of softmax with fewer trials.
+
     Raises:
         UserError: there is no search.
     """
     return Measured(
-        suite,
+        Path(suite).stem,
         tuned=results(suite, runs, tuned=True),
         own=results(suite, runs),
         fewer=results(suite, fewer, tuned=True, only=["softmax"]),
     )
+
+
+def keep(one: Measured, file: Path) -> None:
+    """Write what the page needs of a data set's runs: the page can be made without the runs.
+
+    Args:
+        file: a CSV file, one row a run; the head's parameters, and of a set of pairs what
+            :data:`OF_PAIRS` names, as JSON.
+    """
+    parts = []
+    for name in PARTS:
+        rows: pd.DataFrame = getattr(one, name)
+        pairs = [_pairs_as_text(entries) for entries in rows["verification"]]
+        parameters = [json.dumps(values) for values in rows["head_parameters"]]
+        texts = {"head_parameters": parameters, "verification": pairs}
+        parts.append(rows[[*KEPT]].assign(part=name, **texts))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pd.concat(parts).to_csv(file, index=False)
+
+
+def kept(file: Path) -> Measured:
+    """What :func:`keep` wrote."""
+    # As text first: pandas' own reading of a number may be wrong in the last digit.
+    frame = pd.read_csv(file, dtype=dict.fromkeys(NUMBERS, str))
+    frame = frame.astype(dict.fromkeys(NUMBERS, float))
+    frame["spending"] = frame["spending"].astype(object).where(frame["spending"].notna(), None)
+    frame["head_parameters"] = [json.loads(text) for text in frame["head_parameters"]]
+    frame["verification"] = [
+        json.loads(text) if isinstance(text, str) else None for text in frame["verification"]
+    ]
+    nothing: dict[str, Any] = {}
+    frame["conditions"] = frame["data_parameters"] = [nothing] * len(frame)
+    frame["remarks"] = frame["folder"] = None
+    parts = {
+        name: frame[frame["part"] == name].drop(columns="part").reset_index(drop=True)
+        for name in PARTS
+    }
+    return Measured(file.stem, **parts)
+
+
+def _pairs_as_text(entries: list[dict[str, Any]] | None) -> str | None:
+    if not entries:
+        return None
+    return json.dumps([{name: one.get(name) for name in OF_PAIRS} for one in entries])
 
 
 def columns_of(frame: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:

@@ -2,10 +2,12 @@
 
 import random
 import re
+import shutil
 
 import pytest
 
 from benchmarks.study import FEWER, SUITES, commands, whole
+from benchmarks.study import main as study
 from benchmarks.study_page import write_page
 from benchmarks.study_results import measured
 from marginbench.command_line import main
@@ -49,9 +51,10 @@ def runs(tiny_suite, tmp_path):
 def test_the_page_says_who_won_what_tuning_gave_and_what_fewer_trials_would_say(
     runs, tiny_suite, tmp_path
 ):
-    found, missing = whole([str(tiny_suite), "study-digits"], runs)
+    target = tmp_path / "study"
+    found, missing = whole([str(tiny_suite), "study-digits"], runs, target)
     assert missing == ["study-digits"]
-    page = write_page(found, missing, tmp_path / "study").read_text()
+    page = write_page(found, missing, target).read_text()
     assert "Not whole yet, and not here: study-digits." in page
     assert "**better**: l-softmax −1.88 [" in page
     assert "| softmax" in page
@@ -65,16 +68,22 @@ def test_the_page_says_who_won_what_tuning_gave_and_what_fewer_trials_would_say(
     assert "with sixteen trials for both, 1." in replayed
     assert "(test error): better → worse." in replayed
     assert "No closed and open set are both whole yet." in page
-    assert (tmp_path / "study/results.csv").read_text().count("l-softmax") == SEEDS
-    assert list((tmp_path / "study").glob("*.png"))
+    assert list(target.glob("*.png"))
+    search = (target / f"searches/{tiny_suite.stem}.md").read_text()
+    assert "| l-softmax" in search
+    assert ".png)" in search
+    # The same page once the runs are gone.
+    shutil.rmtree(runs)
+    found, missing = whole([str(tiny_suite), "study-digits"], runs, target)
+    assert write_page(found, missing, target).read_text() == page
 
 
-def test_a_data_set_with_a_run_to_go_is_not_whole(runs, tiny_suite):
+def test_a_data_set_with_a_run_to_go_is_not_whole(runs, tiny_suite, tmp_path):
     run = reopen_tuned(str(tiny_suite), runs)
     (run.runs[-1].path / "result.json").unlink()
     one = measured(str(tiny_suite), runs, runs / FEWER)
     assert not one.is_whole
-    assert whole([str(tiny_suite)], runs) == ([], [str(tiny_suite)])
+    assert whole([str(tiny_suite)], runs, tmp_path / "study") == ([], [str(tiny_suite)])
 
 
 @pytest.mark.parametrize("suite", SUITES)
@@ -83,3 +92,9 @@ def test_every_command_of_the_study_is_one(suite, tmp_path):
     for verb, *arguments in commands(suite, tmp_path):
         context = main.commands[verb].make_context(verb, arguments)
         assert context.params["suite"] == suite
+
+
+def test_a_data_set_that_the_study_has_not_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        study(["digits"])
+    assert "'digits' is not of the study; allowed: study-digits, " in capsys.readouterr().err
