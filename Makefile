@@ -1,18 +1,23 @@
 # make quickstart: install, run the suite "digits", write its report.
 # make test: install the test extra, check style and types, run the tests.
 # make study: the study of reports/published/study; hours, and it goes on where it was stopped.
+# make paper: the paper's tables and figures in full, on a GPU, as far as MINUTES go.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart install test study style types clean
+.PHONY: quickstart install test study paper style types clean
 
 quickstart: install
 	$(BIN)/marginbench run digits
 
 study: install
 	$(BIN)/python -m benchmarks.study
+
+MINUTES := 40
+paper: $(VENV)/.installed-test
+	$(BIN)/python -m benchmarks.paper --minutes $(MINUTES)
 
 install: $(VENV)/.installed
 

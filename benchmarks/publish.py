@@ -39,6 +39,7 @@ def publish(
     *,
     size: str = FULL,
     seeds: int | None = None,
+    only: Sequence[str] = (),
     without: Sequence[str] = (),
     command: str,
 ) -> Path:
@@ -50,13 +51,14 @@ def publish(
         target: the folder that gets a folder of this suite.
         size: of the suite.
         seeds: how many; the size's own number if None.
+        only: heads; all if empty.
         without: names of sections to leave out, beside the account of the cells.
         command: with which it was run, for the page.
 
     Returns:
         The page.
     """
-    run = open_suite(suite, runs, seeds=seeds, size=size)
+    run = open_suite(suite, runs, seeds=seeds, size=size, only=only)
     folder = target / run.folder.name
     folder.mkdir(parents=True, exist_ok=True)
     frame = results(run)

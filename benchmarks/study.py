@@ -11,18 +11,25 @@ may be run on several machines or days: what the page needs of each is kept besi
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from marginbench.errors import UserError
 
+from .commands import run_module
 from .publish import PUBLISHED
 from .study_page import write_page, write_search
 from .study_results import Measured, keep, kept, measured
 
-SUITES = ("study-digits", "study-mnist", "study-fashion", "study-cifar", "study-omniglot")
+SUITES = (
+    "study-digits",
+    "study-mnist",
+    "study-fashion",
+    "study-cifar",
+    "study-omniglot",
+    "study-lfw",
+)
 FEWER_TRIALS = 3
 """A fifth of the sixteen."""
 FEWER = "fewer-trials"
@@ -101,10 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(f"{suite!r} is not of the study; allowed: {', '.join(SUITES)}")
     for suite in [] if given.page_only else given.suites:
         for command in commands(suite, given.runs):
-            print("marginbench", *command, flush=True)
-            status = subprocess.run(
-                [sys.executable, "-m", "marginbench", *command], check=False
-            ).returncode
+            status = run_module(["marginbench", *command])
             if status:
                 return status
         publish(SUITES, given.runs, given.target)
@@ -114,4 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the same command goes on")

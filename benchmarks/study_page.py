@@ -24,10 +24,10 @@ from .study_results import Measured, closed_and_open, columns_of, fewer_trials
 DOTS_PER_INCH = 110
 LIMITS = """\
 - Small networks, few training images, short runs, two CPU cores: a margin may do other things to a
-  large network on a million faces, and no face was looked at here.
+  large network on a million faces.
 - One search a head. Its luck is in no interval: the seeds are those of the final runs.
 - Splits are drawn per seed from one set of images, so the intervals are of other images of the same
-  kind. Omniglot's alphabets are fixed.
+  kind. Omniglot's alphabets and LFW's people are fixed.
 - A range that is too narrow for a head holds it back; reports of the single suites name the values
   chosen at an edge. Learning-rate courses, batch size and augmentation were nobody's to choose.
 """
