@@ -140,7 +140,7 @@ def test_a_failed_cell_is_reported_and_the_rest_is_done(marginbench_process, tmp
         "        raise ValueError('this head breaks')\n"
         "    def scores(self, features):\n"
         "        return features\n"
-        "@suite('mixed')\n"
+        "@suite('mixed', sections=('account', 'comparison'))\n"
         "def mixed(seeds):\n"
         "    return grid(data='digits', backbone='small', head=['softmax', 'breaking'],\n"
         "        schedule=Schedule(iterations=4, batch_size=16, evaluations=1), seed=0)\n"

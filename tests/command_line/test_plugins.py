@@ -37,7 +37,8 @@ def test_a_head_in_a_file_becomes_a_row(marginbench_process, tiny_suite, tmp_pat
     listing = marginbench_process("heads", "mine", "--plugin", plugin)
     assert "s(cos θ − m(1 − cos θ))" in listing.stdout
     assert "m = 0.2   (number ≥ 0)" in listing.stdout
-    done = marginbench_process("run", tiny_suite, "--plugin", plugin, "--head", "mine:m=0.1")
+    own = ["--plugin", plugin, "--head", "mine:m=0.1", "--seeds", 1]
+    done = marginbench_process("run", tiny_suite, *own)
     assert done.returncode == 0, done.stdout + done.stderr
     table = (tmp_path / "runs/tiny/report/comparison-tiny.csv").read_text()
     assert "mine m=0.1," in table
@@ -83,11 +84,10 @@ def test_a_head_of_an_installed_package_is_found(marginbench_process, packages, 
     listing = marginbench_process("heads", "others", PYTHONPATH=str(packages))
     assert listing.returncode == 0, listing.stderr
     assert "s(cos θ − m(1 − cos θ))" in listing.stdout
-    done = marginbench_process(
-        *("run", tiny_suite, "--head", "others", "--seeds", 1), PYTHONPATH=str(packages)
-    )
+    only = ["--head", "others", "--only", "others", "--seeds", 1, "--no-report"]
+    done = marginbench_process("run", tiny_suite, *only, PYTHONPATH=str(packages))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "others m=0.2" in done.stdout
+    assert "done digits-small-others-m0.2-seed0" in done.stdout
 
 
 def test_a_package_that_does_not_import_is_named_and_costs_only_itself(

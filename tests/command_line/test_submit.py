@@ -12,7 +12,6 @@ from PIL import Image
 
 from marginbench.dispatch.slurm.node_checks import check_python
 from marginbench.dispatch.slurm.settings import ClusterSettings
-from tests.command_line.conftest import COMMAND
 
 GOLDEN = Path(__file__).with_name("sbatch_script.txt")
 
@@ -50,13 +49,12 @@ def fake_slurm(tmp_path):
 
 
 def test_the_sbatch_script_is_the_reviewed_one(
-    marginbench_process, tiny_suite, tmp_path, fake_slurm
+    marginbench, tiny_suite, tmp_path, fake_slurm, monkeypatch
 ):
+    monkeypatch.setenv("PATH", fake_slurm)
     (tmp_path / "marginbench.toml").write_text(PROFILES)
     options = ["--profile", "gpu", "--account", "lab", "--qos", "long", "--constraint", "a100"]
-    done = marginbench_process(
-        "submit", tiny_suite, *options, "--max-parallel", 3, "--dry-run", PATH=fake_slurm
-    )
+    done = marginbench("submit", tiny_suite, *options, "--max-parallel", 3, "--dry-run")
     assert done.returncode == 0, done.stderr
     script = done.stdout[done.stdout.index("#!/bin/bash") :]
     script = script.replace(str(tmp_path), "FOLDER").replace(sys.executable, "PYTHON")
@@ -88,10 +86,11 @@ def test_every_setting_of_a_cluster_is_an_option_and_a_name_of_a_profile(marginb
     ],
 )
 def test_bad_settings_get_one_clear_message(
-    marginbench_process, tiny_suite, tmp_path, arguments, words
+    marginbench, tiny_suite, tmp_path, monkeypatch, arguments, words
 ):
+    monkeypatch.setenv("PATH", str(tmp_path))
     (tmp_path / "marginbench.toml").write_text(PROFILES)
-    done = marginbench_process("submit", tiny_suite, *arguments, PATH=str(tmp_path))
+    done = marginbench("submit", tiny_suite, *arguments)
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
     for word in words:
@@ -99,109 +98,109 @@ def test_bad_settings_get_one_clear_message(
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("verb", ["submit", "status", "cancel", "logs"])
 def test_torch_stays_unloaded_once_the_suite_has_its_manifest(
-    tiny_suite, tmp_path, fake_slurm, record_suite, verb
+    tiny_suite, tmp_path, fake_slurm, record_suite
 ):
     record_suite(tiny_suite)
     code = (
         "import sys\n"
-        f"sys.argv = ['marginbench', {verb!r}, {str(tiny_suite)!r}, *sys.argv[1:]]\n"
+        "sys.argv[0] = 'marginbench'\n"
         "from marginbench.command_line import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
         "heavy = {'torch', 'torchvision', 'pandas', 'matplotlib', 'sklearn'}\n"
         "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
     )
-    extra = {"submit": ["--dry-run"], "logs": ["nothing"]}.get(verb, [])
-    expected = {
-        "submit": "4 to submit",
-        "status": "4 cells: 4 not started",
-        "cancel": "cancelled 0 cells",
-        "logs": "unknown cell 'nothing'",
-    }[verb]
+    for verb, extra, expected in (
+        ("submit", ["--dry-run"], "4 to submit"),
+        ("status", [], "4 cells: 4 not started"),
+        ("cancel", [], "cancelled 0 cells"),
+        ("logs", ["nothing"], "unknown cell 'nothing'"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", code, verb, str(tiny_suite), *extra],
+            cwd=tmp_path,
+            env=os.environ | {"PATH": fake_slurm},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, (verb, done.stderr)
+        assert expected in done.stdout + done.stderr
+        assert (done.stderr == "") is (verb != "logs")
+
+
+def test_local_processes_end_as_a_local_run_does(marginbench, tiny_suite, tmp_path):
+    done = marginbench(
+        "submit", tiny_suite, "--executor", "local", "--gpus", 0, "--max-parallel", 1
+    )
+    assert "started 4 cells in 1 local job" in done.stdout, done.stderr
+    again = marginbench("submit", tiny_suite)
+    assert "settings not given are those of the last submission" in again.stdout
+    assert "0 to submit" in again.stdout
+    watched = marginbench("status", tiny_suite, "--watch", "--every", 1).stdout
+    assert "pending" in watched
+    assert watched.rstrip().endswith("4 cells: 4 done"), watched
+    here = ["--workers", 1, "--device", "cpu", "--no-report", "--runs", "other"]
+    assert marginbench("run", tiny_suite, *here).returncode == 0
+    for name in ("history.jsonl", "result.json"):
+        for file in tmp_path.glob(f"runs/tiny/*/{name}"):
+            other = tmp_path / "other" / file.relative_to(tmp_path / "runs")
+            assert file.read_bytes() == other.read_bytes()
+    assert "4 cells: 4 done" in marginbench("status", tiny_suite).stdout
+
+
+def test_a_cell_is_found_by_its_key(marginbench, tiny_suite):
+    listing = marginbench("status", tiny_suite).stdout
+    key = re.search(r"digits-small-softmax-seed0-([0-9a-f]{12})", listing).group(1)
+    done = marginbench("logs", tiny_suite, key[:6])
+    assert "has written nothing yet" in done.stderr
+    done = marginbench("cancel", tiny_suite, "digits-small-softmax-seed9")
+    assert "unknown cell" in done.stderr
+    assert "did you mean" in done.stderr
+
+
+NODE_CODE = """
+import os, sys
+from pathlib import Path
+
+os.environ |= {"SUBMITIT_EXECUTOR": "local", "SUBMITIT_LOCAL_JOB_ID": "77"}
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+from marginbench.dispatch.slurm.job import ClusterJob
+from marginbench.dispatch.slurm.settings import ClusterSettings
+from marginbench.dispatch.slurm.submission import Submission
+from marginbench.runs.code_version import code_version
+from marginbench.runs.suite_runs import open_suite
+
+for runs, python in (("without-a-gpu", {}), ("other-python", {"python": "2.7"})):
+    run = open_suite(sys.argv[1], Path(runs), seeds=1)
+    version = code_version() | python
+    made = Submission.create(run.folder, ClusterSettings(gpus=1), "here", [], version)
+    made.note_ids(made.plan(0, [run.runs]), ["77"])
+    print(ClusterJob(str(made.path), 0, 0)())
+"""
+
+
+def test_a_node_without_a_gpu_or_with_another_python_is_reported_in_one_line(
+    marginbench, tiny_suite, tmp_path
+):
+    """The jobs are cut by hand: this machine would not have let them be submitted."""
     done = subprocess.run(
-        [sys.executable, "-c", code, *extra],
+        [sys.executable, "-c", NODE_CODE, str(tiny_suite)],
         cwd=tmp_path,
-        env=os.environ | {"PATH": fake_slurm},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert expected in done.stdout + done.stderr
-    assert (done.stderr == "") is (verb != "logs")
-
-
-def test_local_processes_end_as_a_local_run_does(marginbench_process, tiny_suite, tmp_path):
-    done = marginbench_process(
-        "submit", tiny_suite, "--executor", "local", "--gpus", 0, "--max-parallel", 1
-    )
-    assert "started 4 cells in 1 local job" in done.stdout, done.stderr
-    again = marginbench_process("submit", tiny_suite)
-    assert "settings not given are those of the last submission" in again.stdout
-    assert "0 to submit" in again.stdout
-    watched = marginbench_process("status", tiny_suite, "--watch", "--every", 1).stdout
-    assert "pending" in watched
-    assert watched.rstrip().endswith("4 cells: 4 done"), watched
-    other = tmp_path / "other"
-    other.mkdir()
-    subprocess.run(
-        [*COMMAND, "run", str(tiny_suite), "--workers", "1", "--device", "cpu", "--no-report"],
-        cwd=other,
-        check=True,
-        capture_output=True,
-    )
-    for name in ("history.jsonl", "result.json"):
-        for file in tmp_path.glob(f"runs/tiny/*/{name}"):
-            assert file.read_bytes() == (other / file.relative_to(tmp_path)).read_bytes()
-    assert "4 cells: 4 done" in marginbench_process("status", tiny_suite).stdout
-
-
-def test_a_cell_is_found_by_its_key(marginbench_process, tiny_suite, tmp_path):
-    listing = marginbench_process("status", tiny_suite).stdout
-    key = re.search(r"digits-small-softmax-seed0-([0-9a-f]{12})", listing).group(1)
-    done = marginbench_process("logs", tiny_suite, key[:6])
-    assert "has written nothing yet" in done.stderr
-    done = marginbench_process("cancel", tiny_suite, "digits-small-softmax-seed9")
-    assert "unknown cell" in done.stderr
-    assert "did you mean" in done.stderr
-
-
-def test_a_node_without_a_gpu_is_reported_in_one_line(marginbench_process, tiny_suite, tmp_path):
-    """The job is cut by hand: this machine would not have let it be submitted."""
-    code = (
-        "import os, sys\nfrom pathlib import Path\n"
-        "os.environ |= {'SUBMITIT_EXECUTOR': 'local', 'SUBMITIT_LOCAL_JOB_ID': '77',\n"
-        "    'CUDA_VISIBLE_DEVICES': ''}\n"
-        "from marginbench.dispatch.slurm.job import ClusterJob\n"
-        "from marginbench.dispatch.slurm.settings import ClusterSettings\n"
-        "from marginbench.runs.code_version import code_version\n"
-        "from marginbench.dispatch.slurm.submission import Submission\n"
-        "from marginbench.runs.suite_runs import open_suite\n"
-        "run = open_suite(sys.argv[1], Path('runs'), seeds=1)\n"
-        "version = code_version()\n"
-        "if len(sys.argv) > 2: version['python'] = sys.argv[2]\n"
-        "made = Submission.create(run.folder, ClusterSettings(gpus=1), 'here', [], version)\n"
-        "made.note_ids(made.plan(0, [run.runs]), ['77'])\n"
-        "print(ClusterJob(str(made.path), 0, 0)())"
-    )
-    for extra, words in (([], "no CUDA device"), (["2.7"], "runs Python 3")):
-        folder = tmp_path / f"with{len(extra)}"
-        folder.mkdir()
-        done = subprocess.run(
-            [sys.executable, "-c", code, str(tiny_suite), *extra],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        output = marginbench_process("status", tiny_suite, "--seeds", 1, cwd=folder)
+    for runs, words in (("without-a-gpu", "no CUDA device"), ("other-python", "runs Python 3")):
+        output = marginbench("status", tiny_suite, "--seeds", 1, "--runs", runs)
         assert output.returncode == 1
         assert "2 cells: 2 failed" in output.stdout, output.stdout
         assert output.stdout.count(words) == 2
-        for file in folder.glob("runs/tiny/*/attempts.jsonl"):
+        files = list(tmp_path.glob(f"{runs}/tiny/*/attempts.jsonl"))
+        assert len(files) == 2
+        for file in files:
             lines = [json.loads(line) for line in file.read_text().splitlines() if line]
             assert [line["end"] for line in lines if "end" in line] == ["refused"]
 
@@ -253,25 +252,26 @@ def own(seeds):
 """
 
 
-def test_a_node_without_the_data_is_reported_in_one_line(marginbench_process, tmp_path):
+def test_a_node_without_the_data_is_reported_in_one_line(marginbench, tmp_path, monkeypatch):
     for name in ("a", "b"):
         (tmp_path / "data/images" / name).mkdir(parents=True)
         for number in range(4):
             image = Image.new("RGB", (8, 8), (50 * number, 0, 99))
             image.save(tmp_path / "data/images" / name / f"{number}.png")
     (tmp_path / "own.py").write_text(FOLDER_SUITE)
-    here = {"MARGINBENCH_DATA": str(tmp_path / "data"), "MARGINBENCH_CACHE": str(tmp_path / "c")}
+    monkeypatch.setenv("MARGINBENCH_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("MARGINBENCH_CACHE", str(tmp_path / "c"))
     local = ["--executor", "local", "--gpus", 0]
     other_data = "export MARGINBENCH_DATA=/nowhere"
-    done = marginbench_process("submit", "own.py", *local, "--setup", other_data, **here)
+    done = marginbench("submit", "own.py", *local, "--setup", other_data)
     assert "started 1 cell" in done.stdout, done.stderr
-    output = marginbench_process("status", "own.py", "--watch", "--every", 1, **here)
+    output = marginbench("status", "own.py", "--watch", "--every", 1)
     assert output.returncode == 1
     text = " ".join(output.stdout.split())
     assert "1 cell: 1 failed" in text
     assert "'/nowhere/images' does not exist" in text
     assert "Traceback" not in text
     key = next((tmp_path / "runs/own").glob("folder-*")).name
-    logs = marginbench_process("logs", "own.py", key, **here)
+    logs = marginbench("logs", "own.py", key)
     assert "Traceback" in logs.stdout
-    assert "0 to submit" in marginbench_process("submit", "own.py", **here).stdout
+    assert "0 to submit" in marginbench("submit", "own.py").stdout
