@@ -39,19 +39,68 @@ class Rates:
 
     def equal_error_rate(self) -> np.ndarray:
         """(R,), where FAR = 1 − TAR, on the straight line between neighbouring points."""
-        difference = self.far - (1 - self.tar)
-        # It rises from −1 to 1, so there is a first point at or above 0, and it is not the first.
-        after = (difference >= 0).argmax(axis=1)
-        rows = np.arange(len(difference))
-        low, high = difference[rows, after - 1], difference[rows, after]
+        rows = np.arange(len(self.far))
+        # FAR − (1 − TAR) rises from −1 to 1, so there is a first point at or above 0, and it is not
+        # the first one. It is looked for by halving: only log G of the columns are looked at.
+        before, after = np.zeros_like(rows), np.full_like(rows, self.far.shape[1] - 1)
+        while (after - before > 1).any():
+            middle = (before + after) // 2
+            reached = self._difference(rows, middle) >= 0
+            after = np.where(reached, middle, after)
+            before = np.where(reached, before, middle)
+        low, high = self._difference(rows, after - 1), self._difference(rows, after)
         share = -low / (high - low)
         far_low, far_high = self.far[rows, after - 1], self.far[rows, after]
         return far_low + share * (far_high - far_low)
 
+    def _difference(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        return self.far[rows, columns] - (1 - self.tar[rows, columns])
+
     def tar_at(self, far: float) -> np.ndarray:
         """(R,), the highest TAR at any threshold whose FAR is at most that."""
-        last = (self.far <= far).sum(axis=1) - 1
+        last = [np.searchsorted(own, far, side="right") - 1 for own in self.far]
         return self.tar[np.arange(len(last)), last]
+
+
+@dataclass(frozen=True)
+class _Ranking:
+    """The pairs from the highest score down.
+
+    Attributes:
+        order: (P,), of the pairs.
+        same: (P,), in that order.
+        ends: (G,), the last place of each distinct score.
+        thresholds: see :class:`Rates`.
+    """
+
+    order: np.ndarray
+    same: np.ndarray
+    ends: np.ndarray
+    thresholds: np.ndarray
+
+    def rates(self, weights: np.ndarray) -> Rates:
+        """FAR and TAR of weights, (R, P), in that order."""
+        same = self._counted(weights * self.same)
+        # The counts are whole, so that this is exact.
+        different = self._counted(weights) - same
+        with np.errstate(invalid="ignore"):
+            far, tar = (counted / counted[:, -1:] for counted in (different, same))
+        return Rates(far, tar, self.thresholds)
+
+    def _counted(self, weights: np.ndarray) -> np.ndarray:
+        counted = np.zeros((len(weights), len(self.ends) + 1))
+        if len(self.ends) == weights.shape[1]:
+            np.cumsum(weights, axis=1, out=counted[:, 1:])
+        else:
+            counted[:, 1:] = np.cumsum(weights, axis=1).take(self.ends, axis=1)
+        return counted
+
+
+def _ranking(scores: np.ndarray, same: np.ndarray) -> _Ranking:
+    order = np.argsort(-scores, kind="stable")
+    ordered = scores[order]
+    ends = np.append(np.flatnonzero(np.diff(ordered)), len(ordered) - 1)
+    return _Ranking(order, same[order], ends, np.append(np.inf, ordered[ends]))
 
 
 def rates(scores: np.ndarray, same: np.ndarray, weights: np.ndarray | None = None) -> Rates:
@@ -60,21 +109,13 @@ def rates(scores: np.ndarray, same: np.ndarray, weights: np.ndarray | None = Non
     Args:
         scores: (P,), higher means more alike.
         same: (P,), bool; both kinds must occur.
-        weights: (R, P), 0 and above; None counts each pair once (R = 1). A weighting without
-            same, or without different pairs has NaN rates.
+        weights: (R, P), whole numbers, 0 and above; None counts each pair once (R = 1). A weighting
+            without same, or without different pairs has NaN rates.
     """
     if weights is None:
         weights = np.ones((1, len(scores)))
-    order = np.argsort(-scores, kind="stable")
-    ordered = scores[order]
-    ends = np.append(np.flatnonzero(np.diff(ordered)), len(ordered) - 1)
-    parts = []
-    for kind in (~same, same):
-        counted = np.cumsum(np.where(kind, weights, 0)[:, order], axis=1)[:, ends]
-        counted = np.concatenate([np.zeros((len(weights), 1)), counted], axis=1)
-        with np.errstate(invalid="ignore"):
-            parts.append(counted / counted[:, -1:])
-    return Rates(parts[0], parts[1], np.append(np.inf, ordered[ends]))
+    ranking = _ranking(scores, same)
+    return ranking.rates(weights[:, ranking.order])
 
 
 @dataclass(frozen=True)
@@ -148,14 +189,16 @@ def characteristic(
             pairs are resampled then.
         replicates: of the bootstrap.
     """
-    once = rates(scores, same)
+    ranking = _ranking(scores, same)
+    once = ranking.rates(np.ones((1, len(scores))))
+    right_by_rank = right[ranking.order]
     drawn: dict[str, list[np.ndarray]] = {"area": [], "eer": [], "accuracy": []}
     drawn |= {f"{far:g}": [] for far in FALSE_ACCEPTANCE_RATES}
-    for weights in _weightings(same, people, replicates):
-        again = rates(scores, same, weights)
+    for weights in _weightings(ranking, people, replicates):
+        again = ranking.rates(weights)
         drawn["area"].append(again.area())
         drawn["eer"].append(again.equal_error_rate())
-        drawn["accuracy"].append(weights @ right / weights.sum(axis=1))
+        drawn["accuracy"].append(weights @ right_by_rank / weights.sum(axis=1))
         for far in FALSE_ACCEPTANCE_RATES:
             drawn[f"{far:g}"].append(again.tar_at(far))
     different = int((~same).sum())
@@ -179,26 +222,39 @@ def characteristic(
 
 
 def _weightings(
-    same: np.ndarray, people: tuple[np.ndarray, np.ndarray] | None, replicates: int
+    ranking: _Ranking, people: tuple[np.ndarray, np.ndarray] | None, replicates: int
 ) -> Iterator[np.ndarray]:
-    """(≤ _CHUNK, P) weights at a time; those that lack one kind of pair are left out."""
+    """(≤ _CHUNK, P) weights at a time, in the ranking's order.
+
+    Those that lack one kind of pair are left out.
+    """
     random = np.random.default_rng(0)
+    same, different = ranking.same, np.flatnonzero(~ranking.same)
     if people is not None:
         names, both = np.unique(np.concatenate(people), return_inverse=True)
-        first, second = np.split(both, 2)
+        first, second = (own[ranking.order] for own in np.split(both, 2))
+    else:
+        # The draws go to the pairs as they were given.
+        given = np.empty_like(same)
+        given[ranking.order] = same
     for start in range(0, replicates, _CHUNK):
         size = min(_CHUNK, replicates - start)
         if people is None:
-            weights = np.empty((size, len(same)))
-            for kind in (same, ~same):
+            drawn = np.empty((size, len(same)))
+            for kind in (given, ~given):
                 number = int(kind.sum())
-                weights[:, kind] = random.multinomial(number, np.full(number, 1 / number), size)
+                drawn[:, kind] = random.multinomial(number, np.full(number, 1 / number), size)
+            weights = drawn.take(ranking.order, axis=1)
         else:
             draws = random.multinomial(len(names), np.full(len(names), 1 / len(names)), size)
-            weights = np.where(same, draws[:, first], draws[:, first] * draws[:, second])
-        usable = (weights[:, same].sum(axis=1) > 0) & (weights[:, ~same].sum(axis=1) > 0)
+            draws = draws.astype(np.float64)
+            # Row by row in memory, which indexing would not give: half the time.
+            weights = draws.take(first, axis=1)
+            weights[:, different] *= draws.take(second[different], axis=1)
+        of_same = weights @ same
+        usable = (of_same > 0) & (weights.sum(axis=1) > of_same)
         if usable.any():
-            yield weights[usable].astype(np.float64)
+            yield weights if usable.all() else weights[usable]
 
 
 def _estimate(value: float, drawn: list[np.ndarray]) -> Estimate:

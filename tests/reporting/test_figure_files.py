@@ -1,0 +1,31 @@
+"""A figure as files."""
+
+from matplotlib.figure import Figure as Drawing
+
+from marginbench.reporting.drawing import new_figure
+from marginbench.reporting.figure_files import ENDINGS, save_figure
+from marginbench.reporting.sections import Figure
+
+
+def drawn() -> Figure:
+    figure, (axis,) = new_figure(1, 1, width=3, height=2)
+    axis.plot([0, 1], [0, 1], label="a line")
+    axis.fill_between([0, 1], [0, 0], [0, 1])
+    axis.legend()
+    return Figure("line", "a line", figure, None)
+
+
+def test_the_same_figure_is_the_same_file(tmp_path):
+    first, second = (save_figure(drawn(), tmp_path / name) for name in ("a", "b"))
+    assert len(first) == len(ENDINGS)
+    assert first == second
+
+
+def test_each_file_is_drawn_once(tmp_path, monkeypatch):
+    figure = drawn()
+    draws = []
+    draw = Drawing.draw
+    monkeypatch.setattr(Drawing, "draw", lambda self, to: draws.append(draw(self, to)))
+    save_figure(figure, tmp_path / "line")
+    # And once to lay it out.
+    assert len(draws) == len(ENDINGS) + 1
