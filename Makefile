@@ -55,15 +55,19 @@ types: $(VENV)/.installed-test
 	@ln -s $(CURDIR)/marginbench/* $(CURDIR)/losses $(CURDIR)/suites $(CURDIR)/reports $(TYPES)/marginbench
 	@cd $(TYPES) && ../bin/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir ../mypy-cache
 
-# SLURM's tests mostly wait: they run beside the others, each process with a SLURM of its own, and
-# what they print comes last.
+# SLURM's tests mostly wait, and others wait for processes that they start: more run at a time than
+# there are cores. What runs beside them prints its lines at the end.
 SLURM_TESTS := tests/dispatch/slurm
 PYTEST := $(BIN)/python -m pytest --dist worksteal
+ONE_MORE := $$($(BIN)/python -c 'import os; print(os.cpu_count() + 1)')
 
-test: style types
-	@$(PYTEST) --numprocesses 3 $(SLURM_TESTS) >$(VENV)/slurm.log 2>&1 & \
-	$(PYTEST) --numprocesses auto --ignore $(SLURM_TESTS); here=$$?; \
-	wait $$!; slurm=$$?; cat $(VENV)/slurm.log; exit $$((here || slurm))
+test: style
+	@$(MAKE) --no-print-directory types >$(VENV)/types.log 2>&1 & types=$$!; \
+	$(PYTEST) --numprocesses 3 $(SLURM_TESTS) >$(VENV)/slurm.log 2>&1 & slurm=$$!; \
+	$(PYTEST) --numprocesses $(ONE_MORE) --ignore $(SLURM_TESTS); failed=$$?; \
+	wait $$slurm || failed=1; cat $(VENV)/slurm.log; \
+	wait $$types || failed=1; cat $(VENV)/types.log; \
+	exit $$failed
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

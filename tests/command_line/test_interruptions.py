@@ -13,7 +13,7 @@ import pytest
 from tests.command_line.conftest import COMMAND, hear_ctrl_c
 from tests.conftest import BARS_SOURCE, TINY_SUITE
 
-ITERATIONS = 2000
+ITERATIONS = 1000
 
 
 @pytest.fixture(scope="session")
@@ -91,7 +91,7 @@ def owners(folder):
 def test_a_run_killed_without_warning_again_and_again_ends_as_if_undisturbed(
     long_suite, undisturbed, tmp_path
 ):
-    for rows_before_kill in (0, 1, 7, 15):
+    for rows_before_kill in (0, 1, 5, 10):
         process = start(long_suite, tmp_path, "--checkpoint-seconds", "0.2")
         if rows_before_kill:
             wait_for_history(tmp_path, rows_before_kill)
