@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from marginbench import Figure
-from marginbench.evaluation.receiver_operating import rates
+from marginbench.evaluation.ranked_rates import rates
 from marginbench.reporting.comparison_table import ComparedRow
 from marginbench.reporting.curves import (
     CURVE_COLUMNS,

@@ -9,6 +9,7 @@ from typing import Any
 from marginbench.errors import DamagedFile, UserError
 from marginbench.experiments.cells import Cell
 from marginbench.files import write_text_atomically
+from marginbench.runs.result_file import read_result_file
 from marginbench.runs.run_files import (
     ASIDE,
     as_json,
@@ -16,7 +17,6 @@ from marginbench.runs.run_files import (
     read_failure_file,
     read_history_file,
     read_json,
-    read_result_file,
 )
 
 SECONDS = ("seconds_of_last_attempt", "processor_seconds_of_last_attempt")

@@ -17,7 +17,8 @@ from marginbench.errors import DamagedFile, UserError
 from marginbench.experiments.cells import Cell, cell_from_json
 from marginbench.heads import Head
 from marginbench.plugins.loading import load_plugin_file
-from marginbench.runs.run_files import read_result_file, read_text
+from marginbench.runs.result_file import read_result_file
+from marginbench.runs.run_files import read_text
 from marginbench.training.checkpoint_checks import UnfitCheckpoint, check_state
 from marginbench.training.checkpoint_files import read_checkpoint_file
 from marginbench.training.experiment import build_experiment

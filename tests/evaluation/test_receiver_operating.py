@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from marginbench.evaluation.receiver_operating import characteristic, rates
+from marginbench.evaluation.ranked_rates import rates
+from marginbench.evaluation.receiver_operating import characteristic
 
 
 def tied_scores(seed=0, pairs=400, levels=25):
