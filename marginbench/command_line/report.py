@@ -136,6 +136,7 @@ def show_report(
     keep: bool = False,
     against: str | None = None,
     before: SuiteRun | None = None,
+    statuses: list[CellStatus] | None = None,
 ) -> int:
     """Make the report and print its comparison tables, and what is wrong with it.
 
@@ -146,13 +147,15 @@ def show_report(
         keep: leave a report alone that would come out the same.
         against: the head that the others are compared with; None for the suite's baseline.
         before: the same cells in another runs folder, to be shown side by side.
+        statuses: of the cells, where they were looked at just now.
 
     Returns:
         Exit status: 0, or 1 if a cell is damaged, a section could not be made, or the report could
         not be written.
     """
     folder = suite_run.report_folder
-    statuses = in_parts(RunFolder.status, suite_run.runs)
+    if statuses is None:
+        statuses = in_parts(RunFolder.status, suite_run.runs)
     cells = list(zip(suite_run.runs, statuses, strict=True))
     notes = code_notes(cells) + image_notes(cells) + _left_notes(suite_run)
     made_from = fingerprint(suite_run, statuses, sections, against)

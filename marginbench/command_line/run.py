@@ -144,7 +144,10 @@ def run_cells(
             f"[yellow]stopped[/]: {count(left, 'cell')} to go; the same command continues",
         )
         return INTERRUPTED_STATUS
-    exit_status = 0 if no_report else show_report(console, suite_run, None, keep=True)
+    exit_status = 0
+    if not no_report:
+        known = None if todo else statuses
+        exit_status = show_report(console, suite_run, None, keep=True, statuses=known)
     failed = [(f, s) for f, s in progress.ended if s.state not in FINISHED]
     for folder, status in failed:
         path, message = escape(str(folder.path)), escape(status.message)

@@ -15,13 +15,13 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 from types import CodeType, ModuleType
 
 from pydantic import ValidationError
 
 from marginbench.errors import UserError
+from marginbench.plugins.entry_points import entry_points_of
 from marginbench.text import quoted
 
 HEADS_GROUP = "marginbench.heads"
@@ -39,7 +39,7 @@ def load_group(group: str) -> None:
     Raises:
         UserError: an entry point registers a name that is taken.
     """
-    for entry_point in sorted(entry_points(group=group), key=lambda point: point.name):
+    for entry_point in entry_points_of(group):
         try:
             entry_point.load()
         except UserError:

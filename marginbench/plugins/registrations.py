@@ -10,10 +10,10 @@ import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from marginbench.plugins.entry_points import entry_points_of
 from marginbench.plugins.loading import (
     HEADS_GROUP,
     REGULARISERS_GROUP,
@@ -173,7 +173,7 @@ def _modules(kind: Kind, plugins: tuple[Path, ...]) -> Iterator[SourceModule]:
     if kind.package:
         yield from source_modules_in(kind.package)
     if kind.group:
-        for point in sorted(entry_points(group=kind.group), key=lambda point: point.name):
+        for point in entry_points_of(kind.group):
             try:
                 yield from source_modules_in(point.module)
             except NotStatic:
@@ -187,5 +187,5 @@ def _has_other_packages(field: str) -> bool:
     """Whether other packages add entries of a kind; theirs may be hidden from a mere reader."""
     group = KINDS[field].group
     return bool(group) and any(
-        not point.module.startswith("marginbench.") for point in entry_points(group=group)
+        not point.module.startswith("marginbench.") for point in entry_points_of(group)
     )

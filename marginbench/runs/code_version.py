@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import platform
-from importlib.metadata import PackageNotFoundError, entry_points, version
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import marginbench
+from marginbench.plugins.entry_points import entry_points_of
 from marginbench.plugins.loading import (
     HEADS_GROUP,
     REGULARISERS_GROUP,
@@ -73,20 +75,25 @@ def _packages(libraries: tuple[str, ...], groups: tuple[str, ...]) -> dict[str, 
     found = {"marginbench": marginbench.__version__}
     for name in libraries:
         try:
-            found[name] = version(name)
+            found[name] = _version(name)
         except PackageNotFoundError:
             continue
     for group in groups:
-        for point in entry_points(group=group):
+        for point in entry_points_of(group):
             if point.dist is not None:
                 found[point.dist.name] = point.dist.version
     return found
 
 
+@cache
+def _version(name: str) -> str:
+    return version(name)
+
+
 def _files(groups: tuple[str, ...]) -> dict[str, Path]:
     """The source of the engine and of what the groups' entry points name."""
     found: dict[str, Path] = {}
-    points = [point for group in groups for point in entry_points(group=group)]
+    points = [point for group in groups for point in entry_points_of(group)]
     for name in ["marginbench", *(point.module for point in points)]:
         with contextlib.suppress(NotStatic):
             found |= source_files(name)

@@ -16,11 +16,12 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
-from importlib.metadata import PackageNotFoundError, entry_points, version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from marginbench.errors import UserError
 from marginbench.experiments.cells import Cell
+from marginbench.plugins.entry_points import entry_points_of
 from marginbench.plugins.loading import HEADS_GROUP, REGULARISERS_GROUP
 from marginbench.plugins.registrations import KINDS, PARTS, defining_module
 from marginbench.plugins.source_modules import (
@@ -130,7 +131,7 @@ def read_sources() -> None:
     """
     own = [OWN_PACKAGE, *(kind.package for kind in KINDS.values() if kind.package)]
     groups = (HEADS_GROUP, REGULARISERS_GROUP)
-    others = [point.module for group in groups for point in entry_points(group=group)]
+    others = [point.module for group in groups for point in entry_points_of(group)]
     for package in [*own, *others]:
         with contextlib.suppress(NotStatic):
             source_modules_in(package)

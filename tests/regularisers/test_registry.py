@@ -42,11 +42,11 @@ def installed(tmp_path, monkeypatch):
     group = "marginbench.regularisers"
     point = EntryPoint(name="outside", value="outside_package", group=group)
     for module in (loading, registrations):
-        own = module.entry_points
+        own = module.entry_points_of
         monkeypatch.setattr(
             module,
-            "entry_points",
-            lambda own=own, **wanted: [point] if wanted["group"] == group else own(**wanted),
+            "entry_points_of",
+            lambda wanted, own=own: (point,) if wanted == group else own(wanted),
         )
     loading.load_group.__wrapped__(group)
 
