@@ -13,8 +13,8 @@ from collections.abc import Sequence
 def run_module(command: Sequence[str], deadline: float | None = None) -> int | None:
     """Run a module of Python, print its command first, and stop it when the time is over.
 
-    What trains gets a SIGTERM, as from a cluster, and writes its checkpoint. Ctrl-C reaches it from
-    the terminal; it is waited for, then the interrupt goes on.
+    What trains gets a SIGTERM, as from a cluster, and writes its checkpoint; so it does if this
+    process gets one. Ctrl-C reaches it from the terminal. It is waited for each time.
 
     Args:
         command: the module and its arguments.
@@ -24,19 +24,27 @@ def run_module(command: Sequence[str], deadline: float | None = None) -> int | N
         Its exit status; None if the time was over.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C.
+        KeyboardInterrupt: Ctrl-C, or a SIGTERM.
     """
     left = None if deadline is None else deadline - time.monotonic()
     if left is not None and left <= 0:
         return None
     print("+", shlex.join(command), flush=True)
     with subprocess.Popen([sys.executable, "-m", *command]) as process:
+
+        def pass_on(*_: object) -> None:
+            process.terminate()
+            raise KeyboardInterrupt
+
+        before = signal.signal(signal.SIGTERM, pass_on)
         try:
             return process.wait(left)
         except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGTERM)
+            process.terminate()
             process.wait()
             return None
         except KeyboardInterrupt:
             process.wait()
             raise
+        finally:
+            signal.signal(signal.SIGTERM, before)

@@ -1,6 +1,10 @@
 """The commands of ``make paper``: stages in order, a budget that ends, runs that go on."""
 
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -67,3 +71,36 @@ def test_without_a_gpu_the_full_size_is_refused(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         main([])
     assert "--size small tries it" in capsys.readouterr().err
+
+
+def test_a_sigterm_is_passed_on_and_waited_for(tmp_path):
+    """The child says that it heard it, after the parent would long have been gone."""
+    (tmp_path / "child.py").write_text(
+        "import signal, sys, time\n"
+        "def end(*_):\n"
+        "    time.sleep(0.5)\n"
+        "    print('heard', flush=True)\n"
+        "    sys.exit(0)\n"
+        "signal.signal(signal.SIGTERM, end)\n"
+        "print('ready', flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    (tmp_path / "parent.py").write_text(
+        "from benchmarks.commands import run_module\n"
+        "try: run_module(['child'])\n"
+        "except KeyboardInterrupt: print('ended', flush=True)\n"
+    )
+    paths = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1])])
+    with subprocess.Popen(
+        [sys.executable, "parent.py"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": paths},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        lines = iter(process.stdout.readline, "")
+        assert next(lines) == "+ child\n"
+        assert next(lines) == "ready\n"
+        process.terminate()
+        assert list(lines) == ["heard\n", "ended\n"]
+        assert process.wait() == 0
