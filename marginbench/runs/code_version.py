@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import platform
+from collections.abc import Iterable
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import Any
 
 import marginbench
-from marginbench.plugins.entry_points import entry_points_of
 from marginbench.plugins.loading import (
     HEADS_GROUP,
     REGULARISERS_GROUP,
@@ -38,10 +38,13 @@ def code_version(*, reports: bool = False) -> dict[str, Any]:
     """
     groups = (*_GROUPS, REPORTS_GROUP) if reports else _GROUPS
     libraries = (*_LIBRARIES, *_DRAWING) if reports else _LIBRARIES
+    # Not those of the process's start: a package found by a relative path has lost its name where
+    # the process has changed its folder since.
+    points = [point for group in groups for point in entry_points(group=group)]
     return {
         "python": ".".join(platform.python_version_tuple()[:2]),
-        "packages": _packages(libraries, groups),
-        "files": {name: digest(file) for name, file in _files(groups).items()},
+        "packages": _packages(libraries, points),
+        "files": {name: digest(file) for name, file in _files(points).items()},
     }
 
 
@@ -71,17 +74,16 @@ def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return changed
 
 
-def _packages(libraries: tuple[str, ...], groups: tuple[str, ...]) -> dict[str, str]:
+def _packages(libraries: Iterable[str], points: Iterable[EntryPoint]) -> dict[str, str]:
     found = {"marginbench": marginbench.__version__}
     for name in libraries:
         try:
             found[name] = _version(name)
         except PackageNotFoundError:
             continue
-    for group in groups:
-        for point in entry_points_of(group):
-            if point.dist is not None:
-                found[point.dist.name] = point.dist.version
+    for point in points:
+        if point.dist is not None:
+            found[point.dist.name] = point.dist.version
     return found
 
 
@@ -90,10 +92,9 @@ def _version(name: str) -> str:
     return version(name)
 
 
-def _files(groups: tuple[str, ...]) -> dict[str, Path]:
-    """The source of the engine and of what the groups' entry points name."""
+def _files(points: Iterable[EntryPoint]) -> dict[str, Path]:
+    """The source of the engine and of what the entry points name."""
     found: dict[str, Path] = {}
-    points = [point for group in groups for point in entry_points_of(group)]
     for name in ["marginbench", *(point.module for point in points)]:
         with contextlib.suppress(NotStatic):
             found |= source_files(name)
