@@ -1,7 +1,8 @@
 # make quickstart: install, run the suite "digits", write its report.
 # make test: install the test extra, check style and types, run the tests.
 # make study: the study of reports/published/study; hours, and it goes on where it was stopped.
-# make paper: the paper's tables and figures in full, on a GPU, as far as MINUTES go.
+# make paper: the paper's tables and figures in full, on a GPU, as far as MINUTES go; SIZE=small tries
+# it on a CPU.
 
 PYTHON ?= python3
 VENV := .venv
@@ -16,8 +17,9 @@ study: install
 	$(BIN)/python -m benchmarks.study
 
 MINUTES := 40
+SIZE := full
 paper: $(VENV)/.installed-test
-	$(BIN)/python -m benchmarks.paper --minutes $(MINUTES)
+	$(BIN)/python -m benchmarks.paper --minutes $(MINUTES) --size $(SIZE)
 
 install: $(VENV)/.installed
 

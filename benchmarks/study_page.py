@@ -96,7 +96,8 @@ def write_search(one: Measured, target: Path) -> None:
     (section,) = [found for found in sections_of(None) if found.name == "tuning"]
     content = section.content(one.tuned)
     parts = [f"# {one.suite}: the search", *content.text]
-    for figure in content.figures:
+    # The others, a panel a parameter and head, are in the report of the suite.
+    for figure in content.figures[:1]:
         parts += _figure(replace(figure, name=f"{one.suite}-{figure.name}"), folder)
     for table in content.tables:
         parts += [f"*{table.caption}*", markdown(table.frame)]
