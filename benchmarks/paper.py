@@ -12,6 +12,7 @@ seed gets its page in the target folder.
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
 import sys
 import time
@@ -60,6 +61,11 @@ class Stage:
     suite: str
     seeds: int
     only: str = ""
+
+    @property
+    def heads(self) -> list[str]:
+        """Those of ``only``."""
+        return self.only.split(",") if self.only else []
 
     def arguments(self, runs: Path, size: str) -> list[str]:
         """Of ``marginbench``.
@@ -113,7 +119,9 @@ def run_stages(
 
 
 def write_pages(wanted: Sequence[Stage], runs: Path, size: str, target: Path) -> list[Path]:
-    """The page of each suite, of the last of its stages whose runs have all ended.
+    """The page of each suite, of its stage with the most seeds whose runs have all ended.
+
+    Of two with as many seeds it is the later one, which has more heads.
 
     Args:
         wanted: in order.
@@ -123,9 +131,10 @@ def write_pages(wanted: Sequence[Stage], runs: Path, size: str, target: Path) ->
     """
     whole: dict[str, Stage] = {}
     for stage in wanted:
-        only = stage.only.split(",") if stage.only else []
+        if stage.suite in whole and stage.seeds < whole[stage.suite].seeds:
+            continue
         try:
-            run = open_suite(stage.suite, runs, seeds=stage.seeds, size=size, only=only)
+            run = open_suite(stage.suite, runs, seeds=stage.seeds, size=size, only=stage.heads)
         except UserError:
             # Its data are not here.
             continue
@@ -138,11 +147,23 @@ def write_pages(wanted: Sequence[Stage], runs: Path, size: str, target: Path) ->
             target,
             size=size,
             seeds=stage.seeds,
-            only=stage.only.split(",") if stage.only else [],
+            only=stage.heads,
             command=shlex.join(["marginbench", *stage.arguments(runs, size)]),
         )
         for stage in whole.values()
     ]
+
+
+def minutes(text: str) -> float:
+    """An option's value.
+
+    Raises:
+        ValueError: it is no number above 0.
+    """
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise ValueError(text)
+    return value
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -152,8 +173,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit status: 1 if the checks failed or a suite could not be run, else 0.
     """
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=40, help="for everything; default 40")
-    parser.add_argument("--size", default=FULL, help="small: for two CPU cores, to try this script")
+    parser.add_argument("--minutes", type=minutes, default=40.0, help="for everything; default 40")
+    parser.add_argument(
+        "--size",
+        choices=[FULL, "small"],
+        default=FULL,
+        help="small: for two CPU cores, to try this script",
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs/paper"), help="RUNS")
     parser.add_argument("--target", type=Path, default=PUBLISHED / "paper", help="of the pages")
     parser.add_argument("--runs-only", action="store_true", help="without the checks and the speed")

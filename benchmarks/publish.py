@@ -11,6 +11,7 @@ which reads runs/mnist-small and writes reports/published/mnist-small.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import shlex
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from pathlib import Path
 import pandas as pd
 
 from marginbench.experiments.suites import FULL
+from marginbench.reporting.figure_files import with_few_colours
 from marginbench.reporting.sections import Figure, Section, SectionContent, sections_of
 from marginbench.reporting.table_files import markdown
 from marginbench.runs.results import finished_runs, results
@@ -120,15 +122,15 @@ def _section(section: Section, content: SectionContent, folder: Path) -> list[st
     for table in content.tables:
         parts += [f"*{table.caption}*", markdown(table.frame)]
     for figure in content.figures:
-        parts += [f"![{section.title}]({_draw(figure, folder)})", f"*{figure.caption}*"]
+        parts += [f"![{section.title}]({draw(figure, folder)})", f"*{figure.caption}*"]
     return parts
 
 
-def _draw(figure: Figure, folder: Path) -> str:
+def draw(figure: Figure, folder: Path) -> str:
     """The figure as a PNG for a page of text; its file's name."""
-    name = f"{figure.name}.png"
-    options = {"optimize": True}
-    figure.figure.savefig(folder / name, dpi=DOTS_PER_INCH, pil_kwargs=options)
+    name, buffer = f"{figure.name}.png", io.BytesIO()
+    figure.figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH)
+    (folder / name).write_bytes(with_few_colours(buffer.getvalue()))
     return name
 
 

@@ -122,3 +122,5 @@ if __name__ == "__main__":
         sys.exit(main())
     except KeyboardInterrupt:
         sys.exit("interrupted; the same command goes on")
+    except UserError as error:
+        sys.exit(f"error: {error}")

@@ -19,9 +19,10 @@ from marginbench.reporting.table_files import markdown
 from marginbench.reporting.verdicts import BETTER, NOT_DECIDED, WORSE, finished_values, verdicts
 from marginbench.text import percent
 
+from .publish import draw
 from .study_results import Measured, closed_and_open, columns_of, fewer_trials
 
-DOTS_PER_INCH = 110
+BUDGET = "tuning-budget"
 LIMITS = """\
 - Small networks, few training images, short runs, two CPU cores: a margin may do other things to a
   large network on a million faces.
@@ -97,7 +98,7 @@ def write_search(one: Measured, target: Path) -> None:
     content = section.content(one.tuned)
     parts = [f"# {one.suite}: the search", *content.text]
     # The others, a panel a parameter and head, are in the report of the suite.
-    for figure in content.figures[:1]:
+    for figure in (found for found in content.figures if found.name == BUDGET):
         parts += _figure(replace(figure, name=f"{one.suite}-{figure.name}"), folder)
     for table in content.tables:
         parts += [f"*{table.caption}*", markdown(table.frame)]
@@ -108,8 +109,7 @@ def write_search(one: Measured, target: Path) -> None:
 def _figure(figure: Figure | None, target: Path) -> list[str]:
     if figure is None:
         return []
-    figure.figure.savefig(target / f"{figure.name}.png", dpi=DOTS_PER_INCH)
-    return [f"![{figure.name}]({figure.name}.png)", f"*{figure.caption}*"]
+    return [f"![{figure.name}]({draw(figure, target)})", f"*{figure.caption}*"]
 
 
 def _overview(frame: pd.DataFrame, decided: pd.DataFrame) -> pd.DataFrame:

@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from marginbench.errors import DamagedFile, one_line
+from marginbench.files import write_text_atomically
 from marginbench.reporting.compared_tables import LOWER_IS_BETTER, MEASURES, compared_tables
 from marginbench.reporting.verdicts import BETTER, verdicts
 from marginbench.runs.cell_status import FINISHED
@@ -96,19 +98,27 @@ def keep(one: Measured, file: Path) -> None:
         texts = {"head_parameters": parameters, "verification": pairs}
         parts.append(rows[[*KEPT]].assign(part=name, **texts))
     file.parent.mkdir(parents=True, exist_ok=True)
-    pd.concat(parts).to_csv(file, index=False)
+    write_text_atomically(file, pd.concat(parts).to_csv(index=False))
 
 
 def kept(file: Path) -> Measured:
-    """What :func:`keep` wrote."""
-    # As text first: pandas' own reading of a number may be wrong in the last digit.
-    frame = pd.read_csv(file, dtype=dict.fromkeys(NUMBERS, str))
-    frame = frame.astype(dict.fromkeys(NUMBERS, float))
+    """What :func:`keep` wrote.
+
+    Raises:
+        DamagedFile: it does not read as such.
+    """
+    try:
+        # As text first: pandas' own reading of a number may be wrong in the last digit.
+        frame = pd.read_csv(file, dtype=dict.fromkeys(NUMBERS, str))
+        frame = frame.astype(dict.fromkeys(NUMBERS, float))
+        frame["head_parameters"] = [json.loads(text) for text in frame["head_parameters"]]
+        frame["verification"] = [
+            json.loads(text) if isinstance(text, str) else None for text in frame["verification"]
+        ]
+        frame = frame[[*KEPT, "head_parameters", "verification", "part"]]
+    except (ValueError, TypeError, KeyError) as error:
+        raise DamagedFile(file, f"it is no file of `make study` ({one_line(error)})") from None
     frame["spending"] = frame["spending"].astype(object).where(frame["spending"].notna(), None)
-    frame["head_parameters"] = [json.loads(text) for text in frame["head_parameters"]]
-    frame["verification"] = [
-        json.loads(text) if isinstance(text, str) else None for text in frame["verification"]
-    ]
     nothing: dict[str, Any] = {}
     frame["conditions"] = frame["data_parameters"] = [nothing] * len(frame)
     frame["remarks"] = frame["folder"] = None
@@ -119,8 +129,8 @@ def kept(file: Path) -> Measured:
     return Measured(file.stem, **parts)
 
 
-def _pairs_as_text(entries: list[dict[str, Any]] | None) -> str | None:
-    if not entries:
+def _pairs_as_text(entries: Any) -> str | None:
+    if not isinstance(entries, list):
         return None
     return json.dumps([{name: one.get(name) for name in OF_PAIRS} for one in entries])
 

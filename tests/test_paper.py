@@ -11,6 +11,8 @@ import pytest
 from benchmarks.commands import run_module
 from benchmarks.paper import PAPER_HEADS, Stage, main, run_stages, stages, write_pages
 from marginbench.experiments.suites import FULL, find_suite
+from marginbench.runs.suite_runs import open_suite
+from tests.conftest import train_cell
 
 
 @pytest.mark.parametrize("suite", PAPER_HEADS)
@@ -35,7 +37,8 @@ def test_stages_are_run_published_and_a_suite_without_data_is_left_out(tiny_suit
     assert done == wanted[:1]
     assert failed == ["no-such-suite"]
     assert capfd.readouterr().err.count("no-such-suite") == 1
-    wanted = [*wanted, Stage(suite, 2)]
+    # As many seeds and more heads would be better, fewer seeds would not; the former is not whole.
+    wanted = [Stage(suite, 1), *wanted, Stage(suite, 2)]
     (page,) = write_pages(wanted, runs, FULL, tmp_path / "pages")
     text = page.read_text()
     assert "1 of 1 cell done, seed 0" in text
@@ -52,6 +55,32 @@ def test_without_a_gpu_the_full_size_is_refused(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         main([])
     assert "--size small tries it" in capsys.readouterr().err
+
+
+def test_a_page_has_the_most_seeds_and_then_the_most_heads(tiny_suite, tmp_path):
+    suite, runs = str(tiny_suite), tmp_path / "runs"
+    run = open_suite(suite, runs)
+    run.folder.mkdir(parents=True)
+    for one in run.runs:
+        train_cell(one.cell, run.folder)
+    wanted = [Stage(suite, 2, "softmax"), Stage(suite, 1), Stage(suite, 2)]
+    for number, words in ((2, "2 of 2 cells done, seeds 0, 1"), (3, "4 of 4 cells done")):
+        (page,) = write_pages(wanted[:number], runs, FULL, tmp_path / "pages")
+        assert words in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--minutes", "0"], "invalid minutes value: '0'"),
+        (["--minutes", "nan"], "invalid minutes value: 'nan'"),
+        (["--size", "tiny"], "invalid choice: 'tiny'"),
+    ],
+)
+def test_what_cannot_be_is_refused(arguments, words, capsys):
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert words in capsys.readouterr().err
 
 
 CHILD = """

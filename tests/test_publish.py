@@ -79,4 +79,4 @@ def test_published_folders_hold_no_code_and_are_not_imported():
 
 
 def test_published_folders_stay_small():
-    assert sum(path.stat().st_size for path in PUBLISHED.rglob("*.*")) < 3_000_000
+    assert sum(path.stat().st_size for path in PUBLISHED.rglob("*.*")) < 2_000_000

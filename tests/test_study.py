@@ -4,16 +4,20 @@ import random
 import re
 import shutil
 
+import pandas as pd
 import pytest
 
 from benchmarks.study import FEWER, SUITES, commands, whole
 from benchmarks.study import main as study
 from benchmarks.study_page import write_page
-from benchmarks.study_results import measured
+from benchmarks.study_results import Measured, keep, kept, measured
 from marginbench.command_line import main
+from marginbench.errors import DamagedFile
 from marginbench.experiments.suites import find_suite
+from marginbench.reporting.verdicts import verdicts
 from marginbench.runs.open_tuned import open_tuned, reopen_tuned
 from marginbench.runs.suite_runs import open_suite
+from tests.reports.frames import frame, row
 from tests.runs.made_runs import write_run
 
 SEEDS = 10
@@ -98,3 +102,53 @@ def test_a_data_set_that_the_study_has_not_is_refused(capsys):
     with pytest.raises(SystemExit):
         study(["digits"])
     assert "'digits' is not of the study; allowed: study-digits, " in capsys.readouterr().err
+
+
+def verified(head, seed, value):
+    """A row of an open set: no test images; pairs, retrieval and one-shot runs."""
+    retrieval = {"precision_at_1": value, "r_precision": value, "map_at_r": value / 3}
+    pairs = {"name": "pairs", "description": "made pairs", "folds": {"0": value, "1": value / 7}}
+    return row(
+        head,
+        None,
+        seed,
+        None,
+        setting="open",
+        comparison="o",
+        verification_accuracy=value,
+        verification=[pairs | {"thresholds": [0.5, 0.5], "retrieval": retrieval}],
+        map_at_r=value / 3,
+        one_shot_error=1 - value / 9,
+        equal_within=0.005,
+        max_seeds=30.0,
+        first_look=10.0,
+        spending="OBrien-Fleming",
+        remarks=[],
+    )
+
+
+def test_what_is_kept_of_closed_and_open_sets_makes_the_same_verdicts(tmp_path):
+    numbers = random.Random(0)
+    heads = ("softmax", "arcface")
+    closed = [row(h, None, s, numbers.random()) for h in heads for s in range(6)]
+    lost = row("hinge", None, 0, None, state="diverged")
+    opened = [verified(h, s, numbers.random()) for h in heads for s in range(6)]
+    made = frame([*closed, lost, *opened])
+    file = tmp_path / "study-made.csv"
+    keep(Measured("study-made", made, made[:12], made[:0]), file)
+    again = kept(file)
+    assert (again.suite, len(again.own), len(again.fewer)) == ("study-made", 12, 0)
+    assert again.tuned["state"].tolist() == made["state"].tolist()
+    expected, found = verdicts(made), verdicts(again.tuned)
+    assert {"test_error", "verification_accuracy", "map_at_r", "one_shot_error"} == set(
+        expected["measure"]
+    )
+    pd.testing.assert_frame_equal(found, expected, check_exact=True)
+
+
+@pytest.mark.parametrize("content", ["", "a,b\n1,2\n", "\x00"])
+def test_a_damaged_file_of_kept_runs_is_named(content, tmp_path):
+    file = tmp_path / "study-made.csv"
+    file.write_text(content)
+    with pytest.raises(DamagedFile, match=r"study-made\.csv.*no file of `make study`"):
+        kept(file)

@@ -1,9 +1,13 @@
 """A figure as files."""
 
+import io
+
+import numpy as np
 from matplotlib.figure import Figure as Drawing
+from PIL import Image
 
 from marginbench.reporting.drawing import new_figure
-from marginbench.reporting.figure_files import ENDINGS, save_figure
+from marginbench.reporting.figure_files import ENDINGS, save_figure, with_few_colours
 from marginbench.reporting.sections import Figure
 
 
@@ -29,3 +33,14 @@ def test_each_file_is_drawn_once(tmp_path, monkeypatch):
     save_figure(figure, tmp_path / "line")
     # And once to lay it out.
     assert len(draws) == len(ENDINGS) + 1
+
+
+def test_fewer_colours_keep_white_and_the_tint_of_a_band(tmp_path):
+    (png,) = save_figure(drawn(), tmp_path / "line", ("png",))
+    few = with_few_colours(png)
+    assert len(few) < len(png) / 2
+    before, after = (
+        np.asarray(Image.open(io.BytesIO(one)).convert("RGB")).astype(int) for one in (png, few)
+    )
+    assert (after[(before == 255).all(axis=2)] == 255).all()
+    assert np.abs(after - before).mean() < 0.2
