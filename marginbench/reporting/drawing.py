@@ -103,9 +103,10 @@ class LabelStyle(NamedTuple):
 
 
 def label_styles(labels: Iterable[str]) -> dict[str, LabelStyle]:
-    """A style for each label: a hue for each head, shade and dashes for its variants.
+    """A style for each label: hue and dashes for each head, shade and dashes for its variants.
 
-    Plain softmax, which everything is measured against, is black.
+    Plain softmax, which everything is measured against, is black. Hues come again, with other
+    dashes, before there are so many that neighbours look alike.
 
     Args:
         labels: head and parameters ("l-softmax m=2"); the first word is the head. In any order
@@ -115,16 +116,18 @@ def label_styles(labels: Iterable[str]) -> dict[str, LabelStyle]:
     for label in sorted(set(labels)):
         variants.setdefault(label.split(" ")[0], []).append(label)
     coloured = [head for head in variants if head != "softmax"]
-    few = len(coloured) <= len(HUES)
-    hues = dict(zip(coloured, HUES if few else sns.husl_palette(len(coloured)), strict=False))
-    hues["softmax"] = BLACK
+    few = len(coloured) <= len(HUES) * len(DASHES)
+    palette = HUES if few else sns.husl_palette(math.ceil(len(coloured) / len(DASHES)))
+    hues = {head: palette[i % len(palette)] for i, head in enumerate(coloured)} | {"softmax": BLACK}
+    first_dash = {head: i // len(palette) for i, head in enumerate(coloured)} | {"softmax": 0}
     styles = {}
     for head, group in variants.items():
         light, dark = _mixed(hues[head], 1, 0.45), _mixed(hues[head], 0, 0.35)
         shades = sns.blend_palette([light, hues[head], dark], len(group))
         for number, (label, shade) in enumerate(zip(group, shades, strict=True)):
             colour = hues[head] if len(group) == 1 else tuple(shade)
-            styles[label] = LabelStyle(colour, DASHES[number % len(DASHES)])
+            dash = DASHES[(first_dash[head] + number) % len(DASHES)]
+            styles[label] = LabelStyle(colour, dash)
     return styles
 
 
