@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from functools import cached_property
@@ -13,6 +12,7 @@ from pydantic_core import from_json
 
 from marginbench.errors import UserError
 from marginbench.experiments.cell_fields import Optimiser, Schedule, Training, Verification
+from marginbench.experiments.cell_keys import as_text, canonical, hash_of_fields
 from marginbench.plugins.allowed_values import refusal
 from marginbench.plugins.component import Component, FrozenValue
 from marginbench.plugins.parameters import (
@@ -22,36 +22,8 @@ from marginbench.plugins.parameters import (
 )
 
 SCHEMA_VERSION: Literal[1] = 1
-KEY_LENGTH = 12
 FUSED = "fused"
 """The value of :attr:`Cell.execution` for layers that are computed as one."""
-
-
-ADDED_LATER: Mapping[str, Any] = {
-    "verification.record_retrieval": False,
-    "verification": {"mirror": "none", "centre": False, "dimensions": 0},
-    "schedule.plateau_patience": 0,
-    "schedule.plateau_cuts": 2,
-    "schedule.plateau_threshold": 0.01,
-    "optimiser.kind": "sgd",
-    "optimiser.head_rate": 1.0,
-    "optimiser.backbone_rate": 1.0,
-    "optimiser.clip_norm": 0.0,
-    "optimiser.squares_decay": 0.999,
-    "optimiser.epsilon": 1e-8,
-    "schedule.course": "steps",
-    "schedule.warm_up": 0,
-    "regulariser": None,
-    "training": {
-        "kind": "standard",
-        "orthogonal_map": "cayley",
-        "block": 512,
-        "block_steps": 100,
-    },
-}
-"""Fields that came after the first keys were published, and what held before there were any. At
-that value a field stays out of the hash, so the keys of old runs stay theirs. Parameters of heads,
-backbones and data sources say the same of themselves: marginbench.plugins.parameters.AddedLater."""
 
 
 class Cell(FrozenValue):
@@ -108,22 +80,7 @@ class Cell(FrozenValue):
         return copied
 
     def _hash_without(self, *fields: str) -> str:
-        values = self.model_dump(mode="json", exclude=set(fields))
-        for path, neutral in ADDED_LATER.items():
-            *parents, name = path.split(".")
-            holder = values
-            for parent in parents:
-                holder = holder[parent]
-            if _canonical(holder[name]) == _canonical(neutral):
-                del holder[name]
-        for part in {"data", "backbone", "head", "regulariser"} & values.keys():
-            parameters = values[part]["parameters"]
-            for name in values[part].pop("added_later"):
-                parameters.pop(name, None)
-            for name, former in values[part].pop("former_names").items():
-                if name in parameters:
-                    parameters[former] = parameters.pop(name)
-        return _hash(values)
+        return hash_of_fields({n: getattr(self, n) for n in Cell.model_fields if n not in fields})
 
     @property
     def slug(self) -> str:
@@ -145,10 +102,10 @@ class Cell(FrozenValue):
             stored = from_json(text, allow_inf_nan=False)
         except ValueError:
             return False
-        return _text(stored) == _text(self._values())
+        return as_text(stored) == as_text(self._values())
 
     def _values(self) -> dict[str, Any]:
-        return _canonical(self.model_dump(mode="json"))
+        return canonical(self.model_dump(mode="json"))
 
 
 def make_cell(**fields: Any) -> Cell:
@@ -209,7 +166,7 @@ def resolved_component(name: str, values: dict[str, Any], model: type[BaseModel]
     added = tuple(
         parameter
         for parameter, neutral in neutral_values(model).items()
-        if parameter in values and _canonical(values[parameter]) == _canonical(neutral)
+        if parameter in values and canonical(values[parameter]) == canonical(neutral)
     )
     return Component(
         name=name,
@@ -229,26 +186,3 @@ def cell_from_json(text: str) -> Cell:
         return Cell.model_validate_json(text)
     except ValidationError as error:
         raise UserError(refusal("cell", Cell, error)) from None
-
-
-def _canonical(value: Any) -> Any:
-    """Whole floats, as far as they are exact, as integers, so that 4 and 4.0 give one key."""
-    kind = type(value)
-    # Most values are these; suites have thousands of cells.
-    if kind is str or kind is int:
-        return value
-    if kind is dict:
-        return {key: _canonical(item) for key, item in value.items()}
-    if kind is list or kind is tuple:
-        return [_canonical(item) for item in value]
-    if kind is float and value.is_integer() and abs(value) < 2**53:
-        return int(value)
-    return value
-
-
-def _hash(value: Any) -> str:
-    return hashlib.sha256(_text(_canonical(value)).encode()).hexdigest()[:KEY_LENGTH]
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -11,7 +11,8 @@ from pydantic import Field
 
 from marginbench.errors import UserError
 from marginbench.experiments.cell_fields import Schedule
-from marginbench.experiments.cells import ADDED_LATER, cell_from_json, make_cell, resolved_component
+from marginbench.experiments.cell_keys import ADDED_LATER
+from marginbench.experiments.cells import cell_from_json, make_cell, resolved_component
 from marginbench.experiments.resolution import Resolver, resolve_cell
 from marginbench.experiments.suites import find_suite
 from marginbench.plugins.component import Component
