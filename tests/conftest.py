@@ -83,15 +83,20 @@ def made_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str):
     return once
 
 
-@pytest.fixture(scope="session")
-def fork_server():
-    """The server that this process's workers are forked from, with what the digits need.
+def fork_context():
+    """What forks processes off this process's server, which has loaded what the digits need.
 
-    It is started once, so that what the first test trains on would decide what it has loaded.
+    The server is started once: without those, each cell of a later test would load them itself.
     """
     from marginbench.dispatch import local
 
-    local.start_server([tiny_cell()])
+    return local.start_server([tiny_cell()])
+
+
+@pytest.fixture(scope="session")
+def fork_server():
+    """The server that this process's workers are forked from, started."""
+    fork_context()
 
 
 @pytest.fixture

@@ -129,7 +129,7 @@ def test_results_by_a_suites_file_are_those_of_the_opened_suite(copy_of_finished
     pd.testing.assert_frame_equal(frame, results(opened))
 
 
-def test_a_failed_cell_is_reported_and_the_rest_is_done(marginbench_process, tmp_path):
+def test_a_failed_cell_is_reported_and_the_rest_is_done(marginbench, tmp_path, scratch_registry):
     plugin = tmp_path / "breaking.py"
     plugin.write_text(
         "from marginbench import Schedule, grid, suite\n"
@@ -145,12 +145,12 @@ def test_a_failed_cell_is_reported_and_the_rest_is_done(marginbench_process, tmp
         "    return grid(data='digits', backbone='small', head=['softmax', 'breaking'],\n"
         "        schedule=Schedule(iterations=4, batch_size=16, evaluations=1), seed=0)\n"
     )
-    done = marginbench_process("run", plugin)
+    done = marginbench("run", plugin)
     assert done.returncode == 1
     assert "ValueError: this head breaks" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     assert "test error" in done.stdout
-    status = marginbench_process("status", plugin)
+    status = marginbench("status", plugin)
     assert status.returncode == 1
     assert "1 done, 1 failed" in status.stdout
     log = next(tmp_path.glob("runs/mixed/*breaking*/log.txt")).read_text()

@@ -31,14 +31,14 @@ class Mine(CosineHead):
 '''
 
 
-def test_a_head_in_a_file_becomes_a_row(marginbench_process, tiny_suite, tmp_path):
+def test_a_head_in_a_file_becomes_a_row(marginbench, tiny_suite, tmp_path, scratch_registry):
     plugin = tmp_path / "my_head.py"
     plugin.write_text(HEAD.replace("NAME", "mine"))
-    listing = marginbench_process("heads", "mine", "--plugin", plugin)
+    listing = marginbench("heads", "mine", "--plugin", plugin)
     assert "s(cos θ − m(1 − cos θ))" in listing.stdout
     assert "m = 0.2   (number ≥ 0)" in listing.stdout
     own = ["--plugin", plugin, "--head", "mine:m=0.1", "--seeds", 1]
-    done = marginbench_process("run", tiny_suite, *own)
+    done = marginbench("run", tiny_suite, *own)
     assert done.returncode == 0, done.stdout + done.stderr
     table = (tmp_path / "runs/tiny/report/comparison-tiny.csv").read_text()
     assert "mine m=0.1," in table

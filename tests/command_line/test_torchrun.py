@@ -11,7 +11,7 @@ import pytest
 
 from marginbench.command_line import main
 from tests.command_line.conftest import hear_ctrl_c
-from tests.conftest import TINY_SUITE
+from tests.conftest import BARS_SOURCE, TINY_SUITE
 from tests.dispatch.slurm.slurm_cluster import wait_until
 from tests.training.rank_processes import on_ranks, torchrun_environment
 
@@ -105,7 +105,8 @@ def test_a_cell_that_is_refused_does_not_keep_the_others_from_being_trained(suit
 def test_an_interrupted_run_goes_on_from_its_checkpoint(tmp_path):
     file = tmp_path / "held_suite.py"
     text = TINY_SUITE.replace("ITERATIONS", "12").replace('"tiny"', '"held"')
-    file.write_text(HELD_HEAD + text.replace('"softmax"', '"held"'))
+    text = text.replace('"softmax"', '"held"').replace('"digits"', '"bars"')
+    file.write_text(HELD_HEAD + BARS_SOURCE + text)
     hold = tmp_path / "hold"
     hold.touch()
     arguments = [file.name, "--only", "held", "--seeds", "1", "--no-report"]

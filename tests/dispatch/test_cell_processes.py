@@ -1,6 +1,5 @@
 """Two processes of a job on one cell: where one dies, the attempt ends and the job goes on."""
 
-import multiprocessing
 import os
 import signal
 from multiprocessing.context import ForkProcess
@@ -17,7 +16,7 @@ from marginbench.runs.cell_status import State
 from marginbench.runs.code_version import code_version
 from marginbench.runs.lease import Lease
 from marginbench.runs.run_folder import RunFolder
-from tests.conftest import tiny_cell
+from tests.conftest import fork_context, tiny_cell
 from tests.dispatch.slurm.slurm_cluster import wait_until
 
 STEP = 8
@@ -100,8 +99,7 @@ def job(path, cells, faults):
 @pytest.fixture
 def start_job(tmp_path):
     """Start a job that trains cells with two processes; each call another suite's folder."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["marginbench.dispatch.worker_preload"])
+    context = fork_context()
     started = []
 
     def start(cells, suite="tiny", faults=False):

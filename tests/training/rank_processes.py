@@ -1,6 +1,5 @@
 """A function on several processes, each with its rank."""
 
-import multiprocessing
 import socket
 import traceback
 
@@ -8,6 +7,7 @@ import pytest
 import torch
 
 from marginbench.training.ranks import Ranks
+from tests.conftest import fork_context
 
 SIZE = 2
 DEADLINE = 900
@@ -21,8 +21,7 @@ def free_address():
 
 def on_ranks(function, *arguments, size=SIZE):
     """What the function returns on each of the processes; it gets its Ranks first."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["marginbench.dispatch.worker_preload"])
+    context = fork_context()
     address = free_address()
     results = context.Queue()
     processes = [
