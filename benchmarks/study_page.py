@@ -20,7 +20,7 @@ from marginbench.reporting.verdicts import BETTER, NOT_DECIDED, WORSE, finished_
 from marginbench.text import percent
 
 from .publish import draw
-from .study_results import Measured, closed_and_open, columns_of, fewer_trials
+from .study_results import Measured, asked, closed_and_open, columns_of, fewer_trials
 
 BUDGET = "tuning-budget"
 LIMITS = """\
@@ -46,6 +46,7 @@ def write_page(found: Sequence[Measured], missing: Sequence[str], target: Path) 
         The page.
     """
     target.mkdir(parents=True, exist_ok=True)
+    found = [asked(one) for one in found]
     frame = together({one.suite: one.tuned for one in found})
     decided = verdicts(frame)
     parts = [

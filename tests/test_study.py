@@ -17,7 +17,7 @@ from marginbench.experiments.suites import find_suite
 from marginbench.reporting.verdicts import verdicts
 from marginbench.runs.open_tuned import open_tuned, reopen_tuned
 from marginbench.runs.suite_runs import open_suite
-from tests.reports.frames import frame, row
+from tests.reports.frames import frame, row, verified
 from tests.runs.made_runs import write_run
 
 SEEDS = 10
@@ -104,29 +104,6 @@ def test_a_data_set_that_the_study_has_not_is_refused(capsys):
     assert "'digits' is not of the study; allowed: study-digits, " in capsys.readouterr().err
 
 
-def verified(head, seed, value):
-    """A row of an open set: no test images; pairs, retrieval and one-shot runs."""
-    retrieval = {"precision_at_1": value, "r_precision": value, "map_at_r": value / 3}
-    pairs = {"name": "pairs", "description": "made pairs", "folds": {"0": value, "1": value / 7}}
-    return row(
-        head,
-        None,
-        seed,
-        None,
-        setting="open",
-        comparison="o",
-        verification_accuracy=value,
-        verification=[pairs | {"thresholds": [0.5, 0.5], "retrieval": retrieval}],
-        map_at_r=value / 3,
-        one_shot_error=1 - value / 9,
-        equal_within=0.005,
-        max_seeds=30.0,
-        first_look=10.0,
-        spending="OBrien-Fleming",
-        remarks=[],
-    )
-
-
 def test_what_is_kept_of_closed_and_open_sets_makes_the_same_verdicts(tmp_path):
     numbers = random.Random(0)
     heads = ("softmax", "arcface")
@@ -144,6 +121,30 @@ def test_what_is_kept_of_closed_and_open_sets_makes_the_same_verdicts(tmp_path):
         expected["measure"]
     )
     pd.testing.assert_frame_equal(found, expected, check_exact=True)
+
+
+def test_an_open_set_is_told_by_what_it_asks(tmp_path):
+    """The classes that it was trained on are not its question."""
+    numbers = random.Random(1)
+    heads = ("softmax", "arcface", "hinge")
+    closed = [row(h, None, s, numbers.random()) for h in heads for s in range(10)]
+    value = {"softmax": 0.5, "arcface": 0.6, "hinge": 0.7}
+    opened = [
+        verified(h, s, value[h] + numbers.random() / 50, test_error=s / 100)
+        for h in heads
+        for s in range(10)
+    ]
+    made = frame([*closed, *opened])
+    one = Measured("study-made", made, made, made[made["head"] == "softmax"])
+    page = write_page([one], [], tmp_path).read_text()
+    assert "open: verification accuracy against softmax" in page
+    assert "open: test error" not in page
+    assert "MNIST (Table 2): test error" in page
+    shared = page.partition("## Closed and open sets")[2]
+    assert "- MNIST (Table 2) and open (verification accuracy)" in shared
+    assert "- open and open" not in shared
+    seeds = page.partition("## How many seeds")[2].partition("## Closed")[0]
+    assert re.search(r"\| open +\| 2 of 2 heads", seeds)
 
 
 @pytest.mark.parametrize("content", ["", "a,b\n1,2\n", "\x00"])

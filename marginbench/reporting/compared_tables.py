@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from marginbench.errors import UserError
-from marginbench.reporting.verification_results import verified_settings
+from marginbench.reporting.verification_results import VerifiedSetting, verified_settings
 from marginbench.runs.conditions import settings
 from marginbench.runs.results import only_verified
 from marginbench.text import quoted
@@ -36,7 +36,7 @@ class ComparedTable:
         rows: label, is_baseline, seed, state, value (a fraction; NaN where the run has none) and
             folder (None where a run has several), in the suite's order.
         comparisons: of the cells, see :func:`marginbench.runs.results.results`.
-        decides: whether it is the setting's first measure, by which seeds are added.
+        decides: whether it is the setting's measure by which seeds are added, and data sets ranked.
     """
 
     setting: str
@@ -52,19 +52,26 @@ class ComparedTable:
 
 
 def compared_tables(results: pd.DataFrame) -> list[ComparedTable]:
-    """Of a results frame: the errors of each setting, accuracy and MAP@R of each set of pairs."""
+    """Of a results frame: the errors of each setting, accuracy and MAP@R of each set of pairs.
+
+    Where classes are verified that were not trained on, they are the question: the accuracy
+    decides, as in a search, and the test error of the others does not.
+    """
+    verified_sets = [(one, _comparisons(one)) for one in verified_settings(results)]
+    verified_ones = frozenset[str]().union(*(comparisons for _, comparisons in verified_sets))
     tables = []
     for name, rows in settings(results):
         if only_verified(rows):
             continue
         kept = rows[["label", "is_baseline", "seed", "state", "folder"]]
         kept = kept.assign(value=rows["test_error"].astype(float))
-        comparisons = frozenset(rows["comparison"])
-        tables.append(ComparedTable(name, TEST_ERROR, kept, comparisons, True))
-    for verified in verified_settings(results):
+        own = frozenset(rows["comparison"])
+        tables.append(ComparedTable(name, TEST_ERROR, kept, own, not own & verified_ones))
+    decided: set[str] = set()
+    for verified, comparisons in verified_sets:
         rows = verified.rows
-        comparisons = frozenset(key for keys in rows["comparisons"] for key in keys)
-        first = not any(comparisons & table.comparisons for table in tables)
+        first = not comparisons & decided
+        decided |= comparisons
         kept = rows[["label", "is_baseline", "seed", "state"]].assign(
             value=rows["verification_accuracy"], folder=None
         )
@@ -80,6 +87,10 @@ def compared_tables(results: pd.DataFrame) -> list[ComparedTable]:
                 ComparedTable(name, ONE_SHOT_ERROR, kept, frozenset(rows["comparison"]), False)
             )
     return tables
+
+
+def _comparisons(verified: VerifiedSetting) -> frozenset[str]:
+    return frozenset(key for keys in verified.rows["comparisons"] for key in keys)
 
 
 def with_baseline(results: pd.DataFrame, head: str) -> pd.DataFrame:

@@ -47,6 +47,26 @@ def row(head="softmax", m=None, seed=0, error=0.1, **fields):
     return values | {"conditions": conditions | fields.get("conditions", {})}
 
 
+def verified(head, seed, value, **fields):
+    """A row of an open set: no test images; pairs, retrieval and one-shot runs; fields override."""
+    retrieval = {"precision_at_1": value, "r_precision": value, "map_at_r": value / 3}
+    pairs = {"name": "pairs", "description": "made pairs", "folds": {"0": value, "1": value / 7}}
+    values = {
+        "setting": "open",
+        "comparison": "o",
+        "verification_accuracy": value,
+        "verification": [pairs | {"thresholds": [0.5, 0.5], "retrieval": retrieval}],
+        "map_at_r": value / 3,
+        "one_shot_error": 1 - value / 9,
+        "equal_within": 0.005,
+        "max_seeds": 30.0,
+        "first_look": 10.0,
+        "spending": "obrien-fleming",
+        "remarks": [],
+    }
+    return row(head, None, seed, None, **values | fields)
+
+
 def frame(rows):
     """A frame with every column of the contract."""
     return pd.DataFrame(rows, columns=COLUMNS)
