@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from marginbench.reporting.compared_tables import MEASURES
+from marginbench.reporting.drawing import paper_style
 from marginbench.reporting.forest import forest_figure
 from marginbench.reporting.opening import findings, points
 from marginbench.reporting.sections import Figure, Table, sections_of
@@ -52,15 +55,13 @@ def write_page(found: Sequence[Measured], missing: Sequence[str], target: Path) 
     parts = [
         "# Which margin wins, on equal terms?",
         "Every head had sixteen trials on images or classes that the final runs are not tested on; "
-        "the values with the lowest error were run with ten seeds or more, each with a split of "
-        "its own. Differences to tuned softmax in percentage points with their 95 % intervals; "
+        "the values that did best there were run with ten seeds or more, each with a split of its "
+        "own. Differences to tuned softmax in percentage points with their 95 % intervals; "
         "verdicts by paired tests over seeds, Holm-corrected over the heads, in planned looks.",
         *([f"Not whole yet, and not here: {', '.join(missing)}."] if missing else []),
         "## The answer",
-        "\n".join(
-            f"- {one.subject}: **{one.kind}**: {', '.join(one.items)}" for one in findings(decided)
-        ),
-        *_figure(forest_figure(decided), target),
+        "\n".join(_answer(decided)),
+        *_figure(_forest(decided), target),
         "## Every head on every data set",
         markdown(_overview(frame, decided)),
         *_over_data_sets(frame, target),
@@ -73,7 +74,7 @@ def write_page(found: Sequence[Measured], missing: Sequence[str], target: Path) 
         "## How many seeds it took",
         markdown(_seeds(decided)),
         "## Closed and open sets",
-        closed_and_open(frame),
+        closed_and_open(frame, decided),
         "## What it does not show",
         LIMITS,
         "What each head could choose from, and what it chose: "
@@ -105,6 +106,19 @@ def write_search(one: Measured, target: Path) -> None:
         parts += [f"*{table.caption}*", markdown(table.frame)]
     text = "\n\n".join(part.rstrip() for part in parts) + "\n"
     (folder / f"{one.suite}.md").write_text(text, encoding="utf-8")
+
+
+def _answer(decided: pd.DataFrame) -> list[str]:
+    """A line a data set and measure, and below it one a verdict."""
+    lines = []
+    for subject, found in groupby(findings(decided), key=attrgetter("subject")):
+        lines += [f"- {subject}", *(f"  - **{f.kind}**: {', '.join(f.items)}" for f in found)]
+    return lines
+
+
+def _forest(decided: pd.DataFrame) -> Figure | None:
+    with paper_style():
+        return forest_figure(decided)
 
 
 def _figure(figure: Figure | None, target: Path) -> list[str]:
@@ -143,7 +157,7 @@ def _over_data_sets(frame: pd.DataFrame, target: Path) -> list[str]:
 
 
 def _table(table: Table) -> list[str]:
-    if table.name == "pairs-over-data-sets":
+    if table.name != "ranks":
         return []
     return [f"*{table.caption}*", markdown(table.frame)]
 

@@ -137,10 +137,12 @@ def test_an_open_set_is_told_by_what_it_asks(tmp_path):
     made = frame([*closed, *opened])
     one = Measured("study-made", made, made, made[made["head"] == "softmax"])
     page = write_page([one], [], tmp_path).read_text()
-    assert "open: verification accuracy against softmax" in page
+    assert "- study-made: open: verification accuracy against softmax, 10 seeds\n  - **bett" in page
     assert "open: test error" not in page
     assert "MNIST (Table 2): test error" in page
     shared = page.partition("## Closed and open sets")[2]
+    assert "of 2 comparisons are won and" in shared
+    assert "in test error on closed sets, and 2 of 2 comparisons are won and 0 lost in" in shared
     assert "- MNIST (Table 2) and open (verification accuracy)" in shared
     assert "- open and open" not in shared
     seeds = page.partition("## How many seeds")[2].partition("## Closed")[0]
