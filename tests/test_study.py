@@ -67,6 +67,7 @@ def test_the_page_says_who_won_what_tuning_gave_and_what_fewer_trials_would_say(
     gains = page.partition("## What tuning gave")[2].partition("## Had")[0]
     assert re.search(r"\| softmax +\| −5\.00 +\|", gains)
     assert re.search(r"\| l-softmax +\| −7\.00 +\|", gains)
+    assert "Where the interval says so" not in gains
     replayed = page.partition("## Had")[2].partition("## How")[0]
     assert "0 of 1 comparisons over ten seeds are won against softmax" in replayed
     assert "with sixteen trials for both, 1." in replayed
@@ -135,11 +136,15 @@ def test_an_open_set_is_told_by_what_it_asks(tmp_path):
         for s in range(10)
     ]
     made = frame([*closed, *opened])
-    one = Measured("study-made", made, made, made[made["head"] == "softmax"])
+    own = made.assign(test_error=made["test_error"] - numbers.random() * (made["seed"] + 1))
+    one = Measured("study-made", made, own, made[made["head"] == "softmax"])
     page = write_page([one], [], tmp_path).read_text()
     assert "- study-made: open: verification accuracy against softmax, 10 seeds\n  - **bett" in page
     assert "open: test error" not in page
     assert "MNIST (Table 2): test error" in page
+    gains = page.partition("## What tuning gave")[2].partition("## Had")[0]
+    told = "Where the interval says so: MNIST (Table 2): test error: softmax, arcface, hinge."
+    assert told in gains
     shared = page.partition("## Closed and open sets")[2]
     assert "of 2 comparisons are won and" in shared
     assert "in test error on closed sets, and 2 of 2 comparisons are won and 0 lost in" in shared
