@@ -182,7 +182,8 @@ def _gains(found: Sequence[Measured]) -> str:
                 low, high = mean_interval(changes) if shows_spread(changes) else (np.nan, np.nan)
                 shown = points(float(np.mean(changes)), low, high) if changes else "–"
                 lines.setdefault(str(head), {})[title] = shown
-                if low > 0 if measure in LOWER_IS_BETTER else high < 0:
+                is_worse = low > 0 if measure in LOWER_IS_BETTER else high < 0
+                if is_worse:
                     lost.setdefault(title, []).append(str(head))
     table = markdown(pd.DataFrame({"head": head, **cells} for head, cells in lines.items()))
     if not lost:
