@@ -20,10 +20,10 @@ from marginbench.reporting.several_suites import together
 from marginbench.reporting.significance import mean_interval, shows_spread
 from marginbench.reporting.table_files import markdown
 from marginbench.reporting.verdicts import BETTER, NOT_DECIDED, WORSE, finished_values, verdicts
-from marginbench.text import percent
+from marginbench.text import count, percent
 
 from .publish import draw
-from .study_results import Measured, asked, closed_and_open, columns_of, fewer_trials
+from .study_results import Measured, asked, closed_and_open, columns_of, fewer_trials, images_of
 
 BUDGET = "tuning-budget"
 LIMITS = """\
@@ -54,6 +54,7 @@ def write_page(found: Sequence[Measured], missing: Sequence[str], target: Path) 
     found = [asked(one) for one in found]
     frame = together({one.suite: one.tuned for one in found})
     decided = verdicts(frame)
+    decided = decided.assign(setting=decided["setting"].map(images_of))
     parts = [
         "# Which margin wins, on equal terms?",
         "Every head had sixteen trials on images or classes that the final runs are not tested on; "
@@ -62,6 +63,8 @@ def write_page(found: Sequence[Measured], missing: Sequence[str], target: Path) 
         "verdicts by paired tests over seeds, Holm-corrected over the heads, in planned looks.",
         *([f"Not whole yet, and not here: {', '.join(missing)}."] if missing else []),
         "## The answer",
+        "\n".join(_in_short(decided)),
+        "On each data set:",
         "\n".join(_answer(decided)),
         *_figure(_forest(decided), target),
         "## Every head on every data set",
@@ -110,6 +113,36 @@ def write_search(one: Measured, target: Path) -> None:
     (folder / f"{one.suite}.md").write_text(text, encoding="utf-8")
 
 
+def _in_short(decided: pd.DataFrame) -> list[str]:
+    """Of closed and of open sets: on how many of them each head is better, and worse."""
+    lines = []
+    for kind, measure in (("Closed sets", "test_error"), ("Open sets", "verification_accuracy")):
+        rows = decided[decided["measure"] == measure]
+        if rows.empty:
+            continue
+        better, worse = (
+            _numbers(rows.loc[rows["verdict"] == verdict, "label"]) for verdict in (BETTER, WORSE)
+        )
+        sets = count(rows["setting"].nunique(), "data set")
+        lines.append(
+            f"- **{kind}** ({sets}, {MEASURES[measure]}): better than softmax {better}. "
+            f"Worse {worse}."
+        )
+    return lines
+
+
+def _numbers(labels: pd.Series) -> str:
+    """Of labels that stand once for each data set: "on 3: arcface, magface; on 1: hinge"."""
+    numbers = labels.value_counts(sort=False)
+    return (
+        "; ".join(
+            f"on {number}: {', '.join(sorted(found.index))}"
+            for number, found in sorted(numbers.groupby(numbers), reverse=True)
+        )
+        or "on none"
+    )
+
+
 def _answer(decided: pd.DataFrame) -> list[str]:
     """A line a data set and measure, and below it one a verdict."""
     lines = []
@@ -131,10 +164,7 @@ def _figure(figure: Figure | None, target: Path) -> list[str]:
 
 def _overview(frame: pd.DataFrame, decided: pd.DataFrame) -> pd.DataFrame:
     """Means in percent, with the verdict against softmax."""
-    known = {
-        (row.setting.partition(": ")[2] or row.setting, row.measure, row.label): row.verdict
-        for row in decided.itertuples()
-    }
+    known = {(row.setting, row.measure, row.label): row.verdict for row in decided.itertuples()}
     marks = {BETTER: " (better)", WORSE: " (worse)"}
     lines: dict[str, dict[str, str]] = {}
     for (setting, measure), rows in columns_of(frame).items():
@@ -200,7 +230,7 @@ def _seeds(decided: pd.DataFrame) -> pd.DataFrame:
     rows = decided[decided["decides"]]
     return pd.DataFrame(
         {
-            "data set": setting.partition(": ")[2] or setting,
+            "data set": setting,
             "decided": f"{int((own['verdict'] != NOT_DECIDED).sum())} of {len(own)} heads",
             "seeds of the decided": _span(own.loc[own["verdict"] != NOT_DECIDED, "seeds"]),
             "not decided at the end": ", ".join(own.loc[own["verdict"] == NOT_DECIDED, "label"]),

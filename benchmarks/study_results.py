@@ -148,9 +148,13 @@ def asked(one: Measured) -> Measured:
 def columns_of(frame: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
     """The rows of each setting and measure, under a short title."""
     return {
-        (table.setting.partition(": ")[2] or table.setting, table.measure): table.rows
-        for table in compared_tables(frame)
+        (images_of(table.setting), table.measure): table.rows for table in compared_tables(frame)
     }
+
+
+def images_of(setting: str) -> str:
+    """A setting without its suite's name, which says nothing that the setting does not."""
+    return setting.partition(": ")[2] or setting
 
 
 def fewer_trials(found: Sequence[Measured]) -> str:

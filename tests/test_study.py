@@ -139,7 +139,16 @@ def test_an_open_set_is_told_by_what_it_asks(tmp_path):
     own = made.assign(test_error=made["test_error"] - numbers.random() * (made["seed"] + 1))
     one = Measured("study-made", made, own, made[made["head"] == "softmax"])
     page = write_page([one], [], tmp_path).read_text()
-    assert "- study-made: open: verification accuracy against softmax, 10 seeds\n  - **bett" in page
+    assert "- open: verification accuracy against softmax, 10 seeds\n  - **bett" in page
+    short = page.partition("## The answer")[2].partition("On each data set:")[0]
+    assert (
+        "- **Closed sets** (1 data set, test error): better than softmax on none. Worse on none."
+        in short
+    )
+    assert (
+        "- **Open sets** (1 data set, verification accuracy): better than softmax "
+        "on 1: arcface, hinge. Worse on none." in short
+    )
     assert "open: test error" not in page
     assert "MNIST (Table 2): test error" in page
     gains = page.partition("## What tuning gave")[2].partition("## Had")[0]

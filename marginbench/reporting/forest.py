@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure as FigureOfMatplotlib
 from matplotlib.lines import Line2D
 
 from marginbench.reporting.compared_tables import MEASURES
@@ -18,6 +19,8 @@ COLOURS = {BETTER: "#2077b4", WORSE: "#d1572b", EQUAL: "#77787b", NOT_DECIDED: "
 """By verdict: told apart by the colour-blind too, and on white as on black."""
 MARKERS = {BETTER: "o", WORSE: "s", EQUAL: "D", NOT_DECIDED: "o"}
 _SHAPES = {"o": "circle", "s": "square", "D": "diamond"}
+ONE_COLUMN = 4
+"""As many panels stand one below the other; of more, two side by side, or a page would not do."""
 COLUMNS = ["panel", "label", "difference", "low", "high", "verdict", "seeds", "more_seeds"]
 
 
@@ -61,17 +64,18 @@ def forest_figure(verdicts: pd.DataFrame) -> Figure | None:
         return None
     panels = list(data.groupby("panel", sort=False))
     baseline = ", ".join(dict.fromkeys(verdicts["baseline"].dropna().map(str)))
-    heads = [len(rows) + 1.5 for _, rows in panels]
-    figure, axes = new_figure(
-        len(panels), 1, width=8.4, height=0.3 * sum(heads) / len(heads) + 0.5, ratios=heads
-    )
+    columns = 1 if len(panels) <= ONE_COLUMN else 2
+    figure, axes = _panels([len(rows) + 1.5 for _, rows in panels], columns)
     for axis, (name, rows) in zip(axes, panels, strict=True):
         _draw(axis, rows)
-        axis.set_title(literal(str(name)), loc="left", fontweight="bold")
-    axes[-1].set_xlabel(literal(_axis_title(baseline)))
+        title = str(name) if columns == 1 else "\n".join(str(name).rsplit(": ", 1))
+        axis.set_title(literal(title), loc="left", fontweight="bold")
+    for axis in axes[-columns:]:
+        axis.set_xlabel(literal(_axis_title(baseline)))
     kinds = [kind for kind in COLOURS if kind in set(data["verdict"])]
     handles = [Line2D([], [], marker=MARKERS[k], linestyle="", **_face(k)) for k in kinds]
-    outside_legend(figure, handles, kinds)
+    below = {} if columns == 1 else {"loc": "outside lower center", "ncols": len(kinds)}
+    outside_legend(figure, handles, kinds, **below)
     caption = (
         f"Difference of every head to {baseline}, the mean over seeds with its 95 % confidence "
         "interval, the best first: of an error, left of the line is better; of an accuracy, right "
@@ -85,6 +89,18 @@ def forest_figure(verdicts: pd.DataFrame) -> Figure | None:
         [(kind, COLOURS[kind], ()) for kind in kinds],
     )
     return Figure("forest", caption, figure, data, interactive)
+
+
+def _panels(heads: list[float], columns: int) -> tuple[FigureOfMatplotlib, list[Axes]]:
+    """Panels with room for so many heads each."""
+    if columns == 1:
+        height = 0.3 * sum(heads) / len(heads) + 0.5
+        return new_figure(len(heads), 1, width=8.4, height=height, ratios=heads)
+    rows = -(-len(heads) // columns)
+    figure, axes = new_figure(rows, columns, width=5.0, height=0.3 * max(heads) + 0.5)
+    for axis in axes[len(heads) :]:
+        figure.delaxes(axis)
+    return figure, axes[: len(heads)]
 
 
 def _axis_title(baseline: str) -> str:

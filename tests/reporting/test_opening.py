@@ -1,5 +1,6 @@
 """What the page opens with: the verdicts in words, and the forest plot."""
 
+import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
@@ -46,6 +47,22 @@ def test_the_still_forest_shows_the_data_in_the_verdicts_colour():
     assert mean.get_xdata() == pytest.approx([-0.85])
     assert to_hex(mean.get_color()) == COLOURS["better"]
     assert "are not drawn" in figure.caption
+
+
+def test_many_panels_stand_in_two_columns_each_under_its_name():
+    made = made_verdicts()
+    made = made[made["setting"] == "ten digits"]
+    settings = ["one", "two", "three: of a colon", "four", "five"]
+    several = pd.concat([made.assign(setting=name) for name in settings])
+    figure = forest_figure(several)
+    axes = figure.figure.axes
+    titles = [axis.get_title(loc="left") for axis in axes]
+    assert titles == [f"{name}\ntest error" for name in settings]
+    places = [axis.get_subplotspec() for axis in axes]
+    assert [(place.rowspan.start, place.colspan.start) for place in places] == [
+        (0, 0), (0, 1), (1, 0), (1, 1), (2, 0),
+    ]  # fmt: skip
+    assert [bool(axis.get_xlabel()) for axis in axes] == [False, False, False, True, True]
 
 
 def test_without_intervals_there_is_no_forest():
