@@ -86,11 +86,16 @@ def made_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str):
 def fork_context():
     """What forks processes off this process's server, which has loaded what the digits need.
 
-    The server is started once: without those, each cell of a later test would load them itself.
+    And what the first of several processes' DistributedDataParallel imports. The server is started
+    once: without those, each cell of a later test would load them itself.
     """
+    from unittest.mock import patch
+
     from marginbench.dispatch import local
 
-    return local.start_server([tiny_cell()])
+    own = local.libraries_of_parts
+    with patch.object(local, "libraries_of_parts", lambda cells: [*own(cells), "torch._dynamo"]):
+        return local.start_server([tiny_cell()])
 
 
 @pytest.fixture(scope="session")

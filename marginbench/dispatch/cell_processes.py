@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import signal
 import socket
@@ -32,6 +33,9 @@ class CellProcesses:
     """
 
     def __init__(self, task: TrainingTask, ranks: int) -> None:
+        if ranks > 1:
+            # DistributedDataParallel imports it: two seconds, here once and not in every process.
+            importlib.import_module("torch._dynamo")
         address = f"tcp://127.0.0.1:{_free_port()}" if ranks > 1 else None
         # The parent has torch loaded.
         context = multiprocessing.get_context("fork")
