@@ -220,15 +220,26 @@ def closed_and_open(frame: pd.DataFrame, decided: pd.DataFrame) -> str:
     if not lines:
         return "No closed and open set are both whole yet."
     return (
-        f"Against softmax, {_wins(decided, 'test_error')} in test error on closed sets, and "
-        f"{_wins(decided, 'verification_accuracy')} in verification on open ones. Whether the "
+        f"Against softmax, {_wins(decided, 'test_error', 'in test error on closed sets')}, and "
+        f"{_wins(decided, 'verification_accuracy', 'in verification on open ones')}. Whether the "
         "heads that err least on classes they know are those that do best on classes they do not: "
         "rank correlation of the heads' means, +1 if the order is the same.\n\n" + "\n".join(lines)
     )
 
 
-def _wins(decided: pd.DataFrame, measure: str) -> str:
-    """Of a measure: "11 of 13 comparisons are won and 2 lost"."""
-    found = decided.loc[decided["measure"] == measure, "verdict"]
-    won, lost = int((found == BETTER).sum()), int((found == WORSE).sum())
-    return f"{won} of {count(len(found), 'comparison')} are won and {lost} lost"
+def _wins(decided: pd.DataFrame, measure: str, where: str) -> str:
+    """Of a measure: "11 of 13 comparisons are won and 2 lost in ...", and on each data set."""
+
+    def won_and_lost(rows: pd.DataFrame) -> tuple[int, int]:
+        return int((rows["verdict"] == BETTER).sum()), int((rows["verdict"] == WORSE).sum())
+
+    found = decided[decided["measure"] == measure]
+    won, lost = won_and_lost(found)
+    text = f"{won} of {count(len(found), 'comparison')} are won and {lost} lost {where}"
+    if found["setting"].nunique() > 1:
+        each = (
+            "{}: {} and {}".format(setting, *won_and_lost(rows))
+            for setting, rows in found.groupby("setting", sort=False)
+        )
+        text += f" ({'; '.join(each)})"
+    return text

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.study import FEWER, SUITES, commands, whole
 from benchmarks.study import main as study
 from benchmarks.study_page import write_page
-from benchmarks.study_results import Measured, keep, kept, measured
+from benchmarks.study_results import Measured, closed_and_open, keep, kept, measured
 from marginbench.command_line import main
 from marginbench.errors import DamagedFile
 from marginbench.experiments.suites import find_suite
@@ -169,3 +169,24 @@ def test_a_damaged_file_of_kept_runs_is_named(content, tmp_path):
     file.write_text(content)
     with pytest.raises(DamagedFile, match=r"study-made\.csv.*no file of `make study`"):
         kept(file)
+
+
+def test_wins_are_told_of_each_data_set():
+    numbers = random.Random(2)
+
+    def closed(setting, arcface):
+        errors = {"softmax": 0.5, "arcface": arcface, "hinge": 0.5}
+        rows = [
+            row(h, None, s, e + numbers.random() / 50) for h, e in errors.items() for s in range(10)
+        ]
+        return frame(rows).assign(setting=setting, comparison=setting)
+
+    heads = ("softmax", "arcface", "hinge")
+    opened = frame([verified(h, s, 0.5 + numbers.random() / 50) for h in heads for s in range(10)])
+    every = pd.concat([closed("one", 0.4), closed("two", 0.6), opened], ignore_index=True)
+    told = closed_and_open(every, verdicts(every))
+    assert (
+        "1 of 4 comparisons are won and 1 lost in test error on closed sets "
+        "(one: 1 and 0; two: 0 and 1)" in told
+    )
+    assert "0 of 2 comparisons are won and 0 lost in verification on open ones. Whether" in told
