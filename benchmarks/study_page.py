@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from marginbench.reporting.compared_tables import LOWER_IS_BETTER, MEASURES
-from marginbench.reporting.drawing import paper_style
 from marginbench.reporting.forest import forest_figure
 from marginbench.reporting.opening import findings, points
 from marginbench.reporting.sections import Figure, Table, sections_of
@@ -66,7 +65,7 @@ def write_page(found: Sequence[Measured], missing: Sequence[str], target: Path) 
         "\n".join(_in_short(decided)),
         "On each data set:",
         "\n".join(_answer(decided)),
-        *_figure(_forest(decided), target),
+        *_figure(forest_figure(decided), target),
         "## Every head on every data set",
         markdown(_overview(frame, decided)),
         *_over_data_sets(frame, target),
@@ -149,11 +148,6 @@ def _answer(decided: pd.DataFrame) -> list[str]:
     for subject, found in groupby(findings(decided), key=attrgetter("subject")):
         lines += [f"- {subject}", *(f"  - **{f.kind}**: {', '.join(f.items)}" for f in found)]
     return lines
-
-
-def _forest(decided: pd.DataFrame) -> Figure | None:
-    with paper_style():
-        return forest_figure(decided)
 
 
 def _figure(figure: Figure | None, target: Path) -> list[str]:

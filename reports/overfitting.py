@@ -19,6 +19,7 @@ from marginbench.reporting.drawing import (
     label_styles,
     new_figure,
     outside_legend,
+    paper_style,
     use_error_scale,
 )
 from marginbench.runs.conditions import settings
@@ -99,13 +100,15 @@ def error_figure(
     panels = list(dict.fromkeys(curves["panel"]))
     figure, axes = new_figure(1, len(panels), width=4.6, height=3.9)
     kinds = {panel: GAP if panel == PANELS["gap"] else ERROR for panel in panels}
-    for axis, panel in zip(axes, panels, strict=True):
-        draw_curves(axis, curves[curves["panel"] == panel], styles)
-        if kinds[panel].logarithmic:
-            use_error_scale(axis)
-        axis.set_title(panel)
-        axis.set_xlabel(ITERATION.title)
-        axis.set_ylabel(kinds[panel].title)
+    # What is set after the axes were made needs the style again.
+    with paper_style():
+        for axis, panel in zip(axes, panels, strict=True):
+            draw_curves(axis, curves[curves["panel"] == panel], styles)
+            if kinds[panel].logarithmic:
+                use_error_scale(axis)
+            axis.set_title(panel)
+            axis.set_xlabel(ITERATION.title)
+            axis.set_ylabel(kinds[panel].title)
     outside_legend(figure, *axes[0].get_legend_handles_labels())
     seeds = curves["seeds"]
     most = int(seeds.max())

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure as FigureOfMatplotlib
 from matplotlib.lines import Line2D
 
 from marginbench.reporting.compared_tables import MEASURES
-from marginbench.reporting.drawing import literal, new_figure, outside_legend
+from marginbench.reporting.drawing import literal, new_figure, outside_legend, paper_style
 from marginbench.reporting.sections import Figure, Interactive
 from marginbench.reporting.verdicts import BETTER, EQUAL, NOT_DECIDED, WORSE
 
@@ -66,14 +66,16 @@ def forest_figure(verdicts: pd.DataFrame) -> Figure | None:
     baseline = ", ".join(dict.fromkeys(verdicts["baseline"].dropna().map(str)))
     columns = 1 if len(panels) <= ONE_COLUMN else 2
     figure, axes = _panels([len(rows) + 1.5 for _, rows in panels], columns)
-    for axis, (name, rows) in zip(axes, panels, strict=True):
-        _draw(axis, rows)
-        title = str(name) if columns == 1 else "\n".join(str(name).rsplit(": ", 1))
-        axis.set_title(literal(title), loc="left", fontweight="bold")
-    for axis in axes[-columns:]:
-        axis.set_xlabel(literal(_axis_title(baseline)))
-    kinds = [kind for kind in COLOURS if kind in set(data["verdict"])]
-    handles = [Line2D([], [], marker=MARKERS[k], linestyle="", **_face(k)) for k in kinds]
+    # What is set after the axes were made needs the style again.
+    with paper_style():
+        for axis, (name, rows) in zip(axes, panels, strict=True):
+            _draw(axis, rows)
+            title = str(name) if columns == 1 else "\n".join(str(name).rsplit(": ", 1))
+            axis.set_title(literal(title), loc="left", fontweight="bold")
+        for axis in axes[-columns:]:
+            axis.set_xlabel(literal(_axis_title(baseline)))
+        kinds = [kind for kind in COLOURS if kind in set(data["verdict"])]
+        handles = [Line2D([], [], marker=MARKERS[k], linestyle="", **_face(k)) for k in kinds]
     below = {} if columns == 1 else {"loc": "outside lower center", "ncols": len(kinds)}
     outside_legend(figure, handles, kinds, **below)
     caption = (

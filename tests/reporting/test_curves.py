@@ -44,6 +44,8 @@ def test_the_still_picture_and_the_page_have_the_same_data(curves):
     figure = error_figure("MNIST", curves)
     panels = [panel["title"] for panel in figure.interactive.panels]
     assert panels == [axis.get_title() for axis in figure.figure.axes]
+    # In the report's style wherever it is called.
+    assert {axis.title.get_fontsize() for axis in figure.figure.axes} == {8}
     assert figure.data is curves
     for panel, axis in zip(panels, figure.figure.axes, strict=True):
         for line in axis.lines:

@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
+from matplotlib.text import Text
 
 from marginbench.reporting.forest import COLOURS, forest_data, forest_figure
 from marginbench.reporting.opening import findings
@@ -46,6 +47,9 @@ def test_the_still_forest_shows_the_data_in_the_verdicts_colour():
     assert interval.get_xdata() == pytest.approx([-1.13, -0.57])
     assert mean.get_xdata() == pytest.approx([-0.85])
     assert to_hex(mean.get_color()) == COLOURS["better"]
+    # In the report's style wherever it is called.
+    (title,) = [text for text in axis.findobj(Text) if text.get_text() == "ten digits: test error"]
+    assert title.get_fontsize() == 8
     assert "are not drawn" in figure.caption
 
 
