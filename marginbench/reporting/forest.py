@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,10 @@ MARKERS = {BETTER: "o", WORSE: "s", EQUAL: "D", NOT_DECIDED: "o"}
 _SHAPES = {"o": "circle", "s": "square", "D": "diamond"}
 ONE_COLUMN = 4
 """As many panels stand one below the other; of more, two side by side, or a page would not do."""
+LABELS_INCHES = 0.9
+"""Beside a panel, for the names of heads."""
+TITLE_CHARACTERS = 13
+"""Of a panel's title, in an inch."""
 COLUMNS = ["panel", "label", "difference", "low", "high", "verdict", "seeds", "more_seeds"]
 
 
@@ -66,13 +71,15 @@ def forest_figure(verdicts: pd.DataFrame) -> Figure | None:
     baseline = ", ".join(dict.fromkeys(verdicts["baseline"].dropna().map(str)))
     columns = 1 if len(panels) <= ONE_COLUMN else 2
     figure, axes = _panels([len(rows) + 1.5 for _, rows in panels], columns)
+    # One column of a page has room for one, whatever was asked for.
+    across = axes[0].get_subplotspec().get_gridspec().ncols
+    room = int((figure.get_figwidth() / across - LABELS_INCHES) * TITLE_CHARACTERS)
     # What is set after the axes were made needs the style again.
     with paper_style():
         for axis, (name, rows) in zip(axes, panels, strict=True):
             _draw(axis, rows)
-            title = str(name) if columns == 1 else "\n".join(str(name).rsplit(": ", 1))
-            axis.set_title(literal(title), loc="left", fontweight="bold")
-        for axis in axes[-columns:]:
+            axis.set_title(literal(_broken(str(name), room)), loc="left", fontweight="bold")
+        for axis in axes[-across:]:
             axis.set_xlabel(literal(_axis_title(baseline)))
         kinds = [kind for kind in COLOURS if kind in set(data["verdict"])]
         handles = [Line2D([], [], marker=MARKERS[k], linestyle="", **_face(k)) for k in kinds]
@@ -103,6 +110,14 @@ def _panels(heads: list[float], columns: int) -> tuple[FigureOfMatplotlib, list[
     for axis in axes[len(heads) :]:
         figure.delaxes(axis)
     return figure, axes[: len(heads)]
+
+
+def _broken(name: str, room: int) -> str:
+    """A panel's name, the measure in a line of its own where both have no room in one."""
+    if len(name) <= room:
+        return name
+    setting, _, measure = name.rpartition(": ")
+    return "\n".join([*textwrap.wrap(setting, room), measure])
 
 
 def _axis_title(baseline: str) -> str:

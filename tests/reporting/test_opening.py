@@ -2,9 +2,11 @@
 
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
+from marginbench.reporting.drawing import paper_columns
 from marginbench.reporting.forest import COLOURS, forest_data, forest_figure
 from marginbench.reporting.opening import findings
 from tests.reporting.made_verdicts import made_verdicts
@@ -53,20 +55,35 @@ def test_the_still_forest_shows_the_data_in_the_verdicts_colour():
     assert "are not drawn" in figure.caption
 
 
-def test_many_panels_stand_in_two_columns_each_under_its_name():
+LONG = "study-fashion: Fashion-MNIST, 2,000 training images of seventy thousand and a long name"
+
+
+@pytest.mark.parametrize(("columns", "across"), [(2, 2), (1, 1)])
+def test_many_panels_stand_in_the_columns_of_a_page_each_under_its_whole_name(columns, across):
     made = made_verdicts()
     made = made[made["setting"] == "ten digits"]
-    settings = ["one", "two", "three: of a colon", "four", "five"]
+    settings = ["one", "two", LONG, f"{LONG} too", "five"]
     several = pd.concat([made.assign(setting=name) for name in settings])
-    figure = forest_figure(several)
-    axes = figure.figure.axes
+    with paper_columns(columns):
+        figure = forest_figure(several).figure
+    axes = figure.axes
     titles = [axis.get_title(loc="left") for axis in axes]
-    assert titles == [f"{name}\ntest error" for name in settings]
+    assert [" ".join(title.split()) for title in titles] == [
+        f"{name}: test error" if len(name) < 10 else f"{name} test error" for name in settings
+    ]
     places = [axis.get_subplotspec() for axis in axes]
     assert [(place.rowspan.start, place.colspan.start) for place in places] == [
-        (0, 0), (0, 1), (1, 0), (1, 1), (2, 0),
-    ]  # fmt: skip
-    assert [bool(axis.get_xlabel()) for axis in axes] == [False, False, False, True, True]
+        divmod(number, across) for number in range(5)
+    ]
+    labelled = [bool(axis.get_xlabel()) for axis in axes]
+    assert labelled == [False] * (5 - across) + [True] * across
+    FigureCanvasAgg(figure).draw()
+    drawn = [
+        next(text for text in axis.findobj(Text) if text.get_text() in titles) for axis in axes
+    ]
+    assert max(title.get_window_extent().x1 for title in drawn) <= figure.bbox.x1
+    # Over its own panel, not over the one beside it.
+    assert across == 1 or drawn[2].get_window_extent().x1 < axes[3].get_window_extent().x0
 
 
 def test_without_intervals_there_is_no_forest():
