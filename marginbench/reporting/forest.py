@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import textwrap
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as FigureOfMatplotlib
+from matplotlib.gridspec import SubplotSpec
 from matplotlib.lines import Line2D
 
 from marginbench.reporting.compared_tables import MEASURES
@@ -72,7 +73,7 @@ def forest_figure(verdicts: pd.DataFrame) -> Figure | None:
     columns = 1 if len(panels) <= ONE_COLUMN else 2
     figure, axes = _panels([len(rows) + 1.5 for _, rows in panels], columns)
     # One column of a page has room for one, whatever was asked for.
-    across = axes[0].get_subplotspec().get_gridspec().ncols
+    across = cast(SubplotSpec, axes[0].get_subplotspec()).get_gridspec().ncols
     room = int((figure.get_figwidth() / across - LABELS_INCHES) * TITLE_CHARACTERS)
     # What is set after the axes were made needs the style again.
     with paper_style():
