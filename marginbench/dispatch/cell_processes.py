@@ -18,6 +18,18 @@ from marginbench.dispatch.worker_process import work_in_child
 FAILURE_SECONDS = 15.0
 
 
+def load_for(ranks: int) -> None:
+    """Load what each of so many processes would load by itself; called before they are forked.
+
+    DistributedDataParallel imports torch's compiler, which takes two seconds.
+
+    Args:
+        ranks: number of processes, ≥ 1.
+    """
+    if ranks > 1:
+        importlib.import_module("torch._dynamo")
+
+
 class CellProcesses:
     """Started in its constructor: one process a rank, on this machine.
 
@@ -33,9 +45,6 @@ class CellProcesses:
     """
 
     def __init__(self, task: TrainingTask, ranks: int) -> None:
-        if ranks > 1:
-            # DistributedDataParallel imports it: two seconds, here once and not in every process.
-            importlib.import_module("torch._dynamo")
         address = f"tcp://127.0.0.1:{_free_port()}" if ranks > 1 else None
         # The parent has torch loaded.
         context = multiprocessing.get_context("fork")

@@ -1,7 +1,9 @@
 """Two processes of a job on one cell: where one dies, the attempt ends and the job goes on."""
 
+import multiprocessing
 import os
 import signal
+import sys
 from multiprocessing.context import ForkProcess
 
 import psutil
@@ -117,6 +119,31 @@ def start_job(tmp_path):
         if process.is_running():
             for one in (*process.children(recursive=True), process):
                 one.kill()
+
+
+def tell_what_is_loaded(task):
+    """In a forked process, in place of training."""
+    loaded = "torch._dynamo" in sys.modules
+    (task.suite_folder / f"{task.ranks}-{task.rank}").write_text(str(loaded))
+
+
+def load_and_tell(folder):
+    """In a process that has loaded no more than a job has: jobs of one and of two processes."""
+    os.environ |= {"SUBMITIT_EXECUTOR": "local", "SUBMITIT_LOCAL_JOB_ID": "7"}
+    cell_processes.work_in_child = tell_what_is_loaded
+    for processes in (1, 2):
+        settings = make_settings({"gpus": 0, "processes": processes, "attempts": 1})
+        made = Submission.create(folder, settings, "local", [], code_version())
+        cell_runner.CellRunner(made, [tiny_cell(seed=processes)]).run()
+
+
+def test_what_several_processes_need_is_loaded_once_before_they_are_forked(tmp_path):
+    process = multiprocessing.get_context("spawn").Process(target=load_and_tell, args=(tmp_path,))
+    process.start()
+    process.join(DEADLINE)
+    assert process.exitcode == 0
+    told = {path.name: path.read_text() for path in tmp_path.glob("[12]-[01]")}
+    assert told == {"1-0": "False", "2-0": "True", "2-1": "True"}
 
 
 def ends(folder):

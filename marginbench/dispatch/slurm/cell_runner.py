@@ -15,7 +15,7 @@ from collections import deque
 
 from submitit import JobEnvironment
 
-from marginbench.dispatch.cell_processes import CellProcesses
+from marginbench.dispatch.cell_processes import CellProcesses, load_for
 from marginbench.dispatch.slurm.commands import job_state, requeue_job
 from marginbench.dispatch.slurm.node_checks import node_problem
 from marginbench.dispatch.slurm.submission import Submission
@@ -148,6 +148,8 @@ class CellRunner:
             checkpoint_seconds=settings.checkpoint_seconds,
             environment=self._submission.environment,
         )
+        # Before signals are blocked: it takes seconds.
+        load_for(settings.world_size)
         # The handler of a signal that comes in between would not know of the processes.
         signals = {signal.SIGTERM, signal.SIGUSR2}
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
