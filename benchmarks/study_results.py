@@ -13,6 +13,7 @@ import pandas as pd
 from scipy import stats
 
 from marginbench.errors import DamagedFile, one_line
+from marginbench.evaluation import RETRIEVAL
 from marginbench.files import write_text_atomically
 from marginbench.reporting.compared_tables import LOWER_IS_BETTER, MEASURES, compared_tables
 from marginbench.reporting.verdicts import BETTER, WORSE, verdicts
@@ -37,8 +38,8 @@ KEPT = (
     "key",
 )
 """Columns of the results frame that the page rests on, beside those that are kept as JSON."""
-OF_PAIRS = ("name", "description", "folds", "retrieval")
-"""Fields of a set of pairs that it rests on."""
+OF_PAIRS = ("name", "description", "folds")
+"""Fields of a set of pairs that it rests on, beside the measures of retrieval."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def keep(one: Measured, file: Path) -> None:
 
     Args:
         file: a CSV file, one row a run; the head's parameters, and of a set of pairs what
-            :data:`OF_PAIRS` names, as JSON.
+            :data:`OF_PAIRS` names and its measures of retrieval, as JSON.
     """
     parts = []
     for name in PARTS:
@@ -132,7 +133,17 @@ def kept(file: Path) -> Measured:
 def _pairs_as_text(entries: Any) -> str | None:
     if not isinstance(entries, list):
         return None
-    return json.dumps([{name: one.get(name) for name in OF_PAIRS} for one in entries])
+    return json.dumps(
+        [
+            {name: one[name] for name in OF_PAIRS} | {"retrieval": _measures(one.get("retrieval"))}
+            for one in entries
+        ],
+        separators=(",", ":"),
+    )
+
+
+def _measures(retrieval: dict[str, Any] | None) -> dict[str, float] | None:
+    return retrieval and {name: retrieval[name] for name in RETRIEVAL}
 
 
 def asked(one: Measured) -> Measured:
