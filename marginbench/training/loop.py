@@ -228,6 +228,8 @@ def _finish(
             "python": platform.python_version(),
             "host": socket.gethostname(),
             "threads": torch.get_num_threads(),
+            # Of torch's kernels: one width of vectors rounds otherwise than another.
+            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "code": experiment.code.record(),
             "trained_from": resumed_at,

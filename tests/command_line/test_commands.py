@@ -6,6 +6,7 @@ import subprocess
 
 import pandas as pd
 import pytest
+import torch
 
 from marginbench import results
 from marginbench.runs.suite_runs import open_suite
@@ -250,4 +251,5 @@ def test_results_carry_what_they_were_run_with(finished):
     folder = run_folders(finished[0])[0]
     environment = json.loads((folder / "environment.json").read_text())
     assert {"marginbench", "torch", "python", "host", "threads"} <= set(environment)
+    assert environment["cpu_capability"] == torch.backends.cpu.get_cpu_capability()
     assert json.loads((folder / "result.json").read_text())["device"] == "cpu"
