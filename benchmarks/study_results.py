@@ -38,8 +38,6 @@ KEPT = (
     "key",
 )
 """Columns of the results frame that the page rests on, beside those that are kept as JSON."""
-OF_PAIRS = ("name", "description", "folds")
-"""Fields of a set of pairs that it rests on, beside the measures of retrieval."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +86,8 @@ def keep(one: Measured, file: Path) -> None:
     """Write what the page needs of a data set's runs: the page can be made without the runs.
 
     Args:
-        file: a CSV file, one row a run; the head's parameters, and of a set of pairs what
-            :data:`OF_PAIRS` names and its measures of retrieval, as JSON.
+        file: a CSV file, one row a run; the head's parameters as JSON, and of each set of pairs its
+            name, description, measures of retrieval, and the mean over its folds in their place.
     """
     parts = []
     for name in PARTS:
@@ -133,17 +131,18 @@ def kept(file: Path) -> Measured:
 def _pairs_as_text(entries: Any) -> str | None:
     if not isinstance(entries, list):
         return None
-    return json.dumps(
-        [
-            {name: one[name] for name in OF_PAIRS} | {"retrieval": _measures(one.get("retrieval"))}
-            for one in entries
-        ],
-        separators=(",", ":"),
-    )
+    return json.dumps([_kept_pairs(one) for one in entries], separators=(",", ":"))
 
 
-def _measures(retrieval: dict[str, Any] | None) -> dict[str, float] | None:
-    return retrieval and {name: retrieval[name] for name in RETRIEVAL}
+def _kept_pairs(one: dict[str, Any]) -> dict[str, Any]:
+    retrieval = one.get("retrieval")
+    return {
+        "name": one["name"],
+        "description": one["description"],
+        # The page shows no single fold, and they would be half of the file.
+        "folds": {"mean": float(np.mean(list(one["folds"].values())))},
+        "retrieval": retrieval and {name: retrieval[name] for name in RETRIEVAL},
+    }
 
 
 def asked(one: Measured) -> Measured:
