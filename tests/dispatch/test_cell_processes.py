@@ -13,6 +13,7 @@ from marginbench.dispatch import cell_processes
 from marginbench.dispatch.slurm import cell_runner
 from marginbench.dispatch.slurm.settings import make_settings
 from marginbench.dispatch.slurm.submission import Submission
+from marginbench.files import write_text_atomically
 from marginbench.runs import attempts
 from marginbench.runs.cell_status import State
 from marginbench.runs.code_version import code_version
@@ -124,7 +125,10 @@ def start_job(tmp_path):
 def tell_what_is_loaded(task):
     """In a forked process, in place of training."""
     loaded = "torch._dynamo" in sys.modules
-    (task.suite_folder / f"{task.ranks}-{task.rank}").write_text(str(loaded))
+    write_text_atomically(task.suite_folder / f"{task.ranks}-{task.rank}", str(loaded))
+    # The first one that ends without a result ends the others too.
+    told = [task.suite_folder / f"{task.ranks}-{rank}" for rank in range(task.ranks)]
+    wait_until(lambda: all(file.exists() for file in told), "what every process tells", DEADLINE)
 
 
 def load_and_tell(folder):
