@@ -111,6 +111,11 @@ def test_a_run_in_shards_goes_on_from_its_checkpoint_and_ends_like_one_process(t
     assert on_ranks(_work, cell, tmp_path / "two") == [FINISHED_STATUS] * 2
     ours, theirs = weights_of(folder), weights_of(alone)
     for name, tensor in theirs.items():
+        if name == "backbone.linear.bias":
+            # Batch normalisation takes any constant out again: the gradient is 0, and what is here
+            # is rounding, which differs from processor to processor.
+            assert max(tensor.abs().max(), ours[name].abs().max()) < 1e-5
+            continue
         difference = (ours[name] - tensor).abs().max() / tensor.abs().max().clamp(min=1e-3)
         assert difference < 1e-4, name
     for row, other in zip(folder.read_history(), alone.read_history(), strict=True):
