@@ -16,6 +16,7 @@ from marginbench.errors import DamagedFile, one_line
 from marginbench.evaluation import RETRIEVAL
 from marginbench.files import write_text_atomically
 from marginbench.reporting.compared_tables import LOWER_IS_BETTER, MEASURES, compared_tables
+from marginbench.reporting.verdict_words import p_statement
 from marginbench.reporting.verdicts import BETTER, WORSE, verdicts
 from marginbench.runs.cell_status import FINISHED
 from marginbench.runs.results import results
@@ -225,7 +226,7 @@ def closed_and_open(frame: pd.DataFrame, decided: pd.DataFrame) -> str:
                 rho = stats.spearmanr(both["a"], both["b"])
                 lines.append(
                     f"- {first[0]} and {second[0]} ({MEASURES[second[1]]}): Spearman's ρ "
-                    f"{rho.statistic:+.2f}, {count(len(both), 'head')}, p = {rho.pvalue:.3f}"
+                    f"{rho.statistic:+.2f}, {count(len(both), 'head')}, {p_statement(rho.pvalue)}"
                 )
     if not lines:
         return "No closed and open set are both whole yet."

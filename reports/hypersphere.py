@@ -9,6 +9,7 @@ import seaborn as sns
 from marginbench import Figure, SectionContent, Table, section
 from marginbench.reporting.drawing import literal, new_figure
 from marginbench.reporting.significance import LEVEL
+from marginbench.reporting.verdict_words import p_text
 from marginbench.text import count, slug
 
 from .effects import Design, designs, interactions, main_effects
@@ -54,7 +55,7 @@ def _table(design: Design, effects: pd.DataFrame) -> Table:
             "alone": _signed(row.alone),
             "main effect": _signed(row.effect),
             "95 % interval": _interval(row.low, row.high),
-            "p (Holm)": "" if np.isnan(row.p) else f"{row.p:.3f}",
+            "p (Holm)": p_text(row.p),
             "seeds": str(row.seeds),
         }
         for row in effects.itertuples()

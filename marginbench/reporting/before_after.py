@@ -17,6 +17,7 @@ from marginbench.reporting.significance import (
     paired_p_value,
     shows_spread,
 )
+from marginbench.reporting.verdict_words import p_text
 from marginbench.runs.conditions import settings
 from marginbench.runs.results import finished_runs
 from marginbench.text import count, percent, slug
@@ -152,6 +153,6 @@ def _cells(row: Any) -> dict[str, str]:
         "after %": percent(row.after),
         "change": points(row.change, row.low, row.high),
         "seeds": f"{row.seeds}, {row.equal_seeds} equal" if row.equal_seeds else str(row.seeds),
-        "p (Holm)": "" if np.isnan(row.p_corrected) else f"{row.p_corrected:.3f}",
+        "p (Holm)": p_text(row.p_corrected),
         "verdict": row.verdict,
     }

@@ -77,6 +77,12 @@ def p_text(p_value: float) -> str:
     return "< 0.001" if p_value < 0.0005 else f"{p_value:.3f}"
 
 
+def p_statement(p_value: float) -> str:
+    """As a sentence has it: "p = 0.014", "p < 0.001"."""
+    text = p_text(p_value)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
 def _outlook(row: Any) -> str:
     if not math.isnan(row.more_seeds):
         text = f"{_more(row.more_seeds)} would decide a difference like this"
@@ -88,9 +94,8 @@ def _outlook(row: Any) -> str:
         text = "one seed tells nothing of its spread"
         if not math.isnan(row.p_images):
             differ = "differ" if row.p_images < LEVEL else "do not differ"
-            text += (
-                f" (on these test images the two runs {differ}: McNemar, p = {row.p_images:.3f})"
-            )
+            p = p_statement(row.p_images)
+            text += f" (on these test images the two runs {differ}: McNemar, {p})"
     if row.looks_left:
         text += f"; {count(int(row.looks_left), 'planned look')} to come"
     elif not math.isnan(row.look):
