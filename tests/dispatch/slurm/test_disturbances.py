@@ -157,12 +157,18 @@ def test_cancelled_cells_stop_and_go_on_when_submitted_again(bench, cluster, sam
 def test_cancelling_a_head_leaves_the_other_heads_jobs_to_end(bench):
     """Three jobs: two cells of the slow head, one of it and one of softmax, two of softmax."""
     bench.submit("--seeds", 3, "--head", "softmax", "--cells-per-job", 2)
-    bench.wait_for(
-        lambda: {folder.name.split("seed")[1][0] for folder in bench.folders()} >= {"0", "2"},
-        "the first two jobs to start",
-    )
+
+    def slow_and_started():
+        return [one for one in bench.suite_folder.glob("*-dawdling-*") if starts(bench, one)]
+
+    bench.wait_for(lambda: len(slow_and_started()) == 2, "the first two jobs to start")
     # Neither --seeds nor --head: what was submitted counts.
     assert "cancelled 3 cells" in bench("cancel", "--only", "dawdling")
+    # Cells that may hurry would end before they look whether they are cancelled.
+    bench.wait_for(
+        lambda: all(ends(bench, one) == ["stopped"] for one in slow_and_started()),
+        "the cancelled cells to stop",
+    )
     bench.finish(3)
     bench.wait_for(lambda: not bench.queue(), "an empty queue")
     status = bench("status")
