@@ -7,13 +7,15 @@ from its run folder; of the processes only the exit status is used.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import multiprocessing
+import os
 import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
@@ -226,16 +228,35 @@ def start_server(cells: Iterable[Cell]) -> ForkServerContext | SpawnContext:
     context = multiprocessing.get_context("forkserver")
     libraries = libraries_of_parts(cells)
     context.set_forkserver_preload(["marginbench.dispatch.worker_preload", *libraries])
-    # Ctrl-C reaches the whole process group; while the server loads, it would print a traceback.
-    # What is blocked stays so in the server and its workers, which a SIGTERM stops.
-    # The tracker is started first: starting it unblocks the signal.
-    resource_tracker.ensure_running()
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    with _without_current_folder():
+        # Ctrl-C reaches the whole process group; while the server loads, it would print a
+        # traceback. What is blocked stays so in the server and its workers, which a SIGTERM stops.
+        # The tracker is started first: starting it unblocks the signal.
+        resource_tracker.ensure_running()
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     return context
+
+
+@contextlib.contextmanager
+def _without_current_folder() -> Iterator[None]:
+    """Python processes started meanwhile import nothing from the folder that the user is in.
+
+    They are started with ``-c``, which puts that folder first: a user's ``queue.py``, or another
+    clone of this project, would be taken for the module of this name.
+    """
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
 
 
 def _gpus(device: str) -> int:

@@ -3,6 +3,8 @@
 import json
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -41,6 +43,25 @@ def test_run_trains_all_cells_and_reports(finished):
     assert "runs/tiny/report/index.html" in output
     assert len(list(folder.glob("runs/tiny/*/result.json"))) == 4
     assert (folder / "runs/tiny/report/index.html").is_file()
+
+
+def test_modules_in_the_users_folder_are_not_taken_for_others_of_the_name(tiny_suite, tmp_path):
+    for name in ("queue", "torch", "marginbench"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('of the current folder')\n")
+    installed = str(Path(sys.executable).with_name("marginbench"))
+    one_seed = [str(tiny_suite), "--seeds", "1"]
+    for command, words in (
+        (["run", *one_seed, "--only", "softmax", "--no-report"], "[1/1] done"),
+        (["submit", *one_seed, "--executor", "local", "--gpus", "0"], "started 1 cell"),
+        (["status", *one_seed, "--watch", "--every", "1"], "2 cells: 2 done"),
+    ):
+        done = subprocess.run(
+            [installed, *command], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        output = done.stdout + done.stderr
+        assert done.returncode == 0, output
+        assert words in output
+        assert "of the current folder" not in output
 
 
 def test_a_second_run_trains_nothing(copy_of_finished, marginbench, tiny_suite):

@@ -44,6 +44,8 @@ class DetachedExecutor(LocalExecutor):
             env=os.environ
             | {
                 "CUDA_VISIBLE_DEVICES": ",".join(map(str, self._gpus)),
+                # As in a job of SLURM: nothing is imported from the current folder.
+                "PYTHONSAFEPATH": "1",
                 "SUBMITIT_EXECUTOR": "local",
                 "SUBMITIT_LOCAL_COMMAND": command,
                 "SUBMITIT_LOCAL_JOB_NUM_NODES": "1",

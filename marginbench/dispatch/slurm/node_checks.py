@@ -28,8 +28,11 @@ def check_python() -> list[str]:
         f'sys.exit("it is Python " + version + ", the submission was made with {version}"); '
         "import submitit, marginbench.dispatch.slurm.job"
     )
-    # The last line is what a traceback ends with, or the shell's own complaint.
     return [
+        # Python would first look in the folder that the job was submitted from, where a user's
+        # queue.py or another clone of this project would be taken for the module of this name.
+        "export PYTHONSAFEPATH=1",
+        # The last line is what a traceback ends with, or the shell's own complaint.
         f"if ! problem=$({python} -c {shlex.quote(check)} 2>&1); then",
         f'  echo "{NODE_ERROR}$(hostname): "{python}": ${{problem##*$\'\n\'}}" >&2'.replace(
             "\n", r"\n"
