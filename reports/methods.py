@@ -28,10 +28,14 @@ MOST_COLUMNS = 6
 def methods(results: pd.DataFrame) -> SectionContent:
     """What the numbers mean, and a table of the versions that the cells were trained with."""
     made: Counter[tuple[str, str, str]] = Counter()
-    for device, code, libraries in zip(
-        results["device"], results["code"], results["libraries"], strict=True
-    ):
+    processors: Counter[str] = Counter()
+    for device, capability, code, libraries in results[
+        ["device", "cpu_capability", "code", "libraries"]
+    ].itertuples(index=False):
         if isinstance(device, str):
+            if device == "cpu" and isinstance(capability, str):
+                processors[capability] += 1
+                device = f"cpu, {capability}"
             known = libraries if isinstance(libraries, dict) else {}
             versions = ", ".join(f"{name} {version}" for name, version in sorted(known.items()))
             made[(device, versions or "–", code if isinstance(code, str) else "–")] += 1
@@ -52,6 +56,13 @@ def methods(results: pd.DataFrame) -> SectionContent:
         )
         tables.append(Table("versions", caption, pd.DataFrame(rows)))
     text = list(TEXT)
+    if len(processors) > 1:
+        numbers = ", ".join(f"{kind}: {count(n, 'cell')}" for kind, n in sorted(processors.items()))
+        text.append(
+            f"Processors of two kinds or more trained these cells ({numbers}). They round "
+            "differently: the difference of two heads of a seed, one on each kind, has more chance "
+            "in it. With ATEN_CPU_CAPABILITY=avx2 in the environment all give what AVX2 gives."
+        )
     if not results.empty:
         shared, conditions = _conditions(results)
         text.append(f"All cells: {shared}.")

@@ -48,6 +48,7 @@ COLUMNS = [
     "train_images",
     "test_images",
     "device",
+    "cpu_capability",
     "code",
     "libraries",
     "seconds",

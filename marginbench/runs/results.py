@@ -40,7 +40,8 @@ def results(
     """Every cell of the suite with its state and, where it is finished, its numbers.
 
     Errors and accuracies are fractions in [0, 1]; ``seconds`` is the wall time since training was
-    last resumed; ``label`` names head and m, and what else distinguishes the suite's rows of one
+    last resumed; ``cpu_capability`` is the widest vector instructions that torch used ("AVX2");
+    ``label`` names head and m, and what else distinguishes the suite's rows of one
     head; ``comparison`` is equal for cells that differ in head and seed only, ``setting`` is its
     name; ``conditions`` is all that cells of one comparison share, value by field
     ("schedule.iterations", "backbone.parameters.width"); ``equal_within`` is the suite's δ;
@@ -187,6 +188,7 @@ def _row(
     if cell.comparison not in conditions:
         conditions[cell.comparison] = conditions_of(cell)
     result = status.result or {}
+    environment = folder.read_environment()
     row = {name: result.get(name) for name in COLUMNS}
     return row | {
         "suite": run.suite.name,
@@ -201,7 +203,8 @@ def _row(
         "message": status.message,
         "iteration": status.iteration,
         "iterations": cell.schedule.iterations,
-        "seconds": folder.read_environment().get("seconds_of_last_attempt"),
+        "cpu_capability": environment.get("cpu_capability"),
+        "seconds": environment.get("seconds_of_last_attempt"),
         "data": cell.data.name,
         "data_parameters": cell.data.parameters,
         "backbone": cell.backbone.name,

@@ -1,4 +1,4 @@
-"""What the methods say of the settings: a column a field, or with many fields one column."""
+"""What the methods say of the settings and of the machines."""
 
 import pytest
 from marginbench.reports.methods import MOST_COLUMNS, methods
@@ -29,3 +29,22 @@ def test_many_fields_are_named_setting_by_setting():
         ["plain", ""],
         ["more", " ".join(f"regulariser.parameters.p{n}={n}" for n in range(MOST_COLUMNS + 1))],
     ]
+
+
+@pytest.mark.parametrize(
+    ("processors", "devices", "words"),
+    [
+        (["AVX2", "AVX2"], {"cpu, AVX2": 2}, None),
+        (["AVX512", None], {"cpu, AVX512": 1, "cpu": 1}, None),
+        (["AVX512", "AVX2"], {"cpu, AVX512": 1, "cpu, AVX2": 1}, "(AVX2: 1 cell, AVX512: 1 cell)"),
+    ],
+)
+def test_processors_that_round_differently_are_named(processors, devices, words):
+    rows = [row(seed=number, cpu_capability=kind) for number, kind in enumerate(processors)]
+    rows.append(row(seed=9, device="cuda", cpu_capability="NEON"))
+    content = methods(frame(rows))
+    (table,) = [one for one in content.tables if one.name == "versions"]
+    found = dict(zip(table.frame["device"], table.frame["cells"], strict=True))
+    assert found == devices | {"cuda": 1}
+    assert ("round differently" in " ".join(content.text)) is (words is not None)
+    assert (words or "") in " ".join(content.text)
