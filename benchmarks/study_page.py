@@ -18,7 +18,15 @@ from marginbench.reporting.sections import Figure, Table, sections_of
 from marginbench.reporting.several_suites import together
 from marginbench.reporting.significance import mean_interval, shows_spread
 from marginbench.reporting.table_files import markdown
-from marginbench.reporting.verdicts import BETTER, NOT_DECIDED, WORSE, finished_values, verdicts
+from marginbench.reporting.verdicts import (
+    BETTER,
+    DIVERGED,
+    EQUAL,
+    NOT_DECIDED,
+    WORSE,
+    finished_values,
+    verdicts,
+)
 from marginbench.text import count, percent
 
 from .publish import draw
@@ -225,11 +233,13 @@ def _seeds(decided: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "data set": setting,
-            "decided": f"{int((own['verdict'] != NOT_DECIDED).sum())} of {len(own)} heads",
-            "seeds of the decided": _span(own.loc[own["verdict"] != NOT_DECIDED, "seeds"]),
+            "decided": f"{len(seeds)} of {len(own)} heads",
+            "seeds of the decided": _span(seeds),
             "not decided at the end": ", ".join(own.loc[own["verdict"] == NOT_DECIDED, "label"]),
+            "diverged": ", ".join(own.loc[own["verdict"] == DIVERGED, "label"]),
         }
         for setting, own in rows.groupby("setting", sort=False)
+        for seeds in [own.loc[own["verdict"].isin([BETTER, WORSE, EQUAL]), "seeds"]]
     )
 
 

@@ -37,7 +37,9 @@ def points(difference: float, low: float, high: float) -> str:
 
 def _subject(rows: pd.DataFrame) -> str:
     first = rows.iloc[0]
-    least, most = int(rows["seeds"].min()), int(rows["seeds"].max())
+    # A head of which all seeds diverged has none; that it diverged is said below.
+    counted = rows.loc[rows["seeds"] > 0, "seeds"]
+    least, most = (int(counted.min()), int(counted.max())) if len(counted) else (0, 0)
     seeds = count(most, "seed") if least == most else f"{least} to {count(most, 'seed')}"
     measure = MEASURES[first["measure"]]
     return f"{first['setting']}: {measure} against {first['baseline']}, {seeds}"

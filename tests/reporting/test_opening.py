@@ -14,7 +14,7 @@ from tests.reporting.made_verdicts import made_verdicts
 
 def test_every_verdict_is_said_once_with_its_numbers():
     told = [(one.subject, one.kind, list(one.items)) for one in findings(made_verdicts())]
-    digits = "ten digits: test error against softmax, 0 to 10 seeds"
+    digits = "ten digits: test error against softmax, 10 seeds"
     faces = "open set: verification accuracy against softmax, 10 seeds"
     assert told == [
         (digits, "better", ["l-softmax m=3 −0.85 [−1.13, −0.57]"]),
@@ -30,6 +30,12 @@ def test_every_verdict_is_said_once_with_its_numbers():
             ["2 heads: too few seeds to say how many it takes"],
         ),
     ]
+
+
+def test_where_all_heads_diverged_there_are_no_seeds():
+    verdicts = made_verdicts()
+    (found,) = findings(verdicts[verdicts["verdict"] == "diverged"])
+    assert found.subject == "ten digits: test error against softmax, 0 seeds"
 
 
 def test_the_forest_has_the_best_first_and_no_panel_without_an_interval():
