@@ -84,7 +84,7 @@ def write_page(found: Sequence[Measured], missing: Sequence[str], target: Path) 
         "## Had softmax had fewer trials",
         fewer_trials(found),
         "## How many seeds it took",
-        markdown(_seeds(decided)),
+        markdown(seeds_table(decided)),
         "## Closed and open sets",
         closed_and_open(frame, decided),
         "## What it does not show",
@@ -228,19 +228,29 @@ def _gains(found: Sequence[Measured]) -> str:
     )
 
 
-def _seeds(decided: pd.DataFrame) -> pd.DataFrame:
-    rows = decided[decided["decides"]]
-    return pd.DataFrame(
-        {
-            "data set": setting,
-            "decided": f"{len(seeds)} of {len(own)} heads",
-            "seeds of the decided": _span(seeds),
-            "not decided at the end": ", ".join(own.loc[own["verdict"] == NOT_DECIDED, "label"]),
-            "diverged": ", ".join(own.loc[own["verdict"] == DIVERGED, "label"]),
-        }
-        for setting, own in rows.groupby("setting", sort=False)
-        for seeds in [own.loc[own["verdict"].isin([BETTER, WORSE, EQUAL]), "seeds"]]
-    )
+def seeds_table(decided: pd.DataFrame) -> pd.DataFrame:
+    """A row a data set: of how many heads the verdict is known, and with how many seeds.
+
+    Args:
+        decided: see :func:`marginbench.reporting.verdicts.verdicts`.
+    """
+    rows = []
+    for setting, heads in decided[decided["decides"]].groupby("setting", sort=False):
+        seeds = heads.loc[heads["verdict"].isin([BETTER, WORSE, EQUAL]), "seeds"]
+        rows.append(
+            {
+                "data set": setting,
+                "decided": f"{len(seeds)} of {len(heads)} heads",
+                "seeds of the decided": _span(seeds),
+                "not decided at the end": _labels(heads, NOT_DECIDED),
+                "diverged": _labels(heads, DIVERGED),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _labels(heads: pd.DataFrame, verdict: str) -> str:
+    return ", ".join(heads.loc[heads["verdict"] == verdict, "label"])
 
 
 def _span(seeds: pd.Series) -> str:

@@ -61,7 +61,7 @@ def methods(results: pd.DataFrame) -> SectionContent:
         text.append(
             f"Processors of two kinds or more trained these cells ({numbers}). They round "
             "differently: the difference of two heads of a seed, one on each kind, has more chance "
-            "in it. With ATEN_CPU_CAPABILITY=avx2 in the environment all give what AVX2 gives."
+            "in it. With ATEN_CPU_CAPABILITY=avx2 in the environment AVX-512 rounds as AVX2 does."
         )
     if not results.empty:
         shared, conditions = _conditions(results)

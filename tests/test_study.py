@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.study import FEWER, SUITES, commands, whole
 from benchmarks.study import main as study
-from benchmarks.study_page import write_page
+from benchmarks.study_page import seeds_table, write_page
 from benchmarks.study_results import Measured, closed_and_open, keep, kept, measured
 from marginbench.command_line import main
 from marginbench.errors import DamagedFile
@@ -17,6 +17,7 @@ from marginbench.experiments.suites import find_suite
 from marginbench.reporting.verdicts import verdicts
 from marginbench.runs.open_tuned import open_tuned, reopen_tuned
 from marginbench.runs.suite_runs import open_suite
+from tests.reporting.made_verdicts import made_verdicts
 from tests.reports.frames import frame, row, verified
 from tests.runs.made_runs import write_run
 
@@ -161,6 +162,12 @@ def test_an_open_set_is_told_by_what_it_asks(tmp_path):
     assert "- open and open" not in shared
     seeds = page.partition("## How many seeds")[2].partition("## Closed")[0]
     assert re.search(r"\| open +\| 2 of 2 heads", seeds)
+
+
+def test_a_diverged_head_is_not_decided_and_its_seeds_are_not_counted():
+    found = seeds_table(made_verdicts().assign(decides=True)).set_index("data set")
+    assert found.loc["ten digits"].tolist() == ["3 of 5 heads", "10", "arcface m=0.3", "triplet"]
+    assert found.loc["2-D"].tolist() == ["0 of 2 heads", "–", "hinge, arcface m=0.1", ""]
 
 
 @pytest.mark.parametrize("content", ["", "a,b\n1,2\n", "\x00"])

@@ -13,7 +13,8 @@ import pytest
 from tests.conftest import BARS_SOURCE
 from tests.dispatch.slurm.slurm_cluster import SlurmCluster, missing_packages, wait_until
 
-COMMAND = [sys.executable, "-m", "marginbench.command_line"]
+# -P: as the installed command, it imports nothing from the current folder.
+COMMAND = [sys.executable, "-P", "-m", "marginbench.command_line"]
 
 # A head that takes DAWDLE seconds a step, the first steps excepted, until there is the file HURRY
 # or its job is put back into the queue; what it computes is L-Softmax, annealing and all.
@@ -73,6 +74,8 @@ class Bench:
         self.suite_folder = folder / "runs" / name
         (folder / "suite.py").write_text(SUITE.replace("NAME", name))
         (folder / "head.py").write_text(HEAD)
+        # Of the name of a module that Python's processes import: no job may take it for that.
+        (folder / "queue.py").write_text("raise SystemExit('of the current folder')\n")
 
     def start(self, verb, *arguments, **environment):
         """The command as a process."""
