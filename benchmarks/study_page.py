@@ -30,7 +30,8 @@ from marginbench.reporting.verdicts import (
 from marginbench.text import count, percent
 
 from .publish import draw
-from .study_results import Measured, asked, closed_and_open, columns_of, fewer_trials, images_of
+from .study_questions import closed_and_open, fewer_trials
+from .study_results import Measured, asked, columns_of, images_of
 
 BUDGET = "tuning-budget"
 LIMITS = """\

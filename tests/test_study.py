@@ -10,7 +10,8 @@ import pytest
 from benchmarks.study import FEWER, SUITES, commands, whole
 from benchmarks.study import main as study
 from benchmarks.study_page import seeds_table, write_page
-from benchmarks.study_results import Measured, closed_and_open, keep, kept, measured
+from benchmarks.study_questions import closed_and_open
+from benchmarks.study_results import Measured, keep, kept, measured
 from marginbench.command_line import main
 from marginbench.errors import DamagedFile
 from marginbench.experiments.suites import find_suite
