@@ -19,7 +19,8 @@ from marginbench.errors import UserError
 
 from .commands import run_module
 from .publish import PUBLISHED
-from .study_page import write_page, write_search
+from .study_details import write_search
+from .study_page import write_page
 from .study_results import Measured, keep, kept, measured
 
 SUITES = (

@@ -1,25 +1,80 @@
-"""What the study is asked of all data sets: unequal budgets, closed sets beside open ones."""
+"""What the study is asked: of tuning, of unequal budgets, of closed sets beside open ones."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from marginbench.reporting.compared_tables import LOWER_IS_BETTER, MEASURES
-from marginbench.reporting.verdict_words import p_statement
-from marginbench.reporting.verdicts import BETTER, WORSE, verdicts
+from marginbench.reporting.significance import holm, mean_interval, shows_spread
+from marginbench.reporting.verdicts import BETTER, WORSE, finished_values, verdicts
 from marginbench.text import count
 
 from .study_results import Measured, columns_of
 
 
-def fewer_trials(found: Sequence[Measured]) -> str:
+def tuning_gains(found: Sequence[Measured]) -> pd.DataFrame:
+    """Tuned minus own values on the test, paired by seed.
+
+    Returns:
+        A row for each head, setting and measure: setting, measure, head, change (a fraction, the
+        mean over the seeds that both have; missing without any), low, high (its 95 % interval,
+        missing where the seeds show no spread), gained and lost (whether the interval says so).
+    """
+    lines = []
+    for one in found:
+        own = {
+            (title, head): finished_values(rows)
+            for title, every in columns_of(one.own.assign(label=one.own["head"])).items()
+            for head, rows in every.groupby("label")
+        }
+        for (setting, measure), every in columns_of(one.tuned).items():
+            for head, rows in every.groupby("label", sort=False):
+                after, before = finished_values(rows), own.get(((setting, measure), head), {})
+                changes = [after[seed] - before[seed] for seed in after if seed in before]
+                low, high = mean_interval(changes) if shows_spread(changes) else (np.nan, np.nan)
+                down, up = high < 0, low > 0
+                lower = measure in LOWER_IS_BETTER
+                lines.append(
+                    {
+                        "setting": setting,
+                        "measure": measure,
+                        "head": str(head),
+                        "change": float(np.mean(changes)) if changes else np.nan,
+                        "low": low,
+                        "high": high,
+                        "gained": down if lower else up,
+                        "lost": up if lower else down,
+                    }
+                )
+    return pd.DataFrame(lines)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Comparisons with softmax over ten seeds, had it had fewer trials than the other heads.
+
+    Attributes:
+        comparisons: how many.
+        won_with_all, won_with_few: of these, how many a head wins against softmax chosen from all
+            trials, and from few.
+        changed: the comparisons of which the verdict differs, in words.
+    """
+
+    comparisons: int
+    won_with_all: int
+    won_with_few: int
+    changed: list[str]
+
+
+def fewer_trials(found: Sequence[Measured]) -> Replay:
     """How often heads with all trials beat softmax with all trials, and with few."""
-    counts = {"all": 0, "few": 0}
-    of, changed = 0, []
+    every: list[tuple[str, str]] = []
+    changed = []
     for one in found:
         others = one.tuned[one.tuned["head"] != "softmax"]
         # The same comparison: only what softmax was chosen from differs.
@@ -34,31 +89,31 @@ def fewer_trials(found: Sequence[Measured]) -> str:
             verdicts(frame.assign(**fixed)).set_index(["setting", "measure", "label"])["verdict"]
             for frame in (shared, replayed)
         )
-        counts["all"] += int((full == BETTER).sum())
-        counts["few"] += int((few == BETTER).sum())
-        of += len(full)
+        few = few.reindex(full.index)
+        every += list(zip(full, few, strict=True))
         changed += [
-            f"{key[2]} on {key[0]} ({MEASURES[key[1]]}): {full[key]} → {few[key]}"
-            for key in full.index
-            if key in few.index and full[key] != few[key]
+            f"{label} on {setting} ({MEASURES[measure]}): {full[setting, measure, label]} → {after}"
+            for (setting, measure, label), after in few.dropna().items()
+            if after != full[setting, measure, label]
         ]
-    text = (
-        "Earlier comparisons gave softmax a few trials and a margin head many. With softmax chosen "
-        f"from its first three trials, and the others from sixteen as above, "
-        f"{counts['few']} of {of} comparisons over ten seeds are won against softmax; with sixteen "
-        f"trials for both, {counts['all']}."
+    return Replay(
+        len(every),
+        sum(full == BETTER for full, _ in every),
+        sum(few == BETTER for _, few in every),
+        changed,
     )
-    if changed:
-        text += " Verdicts that differ: " + "; ".join(changed) + "."
-    return text
 
 
-def closed_and_open(frame: pd.DataFrame, decided: pd.DataFrame) -> str:
-    """What heads win on closed and on open sets, and the rank correlation between the two.
+def rank_correlations(frame: pd.DataFrame) -> pd.DataFrame:
+    """Whether heads that err least on classes they know do best on classes they do not.
 
     Args:
         frame: of all data sets.
-        decided: its verdicts.
+
+    Returns:
+        A row for each closed set, open set and measure of it: closed, open, measure, rho
+        (Spearman's, of the heads' means, +1 if the order is the same), heads, p, p_corrected (by
+        Holm, over all rows). Empty until a closed and an open set are both whole.
     """
     means = {
         title: rows.groupby("label")["value"].mean() * (1 if title[1] in LOWER_IS_BETTER else -1)
@@ -72,32 +127,28 @@ def closed_and_open(frame: pd.DataFrame, decided: pd.DataFrame) -> str:
             both = pd.concat([means[first], means[second]], axis=1, keys=["a", "b"]).dropna()
             if len(both) > 2:
                 rho = stats.spearmanr(both["a"], both["b"])
-                lines.append(
-                    f"- {first[0]} and {second[0]} ({MEASURES[second[1]]}): Spearman's ρ "
-                    f"{rho.statistic:+.2f}, {count(len(both), 'head')}, {p_statement(rho.pvalue)}"
-                )
-    if not lines:
-        return "No closed and open set are both whole yet."
-    return (
-        f"Against softmax, {_wins(decided, 'test_error', 'in test error on closed sets')}, and "
-        f"{_wins(decided, 'verification_accuracy', 'in verification on open ones')}. Whether the "
-        "heads that err least on classes they know are those that do best on classes they do not: "
-        "rank correlation of the heads' means, +1 if the order is the same.\n\n" + "\n".join(lines)
-    )
+                lines.append([first[0], *second, float(rho.statistic), len(both), rho.pvalue])
+    found = pd.DataFrame(lines, columns=["closed", "open", "measure", "rho", "heads", "p"])
+    return found.assign(p_corrected=holm(found["p"].tolist()))
 
 
-def _wins(decided: pd.DataFrame, measure: str, where: str) -> str:
-    """Of a measure: "11 of 13 comparisons are won and 2 lost in ...", and on each data set."""
+def won_and_lost(decided: pd.DataFrame, measure: str) -> str:
+    """Of a measure: "11 of 13 comparisons are won and 2 lost", and on each data set.
 
-    def won_and_lost(rows: pd.DataFrame) -> tuple[int, int]:
+    Args:
+        decided: see :func:`marginbench.reporting.verdicts.verdicts`.
+        measure: one of :data:`marginbench.reporting.compared_tables.MEASURES`.
+    """
+
+    def numbers(rows: pd.DataFrame) -> tuple[int, int]:
         return int((rows["verdict"] == BETTER).sum()), int((rows["verdict"] == WORSE).sum())
 
     found = decided[decided["measure"] == measure]
-    won, lost = won_and_lost(found)
-    text = f"{won} of {count(len(found), 'comparison')} are won and {lost} lost {where}"
+    won, lost = numbers(found)
+    text = f"{won} of {count(len(found), 'comparison')} are won and {lost} lost"
     if found["setting"].nunique() > 1:
         each = (
-            "{}: {} and {}".format(setting, *won_and_lost(rows))
+            "{}: {} and {}".format(setting, *numbers(rows))
             for setting, rows in found.groupby("setting", sort=False)
         )
         text += f" ({'; '.join(each)})"

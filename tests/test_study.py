@@ -9,8 +9,10 @@ import pytest
 
 from benchmarks.study import FEWER, SUITES, commands, whole
 from benchmarks.study import main as study
-from benchmarks.study_page import seeds_table, write_page
-from benchmarks.study_questions import closed_and_open
+from benchmarks.study_answer import answer_figure, answer_table, best_first
+from benchmarks.study_details import NAME, seeds_table
+from benchmarks.study_page import write_page
+from benchmarks.study_questions import rank_correlations, won_and_lost
 from benchmarks.study_results import Measured, keep, kept, measured
 from marginbench.command_line import main
 from marginbench.errors import DamagedFile
@@ -61,21 +63,25 @@ def test_the_page_says_who_won_what_tuning_gave_and_what_fewer_trials_would_say(
     found, missing = whole([str(tiny_suite), "study-digits"], runs, target)
     assert missing == ["study-digits"]
     page = write_page(found, missing, target).read_text()
+    details = (target / NAME).read_text()
     assert "Not whole yet, and not here: study-digits." in page
-    assert "**better**: l-softmax −1.88 [" in page
-    assert "| softmax" in page
-    assert "18.06 (better)" in page
+    assert re.search(r"\| l-softmax +\| −1\.88 better +\|", page)
+    assert "Of 1 comparison 1 are decided, with 10 seeds" in page
+    assert "**better**: l-softmax −1.88 [" in details
+    assert "| softmax" in details
+    assert "18.06 (better)" in details
     # Own values err 5 points more, and l-softmax 2 more besides.
-    gains = page.partition("## What tuning gave")[2].partition("## Had")[0]
+    gains = details.partition("## What tuning gave")[2].partition("## Had")[0]
     assert re.search(r"\| softmax +\| −5\.00 +\|", gains)
     assert re.search(r"\| l-softmax +\| −7\.00 +\|", gains)
     assert "Where the interval says so" not in gains
-    replayed = page.partition("## Had")[2].partition("## How")[0]
-    assert "0 of 1 comparisons over ten seeds are won against softmax" in replayed
-    assert "with sixteen trials for both, 1." in replayed
-    assert "(test error): better → worse." in replayed
+    # The same change for all seeds has no interval.
+    assert "0 of 2 comparisons gain on the test and 0 lose" in page
+    assert "0 of 1 comparisons over ten seeds are won against it" in page
+    assert "with sixteen trials for both, 1. 1 verdict differ." in page
+    assert "(test error): better → worse." in details
     assert "No closed and open set are both whole yet." in page
-    assert list(target.glob("*.png"))
+    assert {"answer.png", "forest.png"} <= {path.name for path in target.glob("*.png")}
     search = (target / f"searches/{tiny_suite.stem}.md").read_text()
     assert "| l-softmax" in search
     assert ".png)" in search
@@ -83,6 +89,7 @@ def test_the_page_says_who_won_what_tuning_gave_and_what_fewer_trials_would_say(
     shutil.rmtree(runs)
     found, missing = whole([str(tiny_suite), "study-digits"], runs, target)
     assert write_page(found, missing, target).read_text() == page
+    assert (target / NAME).read_text() == details
 
 
 def test_a_data_set_with_a_run_to_go_is_not_whole(runs, tiny_suite, tmp_path):
@@ -141,8 +148,9 @@ def test_an_open_set_is_told_by_what_it_asks(tmp_path):
     own = made.assign(test_error=made["test_error"] - numbers.random() * (made["seed"] + 1))
     one = Measured("study-made", made, own, made[made["head"] == "softmax"])
     page = write_page([one], [], tmp_path).read_text()
-    assert "- open: verification accuracy against softmax, 10 seeds\n  - **bett" in page
-    short = page.partition("## The answer")[2].partition("On each data set:")[0]
+    details = (tmp_path / NAME).read_text()
+    assert "- open: verification accuracy against softmax, 10 seeds\n  - **bett" in details
+    short = page.partition("## The answer")[2].partition("![")[0]
     assert (
         "- **Closed sets** (1 data set, test error): better than softmax on none. Worse on none."
         in short
@@ -151,17 +159,20 @@ def test_an_open_set_is_told_by_what_it_asks(tmp_path):
         "- **Open sets** (1 data set, verification accuracy): better than softmax "
         "on 1: arcface, hinge. Worse on none." in short
     )
-    assert "open: test error" not in page
+    assert "**Open sets** (1 data set, MAP@R): " in short
+    assert "open: test error" not in page + details
     assert "MNIST (Table 2): test error" in page
-    gains = page.partition("## What tuning gave")[2].partition("## Had")[0]
+    gains = details.partition("## What tuning gave")[2].partition("## Had")[0]
     told = "Where the interval says so: MNIST (Table 2): test error: softmax, arcface, hinge."
     assert told in gains
-    shared = page.partition("## Closed and open sets")[2]
+    assert "0 of 12 comparisons gain on the test and 3 lose" in page
+    shared = page.partition("**Closed and open sets.**")[2]
     assert "of 2 comparisons are won and" in shared
-    assert "in test error on closed sets, and 2 of 2 comparisons are won and 0 lost in" in shared
-    assert "- MNIST (Table 2) and open (verification accuracy)" in shared
-    assert "- open and open" not in shared
-    seeds = page.partition("## How many seeds")[2].partition("## Closed")[0]
+    assert "in verification on open ones 2 of 2 comparisons are won and 0 lost." in shared
+    orders = details.partition("## Closed and open sets")[2]
+    assert re.search(r"\| MNIST \(Table 2\) +\| open: verification accuracy +\|", orders)
+    assert "| open  " not in orders
+    seeds = details.partition("## How many seeds")[2].partition("## Closed")[0]
     assert re.search(r"\| open +\| 2 of 2 heads", seeds)
 
 
@@ -192,9 +203,58 @@ def test_wins_are_told_of_each_data_set():
     heads = ("softmax", "arcface", "hinge")
     opened = frame([verified(h, s, 0.5 + numbers.random() / 50) for h in heads for s in range(10)])
     every = pd.concat([closed("one", 0.4), closed("two", 0.6), opened], ignore_index=True)
-    told = closed_and_open(every, verdicts(every))
-    assert (
-        "1 of 4 comparisons are won and 1 lost in test error on closed sets "
-        "(one: 1 and 0; two: 0 and 1)" in told
+    decided = verdicts(every)
+    told = won_and_lost(decided, "test_error")
+    assert told == "1 of 4 comparisons are won and 1 lost (one: 1 and 0; two: 0 and 1)"
+    told = won_and_lost(decided, "verification_accuracy")
+    assert told == "0 of 2 comparisons are won and 0 lost"
+
+
+def test_orders_of_heads_are_compared_by_their_means_and_corrected():
+    """Made so that the order on the open set is that of "one", and the reverse of "two"."""
+    heads = ("softmax", "arcface", "hinge", "triplet", "circle")
+
+    def closed(setting, sign):
+        rows = [row(h, None, s, 0.5 + sign * n / 10) for n, h in enumerate(heads) for s in (0, 1)]
+        return frame(rows).assign(setting=setting, comparison=setting)
+
+    opened = frame([verified(h, s, 0.9 - n / 10) for n, h in enumerate(heads) for s in (0, 1)])
+    every = pd.concat([closed("one", 1), closed("two", -1), opened], ignore_index=True)
+    found = rank_correlations(
+        every.assign(test_error=every["test_error"].where(every["verification_accuracy"].isna()))
     )
-    assert "0 of 2 comparisons are won and 0 lost in verification on open ones. Whether" in told
+    found = found[found["measure"] == "verification_accuracy"].set_index("closed")
+    assert found["rho"].round(9).to_dict() == {"one": 1.0, "two": -1.0}
+    assert (found["p_corrected"] >= found["p"]).all()
+    assert (found["heads"] == 5).all()
+
+
+def test_the_answer_has_a_row_a_head_the_one_that_wins_most_first():
+    decided = made_verdicts()
+    decided = decided[decided["setting"] != "2-D"]
+    assert best_first(decided) == [
+        "l-softmax m=3",
+        "hinge",
+        "arcface m=0.3",
+        "contrastive",
+        "triplet",
+    ]
+    table = answer_table(decided).set_index("head")
+    assert table.columns.tolist() == ["ten digits: test error", "open set: verification accuracy"]
+    assert table.loc["l-softmax m=3"].tolist() == ["−0.85 better", "−5.00"]
+    assert table.loc["hinge"].tolist() == ["+0.30 worse", "+2.00 better"]
+    assert table.loc["triplet"].tolist() == ["diverged", "–"]
+
+
+def test_a_head_too_far_away_is_an_arrow_and_leaves_the_others_their_room():
+    decided = made_verdicts()
+    decided = decided[decided["setting"] == "open set"]
+    (axis,) = answer_figure(decided).figure.axes
+    assert not axis.texts
+    moved = decided["label"] == "l-softmax m=3"
+    decided.loc[moved, ["difference", "low", "high"]] = [-0.2, -0.201, -0.199]
+    (axis,) = answer_figure(decided).figure.axes
+    assert [text.get_text() for text in axis.texts] == ["← −20"]
+    assert axis.get_xlim()[0] > -1
+    one_seed = made_verdicts()
+    assert answer_figure(one_seed[one_seed["setting"] == "2-D"]) is None

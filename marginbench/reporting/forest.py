@@ -83,7 +83,7 @@ def forest_figure(verdicts: pd.DataFrame) -> Figure | None:
         for axis in axes[-across:]:
             axis.set_xlabel(literal(_axis_title(baseline)))
         kinds = [kind for kind in COLOURS if kind in set(data["verdict"])]
-        handles = [Line2D([], [], marker=MARKERS[k], linestyle="", **_face(k)) for k in kinds]
+        handles = [Line2D([], [], marker=MARKERS[k], linestyle="", **face(k)) for k in kinds]
     below = {} if columns == 1 else {"loc": "outside lower center", "ncols": len(kinds)}
     outside_legend(figure, handles, kinds, **below)
     caption = (
@@ -125,7 +125,8 @@ def _axis_title(baseline: str) -> str:
     return f"difference to {baseline} (points)"
 
 
-def _face(verdict: str) -> dict[str, Any]:
+def face(verdict: str) -> dict[str, Any]:
+    """The colours of a verdict's marker, as matplotlib takes them."""
     colour = COLOURS[verdict]
     return {"color": colour, "markerfacecolor": "white" if verdict == NOT_DECIDED else colour}
 
@@ -135,7 +136,7 @@ def _draw(axis: Axes, rows: pd.DataFrame) -> None:
         axis.plot([row.low, row.high], [position] * 2, color=COLOURS[row.verdict], linewidth=1.3)
         axis.plot(
             row.difference, position,
-            marker=MARKERS[row.verdict], markersize=4.5, linestyle="", **_face(row.verdict),
+            marker=MARKERS[row.verdict], markersize=4.5, linestyle="", **face(row.verdict),
         )  # fmt: skip
     axis.axvline(0, color="black", linewidth=0.8)
     axis.set_yticks(range(len(rows)), [literal(label) for label in rows["label"]])
