@@ -61,11 +61,13 @@ def compared_tables(results: pd.DataFrame) -> list[ComparedTable]:
     verified_ones = frozenset[str]().union(*(comparisons for _, comparisons in verified_sets))
     tables = []
     for name, rows in settings(results):
-        if only_verified(rows):
+        own = frozenset(rows["comparison"])
+        # A set of a protocol of several has no result yet while others show what is verified.
+        waits = own <= verified_ones and rows["test_error"].isna().all()
+        if waits or only_verified(rows):
             continue
         kept = rows[["label", "is_baseline", "seed", "state", "folder"]]
         kept = kept.assign(value=rows["test_error"].astype(float))
-        own = frozenset(rows["comparison"])
         tables.append(ComparedTable(name, TEST_ERROR, kept, own, not own & verified_ones))
     decided: set[str] = set()
     for verified, comparisons in verified_sets:

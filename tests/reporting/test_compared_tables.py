@@ -30,3 +30,22 @@ def test_verification_decides_where_classes_are_left_out(error):
 def test_before_anything_was_verified_no_setting_is_without_a_measure():
     begun = [row(setting="open", comparison="o", error=None, state="not started")]
     assert decides(begun) == {("open", "test_error"): True}
+
+
+def test_a_protocols_sets_that_are_not_begun_ask_for_no_test_error():
+    """As LFW's ten: what the first one shows is what all of them are asked."""
+    begun = {"verification": None, "verification_accuracy": None, "state": "not started"}
+    rows = [
+        verified(
+            head,
+            0,
+            0.5,
+            test_error=None,
+            comparison=f"c{tested}",
+            data_parameters={"tested_set": tested},
+            **(begun if tested > 1 else {}),
+        )
+        for tested in (1, 2, 3)
+        for head in ("softmax", "arcface")
+    ]
+    assert {measure for _, measure in decides(rows)} == {"verification_accuracy", "one_shot_error"}
