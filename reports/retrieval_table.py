@@ -41,10 +41,10 @@ def retrieval_table(setting: VerifiedSetting, found: pd.DataFrame) -> list[Table
     )
     caption = (
         f"{setting.name}, retrieval: each of {first['queries']:,} images looked for among "
-        f"{first['images']:,} of {first['classes']:,} classes by the cosine of the features "
-        "(Musgrave et al., ECCV 2020, Section 3): mean over seeds, in brackets its 95 % confidence "
-        "interval; the difference to the baseline is that of MAP@R, in percentage points. "
-        "Recall@1 is precision@1. A tie counts as wrong."
+        f"{first['images']:,} of {first['classes']:,} classes{setting.of_first} by the cosine of "
+        "the features (Musgrave et al., ECCV 2020, Section 3): mean over seeds, in brackets its "
+        "95 % confidence interval; the difference to the baseline is that of MAP@R, in percentage "
+        "points. Recall@1 is precision@1. A tie counts as wrong."
     )
     return [Table(f"retrieval-{slug(setting.name)}", caption, frame)]
 

@@ -39,7 +39,7 @@ def verification(results: pd.DataFrame) -> SectionContent:
     found = verdicts(results)
     for setting in verified_settings(results):
         done = setting.done()
-        text += [f"{setting.name}: {remark}" for remark in setting.remarks]
+        text += [f"{setting.name}{setting.of_first}: {remark}" for remark in setting.remarks]
         compared = compare(setting.rows, VERIFICATION_ACCURACY)
         own = (found["setting"] == setting.name) & (found["measure"] == VERIFICATION_ACCURACY)
         verdict_of = {row.label: row for row in found[own].itertuples()}
@@ -85,8 +85,8 @@ def _accuracy_table(
     if folds > 1:
         spread += " of the mean over folds; the folds' standard error is that of one run"
     caption = (
-        f"{setting.name}, verification: accuracy on {setting.description}, cosine of the features; "
-        f"{protocol}. {spread}."
+        f"{setting.name}, verification: accuracy on {setting.description}{setting.of_first}, "
+        f"cosine of the features; {protocol}. {spread}."
     )
     frame = pd.DataFrame(
         [_accuracy_cells(row, done, verdict_of.get(row.label)) for row in compared]
@@ -166,7 +166,8 @@ def _identification_table(setting: VerifiedSetting, done: pd.DataFrame) -> list[
             f"images of theirs, {first['strangers']:,} images of strangers"
         )
     caption = (
-        f"{setting.name}: identification among the images of the tested pairs ({sizes}): the share "
+        f"{setting.name}: identification among the images of the tested pairs, "
+        f"{sizes}{setting.of_first}: the share "
         "identified at rank 1, and, where there are strangers, at a threshold that so many of "
         "them pass; – where they are too few to measure it. A tie counts as wrong."
     )

@@ -69,6 +69,11 @@ class VerifiedSetting:
         """The rows that are complete."""
         return self.rows[self.rows["state"] == State.DONE.value]
 
+    @property
+    def of_first(self) -> str:
+        """What is told of one cell where a run has several: " (in the first of 10 trainings)"."""
+        return f" (in the first of {self.cells_a_run} trainings)" if self.cells_a_run > 1 else ""
+
     def tested_pairs(self, row: Any) -> TestedPairs:
         """The scores of one of the complete rows (as ``itertuples`` gives them)."""
         parts = []

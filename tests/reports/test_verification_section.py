@@ -187,8 +187,17 @@ def test_ten_cells_of_a_protocol_make_one_result(tmp_path):
         assert len(pairs.scores) == FOLDS * EACH
         assert sorted(set(pairs.fold.tolist())) == list(range(FOLDS))
         assert setting.characteristic(one).accuracy.value == pytest.approx(np.mean(own))
-    accuracy = table(verification(frame(rows)), "verification-accuracy-faces")
+    content = verification(frame(rows))
+    accuracy = table(content, "verification-accuracy-faces")
     assert accuracy["seeds"].tolist() == ["2", "2"]
+    # Which set is tested, and how many images there are, is told of one of the ten.
+    told = [
+        t.caption
+        for t in content.tables
+        if " of classes" in t.caption or "accuracy on" in t.caption
+    ]
+    assert told
+    assert all(f"(in the first of {FOLDS} trainings)" in one for one in told)
 
 
 def test_protocols_that_differ_in_more_than_the_tested_set_are_apart(tmp_path):
