@@ -27,6 +27,7 @@ from marginbench.reporting.table_files import markdown
 from marginbench.runs.results import finished_runs, results
 from marginbench.runs.suite_runs import SuiteRun, open_suite
 from marginbench.text import count, duration, percent
+from marginbench.training.devices import processor_name
 
 PUBLISHED = Path(__file__).parents[1] / "reports" / "published"
 DOTS_PER_INCH = 100
@@ -106,12 +107,7 @@ def _facts(run: SuiteRun, frame: pd.DataFrame, command: str) -> list[str]:
 
 def _processor() -> str:
     """The processor's name, and how many cores there are to use."""
-    names = [
-        line.split(":", 1)[1].strip()
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        if line.startswith("model name")
-    ]
-    return f"{names[0] if names else 'processor'}, {count(len(os.sched_getaffinity(0)), 'core')}"
+    return f"{processor_name()}, {count(len(os.sched_getaffinity(0)), 'core')}"
 
 
 def _section(section: Section, content: SectionContent, folder: Path) -> list[str]:

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from benchmarks import grid, loops, many_classes
+from marginbench.training.devices import processor_name
 from marginbench.training.native_library import compile_layers
 
 PAGE = Path(__file__).parent.parent / "reports" / "published" / "speed.md"
@@ -120,14 +121,8 @@ def page(
 def _machine(device: torch.device) -> str:
     if device.type == "cuda":
         return f"One {torch.cuda.get_device_name(device)}"
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    name = names[0] if names else platform.processor() or platform.machine()
-    widest = torch.backends.cpu.get_cpu_capability()
-    return f"{os.cpu_count()} cores of {name} ({widest}), one thread where nothing else is said"
+    name = f"{processor_name()} ({torch.backends.cpu.get_cpu_capability()})"
+    return f"{os.cpu_count()} cores of {name}, one thread where nothing else is said"
 
 
 if __name__ == "__main__":

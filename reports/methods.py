@@ -29,13 +29,14 @@ def methods(results: pd.DataFrame) -> SectionContent:
     """What the numbers mean, and a table of the versions that the cells were trained with."""
     made: Counter[tuple[str, str, str]] = Counter()
     processors: Counter[str] = Counter()
-    for device, capability, code, libraries in results[
-        ["device", "cpu_capability", "code", "libraries"]
+    for device, *processor, code, libraries in results[
+        ["device", "processor", "cpu_capability", "code", "libraries"]
     ].itertuples(index=False):
         if isinstance(device, str):
-            if device == "cpu" and isinstance(capability, str):
-                processors[capability] += 1
-                device = f"cpu, {capability}"
+            kind = ", ".join(name for name in processor if isinstance(name, str))
+            if device == "cpu" and kind:
+                processors[kind] += 1
+                device = f"cpu, {kind}"
             known = libraries if isinstance(libraries, dict) else {}
             versions = ", ".join(f"{name} {version}" for name, version in sorted(known.items()))
             made[(device, versions or "–", code if isinstance(code, str) else "–")] += 1
@@ -57,11 +58,11 @@ def methods(results: pd.DataFrame) -> SectionContent:
         tables.append(Table("versions", caption, pd.DataFrame(rows)))
     text = list(TEXT)
     if len(processors) > 1:
-        numbers = ", ".join(f"{kind}: {count(n, 'cell')}" for kind, n in sorted(processors.items()))
+        numbers = "; ".join(f"{kind}: {count(n, 'cell')}" for kind, n in sorted(processors.items()))
         text.append(
             f"Processors of two kinds or more trained these cells ({numbers}). They round "
             "differently: the difference of two heads of a seed, one on each kind, has more chance "
-            "in it. With ATEN_CPU_CAPABILITY=avx2 in the environment AVX-512 rounds as AVX2 does."
+            "in it."
         )
     if not results.empty:
         shared, conditions = _conditions(results)

@@ -48,6 +48,7 @@ COLUMNS = [
     "train_images",
     "test_images",
     "device",
+    "processor",
     "cpu_capability",
     "code",
     "libraries",

@@ -40,10 +40,11 @@ def results(
     """Every cell of the suite with its state and, where it is finished, its numbers.
 
     Errors and accuracies are fractions in [0, 1]; ``seconds`` is the wall time since training was
-    last resumed; ``cpu_capability`` is the widest vector instructions that torch used ("AVX2");
-    ``label`` names head and m, and what else distinguishes the suite's rows of one
-    head; ``comparison`` is equal for cells that differ in head and seed only, ``setting`` is its
-    name; ``conditions`` is all that cells of one comparison share, value by field
+    last resumed; ``processor`` is the CPU's model, and ``cpu_capability`` the widest vector
+    instructions that torch used on it ("AVX2"); ``label`` names head and m, and what else
+    distinguishes the suite's rows of one head; ``comparison`` is equal for cells that differ in
+    head and seed only, ``setting`` is its name; ``conditions`` is all that cells of one comparison
+    share, value by field
     ("schedule.iterations", "backbone.parameters.width"); ``equal_within`` is the suite's δ;
     ``max_seeds``, ``first_look`` and ``spending`` are of the plan
     (:class:`marginbench.runs.seed_plan.SeedPlan`) of a suite run until it is decided;
@@ -203,6 +204,7 @@ def _row(
         "message": status.message,
         "iteration": status.iteration,
         "iterations": cell.schedule.iterations,
+        "processor": environment.get("processor"),
         "cpu_capability": environment.get("cpu_capability"),
         "seconds": environment.get("seconds_of_last_attempt"),
         "data": cell.data.name,

@@ -16,7 +16,7 @@ from marginbench.text import count
 NOT_YET = (
     *("train_error", "test_error", "verification_accuracy", "verification_standard_error"),
     *("verification_of", "verification", "remarks", "train_images", "test_images"),
-    *("device", "cpu_capability", "seconds"),
+    *("device", "processor", "cpu_capability", "seconds"),
 )
 """What a run that is not chosen yet has no value of."""
 

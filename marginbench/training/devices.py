@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import platform
 import socket
+from pathlib import Path
 
 import torch
 from threadpoolctl import threadpool_limits
@@ -26,6 +28,16 @@ def choose_device(name: str = "auto") -> torch.device:
             f"(CUDA_VISIBLE_DEVICES is {visible!r}), and {name!r} was asked for"
         )
     return torch.device(name)
+
+
+def processor_name() -> str:
+    """The processor's model, as the system names it: "AMD EPYC", say."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def use_threads(threads: int) -> None:

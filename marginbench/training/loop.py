@@ -23,7 +23,7 @@ from marginbench.runs.lease import Lease
 from marginbench.runs.run_folder import RunFolder
 from marginbench.text import printable_line
 from marginbench.training.checkpoints import Progress, load_checkpoint, save_checkpoint
-from marginbench.training.devices import device_name, make_deterministic
+from marginbench.training.devices import device_name, make_deterministic, processor_name
 from marginbench.training.divergence import divergence
 from marginbench.training.experiment import Experiment, build_experiment
 from marginbench.training.optimisers import count_rate_cuts, learning_rate
@@ -228,8 +228,10 @@ def _finish(
             "python": platform.python_version(),
             "host": socket.gethostname(),
             "threads": torch.get_num_threads(),
-            # Of torch's kernels: one width of vectors rounds otherwise than another.
+            # One width of vectors rounds otherwise than another, and so do the matrix products
+            # of one maker's processors.
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+            "processor": processor_name(),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "code": experiment.code.record(),
             "trained_from": resumed_at,

@@ -274,5 +274,5 @@ def test_results_carry_what_they_were_run_with(finished):
     assert {"marginbench", "torch", "python", "host", "threads"} <= set(environment)
     assert environment["cpu_capability"] == torch.backends.cpu.get_cpu_capability()
     page = (finished[0] / "runs/tiny/report/index.html").read_text()
-    assert f"cpu, {environment['cpu_capability']}" in page
+    assert f"cpu, {environment['processor']}, {environment['cpu_capability']}" in page
     assert json.loads((folder / "result.json").read_text())["device"] == "cpu"

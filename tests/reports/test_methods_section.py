@@ -34,14 +34,27 @@ def test_many_fields_are_named_setting_by_setting():
 @pytest.mark.parametrize(
     ("processors", "devices", "words"),
     [
-        (["AVX2", "AVX2"], {"cpu, AVX2": 2}, None),
-        (["AVX512", None], {"cpu, AVX512": 1, "cpu": 1}, None),
-        (["AVX512", "AVX2"], {"cpu, AVX512": 1, "cpu, AVX2": 1}, "(AVX2: 1 cell, AVX512: 1 cell)"),
+        ([("EPYC", "AVX2"), ("EPYC", "AVX2")], {"cpu, EPYC, AVX2": 2}, None),
+        # As older run folders have it.
+        ([(None, "AVX512"), (None, None)], {"cpu, AVX512": 1, "cpu": 1}, None),
+        (
+            [("EPYC", "AVX512"), ("EPYC", "AVX2")],
+            {"cpu, EPYC, AVX512": 1, "cpu, EPYC, AVX2": 1},
+            "(EPYC, AVX2: 1 cell; EPYC, AVX512: 1 cell)",
+        ),
+        (
+            [("EPYC", "AVX2"), ("Xeon", "AVX2")],
+            {"cpu, EPYC, AVX2": 1, "cpu, Xeon, AVX2": 1},
+            "(EPYC, AVX2: 1 cell; Xeon, AVX2: 1 cell)",
+        ),
     ],
 )
 def test_processors_that_round_differently_are_named(processors, devices, words):
-    rows = [row(seed=number, cpu_capability=kind) for number, kind in enumerate(processors)]
-    rows.append(row(seed=9, device="cuda", cpu_capability="NEON"))
+    rows = [
+        row(seed=number, processor=processor, cpu_capability=kind)
+        for number, (processor, kind) in enumerate(processors)
+    ]
+    rows.append(row(seed=9, device="cuda", processor="Xeon", cpu_capability="NEON"))
     content = methods(frame(rows))
     (table,) = [one for one in content.tables if one.name == "versions"]
     found = dict(zip(table.frame["device"], table.frame["cells"], strict=True))
