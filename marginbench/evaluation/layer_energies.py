@@ -27,7 +27,8 @@ def layer_energies(backbone: nn.Module, head: Head) -> dict[str, float]:
         head: likewise.
     """
     return {
-        ENERGY + layer.name: float(hyperspherical_energy(layer.filters))
+        # In float32 two filters that are close together cost it the fourth digit.
+        ENERGY + layer.name: float(hyperspherical_energy(layer.filters.double()))
         for layer in weight_layers(backbone, head)
         if 2 <= layer.shape.filters <= MOST_FILTERS
     }

@@ -128,8 +128,7 @@ def test_each_look_records_the_energy_of_every_layer(trained):
     assert len(named) == 4
     for name, filters in named.items():
         expected = loop_energy(filters, 2, "euclidean")
-        # In float32, of filters that are close together: 1.2e-4 off on one processor.
-        assert rows[-1][name] == pytest.approx(expected, rel=1e-3)
+        assert rows[-1][name] == pytest.approx(expected, rel=1e-9)
         assert all(name in row for row in rows)
 
 
