@@ -57,7 +57,9 @@ def methods(results: pd.DataFrame) -> SectionContent:
         )
         tables.append(Table("versions", caption, pd.DataFrame(rows)))
     text = list(TEXT)
-    if len(processors) > 1:
+    # Of cells of an earlier version the model is not known: they may be of the same.
+    on_cpu = results.loc[results["device"] == "cpu", ["processor", "cpu_capability"]]
+    if (on_cpu.nunique() > 1).any():
         numbers = "; ".join(f"{kind}: {count(n, 'cell')}" for kind, n in sorted(processors.items()))
         text.append(
             f"Processors of two kinds or more trained these cells ({numbers}). They round "

@@ -228,8 +228,8 @@ def _finish(
             "python": platform.python_version(),
             "host": socket.gethostname(),
             "threads": torch.get_num_threads(),
-            # One width of vectors rounds otherwise than another, and so do the matrix products
-            # of one maker's processors.
+            # One width of vectors rounds otherwise than another; and matrix products are made
+            # otherwise on one maker's processors than on another's.
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
             "processor": processor_name(),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

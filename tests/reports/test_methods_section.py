@@ -37,6 +37,7 @@ def test_many_fields_are_named_setting_by_setting():
         ([("EPYC", "AVX2"), ("EPYC", "AVX2")], {"cpu, EPYC, AVX2": 2}, None),
         # As older run folders have it.
         ([(None, "AVX512"), (None, None)], {"cpu, AVX512": 1, "cpu": 1}, None),
+        ([(None, "AVX2"), ("EPYC", "AVX2")], {"cpu, AVX2": 1, "cpu, EPYC, AVX2": 1}, None),
         (
             [("EPYC", "AVX512"), ("EPYC", "AVX2")],
             {"cpu, EPYC, AVX512": 1, "cpu, EPYC, AVX2": 1},
