@@ -167,6 +167,7 @@ def test_ten_cells_of_a_protocol_make_one_result(tmp_path):
             noise=0.5,
             comparison=f"c{fold}",
             data_parameters={"protocol": "unrestricted", "tested_set": fold + 1},
+            remarks=[f"set {fold + 1} is tested"],
         )
         for head in ("softmax", "arcface")
         for fold in range(FOLDS)
@@ -190,14 +191,10 @@ def test_ten_cells_of_a_protocol_make_one_result(tmp_path):
     content = verification(frame(rows))
     accuracy = table(content, "verification-accuracy-faces")
     assert accuracy["seeds"].tolist() == ["2", "2"]
-    # Which set is tested, and how many images there are, is told of one of the ten.
-    told = [
-        t.caption
-        for t in content.tables
-        if " of classes" in t.caption or "accuracy on" in t.caption
-    ]
-    assert told
-    assert all(f"(in the first of {FOLDS} trainings)" in one for one in told)
+    of_first = f"(in the first of {FOLDS} trainings)"
+    assert content.text == [f"faces {of_first}: set 1 is tested"]
+    told = {t.name.removesuffix("-faces") for t in content.tables if of_first in t.caption}
+    assert told == {"verification-accuracy", "retrieval", "identification"}
 
 
 def test_protocols_that_differ_in_more_than_the_tested_set_are_apart(tmp_path):
