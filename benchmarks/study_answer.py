@@ -61,7 +61,8 @@ def answer_figure(decided: pd.DataFrame) -> Figure | None:
             _draw(axis, rows, heads)
             setting, _, measure = str(name).rpartition(": ")
             axis.set_title(literal(setting.replace(", ", "\n")), fontsize=6.5)
-            axis.set_xlabel(literal(measure.replace(" ", "\n")), fontsize=6.5)
+            words = literal(f"{measure} (points)".replace(" ", "\n"))
+            axis.set_xlabel(words, fontsize=6.5)
             axis.tick_params(axis="x", labelsize=6)
         for axis in axes[1:]:
             axis.set_yticklabels([])
@@ -77,8 +78,9 @@ def answer_figure(decided: pd.DataFrame) -> Figure | None:
 
 
 def _draw(axis: Axes, rows: pd.DataFrame, heads: list[str]) -> None:
+    around_zero = (rows["low"] <= 0) & (rows["high"] >= 0)
     rows = rows.assign(
-        nearest=rows[["low", "high"]].abs().min(axis=1),
+        nearest=rows[["low", "high"]].abs().min(axis=1).mask(around_zero, 0.0),
         reach=rows[["low", "high"]].abs().max(axis=1).fillna(rows["difference"].abs()),
     )
     far = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,16 +24,23 @@ from marginbench.text import count
 
 from .study_answer import answer_figure, answer_table
 from .study_details import NAME, figure_lines, over_data_sets, span, write_details
-from .study_questions import Replay, fewer_trials, rank_correlations, tuning_gains, won_and_lost
-from .study_results import Measured, asked, images_of
+from .study_questions import (
+    Replay,
+    changed_verdicts,
+    fewer_trials,
+    rank_correlations,
+    tuning_gains,
+    won_and_lost,
+)
+from .study_results import Measured, asked, images_of, kept
 
 SIGNIFICANT = 0.05
+AGAIN = "again"
+"""The folder, beside the page, of what a second search and its final runs gave."""
 LIMITS = """\
 - Small networks, few training images, short runs, two CPU cores: a margin may do other things to a
   large network on a million faces.
-- One search a head. Its luck is in no interval: the seeds are those of the final runs. It is large:
-  MNIST, searched once more on a processor that rounds otherwise, gave three other verdicts of
-  thirteen, and L-Softmax worse instead of better ([what came out](../README.md)).
+- One search a head. Its luck is in no interval: the seeds are those of the final runs.
 - Splits are drawn per seed from one set of images, so the intervals are of other images of the same
   kind. Omniglot's alphabets and LFW's people are fixed.
 - An open set's search verifies a few classes of its own, two of six digits say: what is best for
@@ -83,6 +91,7 @@ def write_page(found: Sequence[Measured], missing: Sequence[str], target: Path) 
                 f"- **Had softmax had fewer trials.** {_replayed(replay)}",
                 f"- **How many seeds it took.** {_seeds(main)}",
                 f"- **Closed and open sets.** {_orders(decided, orders)}",
+                *(f"- **Searched again.** {told}" for told in _again(decided, target)),
             ]
         ),
         "## What it does not show",
@@ -158,17 +167,17 @@ def _replayed(replay: Replay) -> str:
         f"{replay.comparisons} comparisons over ten seeds are won against it; with sixteen "
         f"trials for both, {replay.won_with_all}."
     )
-    return text + (f" {count(len(replay.changed), 'verdict')} differ." if replay.changed else "")
+    return text + (f" Verdicts that differ: {len(replay.changed)}." if replay.changed else "")
 
 
 def _seeds(main: pd.DataFrame) -> str:
     known = main.loc[main["verdict"].isin([BETTER, WORSE, EQUAL]), "seeds"]
     undecided = main.loc[main["verdict"] == NOT_DECIDED, "seeds"]
-    text = f"Of {count(len(main), 'comparison')} {len(known)} are decided"
+    text = f"{len(known)} of {count(len(main), 'comparison')} decided"
     if len(known):
         text += f", with {span(known)} seeds, half of them with at most {known.median():.0f}"
     if len(undecided):
-        text += f"; {len(undecided)} are not after {span(undecided)}"
+        text += f"; {len(undecided)} not, after {span(undecided)}"
     diverged = int((main["verdict"] == DIVERGED).sum())
     return f"{text}; {diverged} diverged." if diverged else f"{text}."
 
@@ -182,6 +191,32 @@ def _orders(decided: pd.DataFrame, orders: pd.DataFrame) -> str:
         f"In test error on closed sets {won_and_lost(decided, 'test_error')}; in verification on "
         f"open ones {won_and_lost(decided, 'verification_accuracy')}. The heads that err least on "
         "classes they know need not be those that do best on classes they do not: the rank "
-        f"correlation (Spearman's ρ) of a closed with an open set is {low} to {high}, and after "
-        f"Holm's correction {apart or 'none'} of the {len(orders)} is told apart from 0."
+        f"correlation (Spearman's ρ) of a closed with an open set is {low} to {high}; told apart "
+        f"from 0 after Holm's correction: {apart} of {len(orders)}."
     )
+
+
+def _again(decided: pd.DataFrame, target: Path) -> list[str]:
+    """A sentence for each data set of which a second search is kept."""
+    told = []
+    for file in sorted((target / AGAIN).glob("*.csv")):
+        changes = changed_verdicts(decided, verdicts(asked(kept(file)).tuned))
+        if changes.empty:
+            continue
+        changed = changes[changes["before"] != changes["after"]]
+        each = (
+            f"{row.label} {row.before} {_points(row.difference)} → {row.after} "
+            f"{_points(row.difference_after)}"
+            for row in changed.itertuples()
+        )
+        told.append(
+            f"{changes['setting'].iloc[0]}, search and final runs once more from "
+            f"nothing ([runs]({AGAIN}/{file.name}), [search]({AGAIN}/{file.stem}.md)): "
+            f"{len(changes) - len(changed)} of {count(len(changes), 'verdict')} the same"
+            + (f"; {', '.join(each)}." if len(changed) else ".")
+        )
+    return told
+
+
+def _points(difference: float) -> str:
+    return points(difference, math.nan, math.nan)

@@ -14,7 +14,7 @@ from marginbench.reporting.significance import holm, mean_interval, shows_spread
 from marginbench.reporting.verdicts import BETTER, WORSE, finished_values, verdicts
 from marginbench.text import count
 
-from .study_results import Measured, columns_of
+from .study_results import Measured, columns_of, images_of
 
 
 def tuning_gains(found: Sequence[Measured]) -> pd.DataFrame:
@@ -130,6 +130,24 @@ def rank_correlations(frame: pd.DataFrame) -> pd.DataFrame:
                 lines.append([first[0], *second, float(rho.statistic), len(both), rho.pvalue])
     found = pd.DataFrame(lines, columns=["closed", "open", "measure", "rho", "heads", "p"])
     return found.assign(p_corrected=holm(found["p"].tolist()))
+
+
+def changed_verdicts(decided: pd.DataFrame, again: pd.DataFrame) -> pd.DataFrame:
+    """The verdicts of a data set beside those of a second search and its final runs.
+
+    Args:
+        decided: verdicts of the study, settings by their short titles.
+        again: verdicts of the second run of a data set.
+
+    Returns:
+        A row for each head, setting and measure of ``again``: setting, measure, label, before,
+        after (verdicts), difference and difference_after (fractions).
+    """
+    names = {"verdict": "after", "difference": "difference_after"}
+    second = again.assign(setting=again["setting"].map(images_of)).rename(columns=names)
+    keys = ["setting", "measure", "label"]
+    first = decided[[*keys, "verdict", "difference"]].rename(columns={"verdict": "before"})
+    return first.merge(second[[*keys, *names.values()]], on=keys)
 
 
 def won_and_lost(decided: pd.DataFrame, measure: str) -> str:

@@ -66,7 +66,7 @@ def test_the_page_says_who_won_what_tuning_gave_and_what_fewer_trials_would_say(
     details = (target / NAME).read_text()
     assert "Not whole yet, and not here: study-digits." in page
     assert re.search(r"\| l-softmax +\| −1\.88 better +\|", page)
-    assert "Of 1 comparison 1 are decided, with 10 seeds" in page
+    assert "1 of 1 comparison decided, with 10 seeds" in page
     assert "**better**: l-softmax −1.88 [" in details
     assert "| softmax" in details
     assert "18.06 (better)" in details
@@ -78,13 +78,14 @@ def test_the_page_says_who_won_what_tuning_gave_and_what_fewer_trials_would_say(
     # The same change for all seeds has no interval.
     assert "0 of 2 comparisons gain on the test and 0 lose" in page
     assert "0 of 1 comparisons over ten seeds are won against it" in page
-    assert "with sixteen trials for both, 1. 1 verdict differ." in page
+    assert "with sixteen trials for both, 1. Verdicts that differ: 1." in page
     assert "(test error): better → worse." in details
     assert "No closed and open set are both whole yet." in page
     assert {"answer.png", "forest.png"} <= {path.name for path in target.glob("*.png")}
     search = (target / f"searches/{tiny_suite.stem}.md").read_text()
     assert "| l-softmax" in search
     assert ".png)" in search
+    assert "Searched again" not in page
     # The same page once the runs are gone.
     shutil.rmtree(runs)
     found, missing = whole([str(tiny_suite), "study-digits"], runs, target)
@@ -256,5 +257,30 @@ def test_a_head_too_far_away_is_an_arrow_and_leaves_the_others_their_room():
     (axis,) = answer_figure(decided).figure.axes
     assert [text.get_text() for text in axis.texts] == ["← −20"]
     assert axis.get_xlim()[0] > -1
+    # Around zero is not far away, however wide.
+    decided.loc[moved, ["difference", "low", "high"]] = [0.01, -0.2, 0.22]
+    (axis,) = answer_figure(decided).figure.axes
+    assert not axis.texts
+    assert axis.get_xlim()[1] > 22
     one_seed = made_verdicts()
     assert answer_figure(one_seed[one_seed["setting"] == "2-D"]) is None
+
+
+def test_a_second_search_is_told_by_the_verdicts_that_it_changed(tmp_path):
+    numbers = random.Random(3)
+
+    def measured_with(arcface):
+        errors = {"softmax": 0.5, "arcface": arcface, "hinge": 0.6}
+        rows = [
+            row(h, None, s, e + numbers.random() / 50) for h, e in errors.items() for s in range(10)
+        ]
+        made = frame(rows)
+        return Measured("study-made", made, made, made[made["head"] == "softmax"])
+
+    file = tmp_path / "again" / "study-made.csv"
+    keep(measured_with(0.6), file)
+    page = write_page([measured_with(0.4)], [], tmp_path).read_text()
+    told = page.partition("**Searched again.**")[2].partition("\n")[0]
+    assert "MNIST (Table 2), search and final runs once more from nothing" in told
+    assert "[runs](again/study-made.csv)" in told
+    assert re.search(r": 1 of 2 verdicts the same; arcface better −\S+ → worse \+\S+\.$", told)
