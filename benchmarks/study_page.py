@@ -68,7 +68,7 @@ def write_page(found: Sequence[Measured], missing: Sequence[str], target: Path) 
     decided = decided.assign(setting=decided["setting"].map(images_of))
     main = decided[decided["decides"]]
     gains, replay, orders = tuning_gains(found), fewer_trials(found), rank_correlations(frame)
-    over = over_data_sets(frame)
+    over, again = over_data_sets(frame), _again(decided, target)
     write_details(frame, decided, gains, replay, orders, over, target)
     parts = [
         "# Which margin wins, on equal terms?",
@@ -91,7 +91,7 @@ def write_page(found: Sequence[Measured], missing: Sequence[str], target: Path) 
                 f"- **Had softmax had fewer trials.** {_replayed(replay)}",
                 f"- **How many seeds it took.** {_seeds(main)}",
                 f"- **Closed and open sets.** {_orders(decided, orders)}",
-                *(f"- **Searched again.** {told}" for told in _again(decided, target)),
+                *(f"- **Searched again.** {told}" for told in again),
             ]
         ),
         "## What it does not show",

@@ -284,3 +284,10 @@ def test_a_second_search_is_told_by_the_verdicts_that_it_changed(tmp_path):
     assert "MNIST (Table 2), search and final runs once more from nothing" in told
     assert "[runs](again/study-made.csv)" in told
     assert re.search(r": 1 of 2 verdicts the same; arcface better −\S+ → worse \+\S+\.$", told)
+    # Damaged, it is named before anything is written.
+    file.write_text("a,b\n")
+    (tmp_path / NAME).unlink()
+    with pytest.raises(DamagedFile, match=r"again/study-made\.csv"):
+        write_page([measured_with(0.4)], [], tmp_path)
+    assert (tmp_path / "README.md").read_text() == page
+    assert not (tmp_path / NAME).exists()
