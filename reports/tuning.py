@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from marginbench import SectionContent, Table, section
+from marginbench.experiments.head_search import HeadSearch
 from marginbench.plugins.search_ranges import Choice, Range
 from marginbench.reporting.significance import mean_interval, shows_spread
 from marginbench.runs.conditions import settings
@@ -62,9 +63,10 @@ def _protocol(found: list[SearchResult]) -> str:
         f"Every head had {' to '.join(map(str, {trials[0], trials[-1]}))} trials in each setting"
         + (f", and the whole search {repeats} times" if repeats > 1 else "")
         + ": the suite's own values, then points of a scrambled Sobol sequence that were drawn "
-        f"ahead. The choice is the lowest mean over {count(len(first.trial_seeds), 'seed')} of "
-        f"{' or '.join(GOES_BY[one] for one in by)}; no trial saw what the final runs are tested "
-        f"on. Trials are {length}. A trial that diverged is worse than any other."
+        f"ahead. {_finalists(first)}The choice is the lowest mean over "
+        f"{count(len(first.trial_seeds), 'seed')} of {' or '.join(GOES_BY[one] for one in by)}; no "
+        f"trial saw what the final runs are tested on. Trials are {length}. A trial that diverged "
+        "is worse than any other."
     )
     bare = list(dict.fromkeys(own.search.head for own in found if not own.search.declares))
     if bare:
@@ -82,6 +84,16 @@ def _protocol(found: list[SearchResult]) -> str:
             + "."
         )
     return text
+
+
+def _finalists(search: HeadSearch) -> str:
+    if search.finalists is None:
+        return ""
+    others = count(len(search.trial_seeds) - 1, "further seed")
+    return (
+        f"After one run of each, a head's best {count(search.finalists, 'trial')} had {others}, "
+        "and the choice is among these; of the others the one run's error is shown. "
+    )
 
 
 def _gains(name: str, rows: pd.DataFrame, found: list[SearchResult]) -> Table:
@@ -108,8 +120,8 @@ def _gains(name: str, rows: pd.DataFrame, found: list[SearchResult]) -> Table:
     what = "error" if found[0].search.by == "error" else "1 − verification accuracy"
     caption = (
         f"{name}: the suite's own values against the tuned ones, {what} in percent. Validation is "
-        "what the choice goes by, so that tuned is never worse there; only the test tells whether "
-        "it is better. Own values have the seeds of the first final runs; the difference is taken "
+        "what the choice goes by, the lowest of all trials; only the test tells whether it is "
+        "better. Own values have the seeds of the first final runs; the difference is taken "
         "seed by seed, with its 95 % interval."
     )
     return Table(f"tuning-gain-{slug(name)}", caption, pd.DataFrame(lines))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -39,13 +40,13 @@ def budget_figure(parts: list[tuple[str, list[SearchResult]]]) -> Figure:
     styles = label_styles(own.search.head for _, found in parts for own in found)
     data = []
     for axis, (name, found) in zip(axes, parts, strict=False):
-        worst = _worst(found)
+        worst = _worst([_first_round(own) for own in found])
         for head in dict.fromkeys(own.search.head for own in found):
             curves = [
                 expected_best(errors[0], errors[1:])
                 for own in found
                 if own.search.head == head and own.is_complete
-                for errors in [_finite(own, worst)]
+                for errors in [_finite(_first_round(own), worst)]
             ]
             if not curves:
                 continue
@@ -77,6 +78,8 @@ def budget_figure(parts: list[tuple[str, list[SearchResult]]]) -> Figure:
         "tried; the band is one standard deviation. Where lines cross, the budget decides which "
         "head is ahead. A trial that diverged counts as the worst one of its setting."
     )
+    if any(own.search.finalists for _, found in parts for own in found):
+        caption += " Errors are of a trial's first seed."
     return Figure("tuning-budget", caption, figure, pd.DataFrame(data))
 
 
@@ -92,8 +95,8 @@ def parameter_figure(name: str, found: list[SearchResult]) -> Figure:
     columns = max(1, *(len(own.search.ranges) for own in found))
     figure, axes = new_figure(len(heads), columns, width=2.1, height=1.75)
     styles = label_styles(heads)
-    worst = _worst(found)
-    errors = [100 * error for own in found for error in _finite(own, worst)]
+    worst = _worst([own.means for own in found])
+    errors = [100 * error for own in found for error in _finite(own.means, worst)]
     # Errors of 0 have no position on a logarithmic axis.
     floor = min((error for error in errors if error > 0), default=1.0) / 2
     for row, head in enumerate(heads):
@@ -179,12 +182,17 @@ def _draw(
         axis.xaxis.set_minor_locator(NullLocator())
 
 
-def _worst(found: list[SearchResult]) -> float:
+def _worst(found: list[list[float | None]]) -> float:
     """The highest error that any trial ended with; 1 where none ended."""
-    finite = [mean for own in found for mean in own.means if mean is not None and mean < math.inf]
+    finite = [error for own in found for error in own if error is not None and error < math.inf]
     return max(finite, default=1.0)
 
 
-def _finite(own: SearchResult, worst: float) -> list[float]:
+def _first_round(own: SearchResult) -> list[float | None]:
+    """The trials' errors by as many seeds each, which trials that are not finalists lack."""
+    return own.means if own.search.finalists is None else own.first_errors
+
+
+def _finite(errors: Sequence[float | None], worst: float) -> list[float]:
     """The errors of the trials that have one, the worst in position of infinity."""
-    return [min(mean, worst) for mean in own.means if mean is not None]
+    return [min(error, worst) for error in errors if error is not None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.markup import escape
 
+from marginbench.experiments.head_search import HeadSearch
 from marginbench.runs.suite_runs import SuiteRun
 from marginbench.runs.tuned_runs import TunedRun
 from marginbench.text import count
@@ -19,7 +20,9 @@ def print_search(console: Console, search: TunedRun) -> None:
     repeats = max(own.repeat for own in searches) + 1
     console.print(
         f"search: {count(len(heads), 'head')} in {count(len(settings), 'setting')}, "
-        f"{count(trials, 'trial')} each" + (f", {repeats} times" if repeats > 1 else "")
+        f"{count(trials, 'trial')} each"
+        + _finalists(searches[0])
+        + (f", {repeats} times" if repeats > 1 else "")
     )
     bare = list(dict.fromkeys(own.head for own in searches if not own.declares))
     if bare:
@@ -65,12 +68,15 @@ def search_notes(suite_run: SuiteRun) -> list[str]:
     """Of a search on a cluster that is not complete: what is to be done for its final runs."""
     if not isinstance(suite_run, TunedRun) or not suite_run.incomplete:
         return []
-    trials = sum(len(result.errors) - result.finished for result in suite_run.incomplete)
+    incomplete = suite_run.incomplete
+    trials = sum(len(result.errors) - result.finished for result in incomplete)
     name = suite_run.suite.name
+    later = "the final runs of what they chose"
+    if any(not result.finalists for result in incomplete):
+        later = "the further seeds of the best of them, and then " + later
     return [
         f"{count(trials, 'trial')} without a result yet; when they are done, `marginbench submit "
-        f"{name} --tuned` submits the final runs of what they chose, `marginbench tune {name}` "
-        "runs them here"
+        f"{name} --tuned` submits {later}, `marginbench tune {name}` runs them here"
     ]
 
 
@@ -78,3 +84,12 @@ def print_notes(console: Console, notes: list[str]) -> None:
     """Print the lines of :func:`search_notes`."""
     for note in notes:
         console.print(f"[yellow]note[/]: {escape(note)}", highlight=False)
+
+
+def _finalists(search: HeadSearch) -> str:
+    """How many of a head's trials have further seeds; "" where all are run alike."""
+    if search.finalists is None:
+        return ""
+    best = "best" if search.finalists == 1 else f"{search.finalists} best"
+    further = count(len(search.trial_seeds) - 1, "further seed")
+    return f", the {best} of them with {further}"

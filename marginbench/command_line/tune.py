@@ -48,15 +48,21 @@ def tune_suite(
     else:
         search = selection.open_search()
     print_search(console, search)
-    status = run_cells(search, no_report=True, dry_run=dry_run, **options)
-    if dry_run or status:
-        return status
-    known = {run.key for run in search.runs}
-    chosen = replace(selection, tuned=True, seeds=None, more_heads=()).open()
-    assert isinstance(chosen, TunedRun)
-    if chosen.incomplete:
-        print_incomplete(console, chosen)
-        return 1
+    known: set[str] = set()
+    while True:
+        status = run_cells(search, no_report=True, dry_run=dry_run, **options)
+        if dry_run or status:
+            return status
+        known |= {run.key for run in search.runs}
+        chosen = replace(selection, tuned=True, seeds=None, more_heads=()).open()
+        assert isinstance(chosen, TunedRun)
+        if not chosen.incomplete:
+            break
+        finalists = [run for run in chosen.trial_runs if run.key not in known]
+        if not finalists:
+            print_incomplete(console, chosen)
+            return 1
+        search = replace(chosen, runs=finalists)
     print_choices(console, chosen)
     if until_decided:
         return run_until_decided(

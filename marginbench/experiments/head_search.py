@@ -50,6 +50,7 @@ class HeadSearch(FrozenValue):
         schedule: of the trials.
         trial_seeds: of each trial.
         final_seeds: of the final runs.
+        finalists: how many trials have all their seeds, see :class:`Search`.
         trials: the points; the first one is the base's.
     """
 
@@ -64,6 +65,7 @@ class HeadSearch(FrozenValue):
     schedule: Schedule
     trial_seeds: tuple[int, ...]
     final_seeds: tuple[int, ...]
+    finalists: int | None = None
     trials: tuple[Trial, ...]
 
     @property

@@ -38,6 +38,10 @@ class Search:
     Attributes:
         trials: for every head of every setting, the suite's own parameters among them.
         seeds: of each trial, each with a validation set of its own; a choice is by the mean.
+        finalists: so many trials, the best by their first seed, are run with the other seeds, and
+            the choice is among them; None for all trials. It keeps a lucky run from being chosen
+            at a fraction of the cost (one round of successive halving: Jamieson, Talwalkar,
+            *Non-stochastic Best Arm Identification*, AISTATS 2016).
         length: of a trial, as a share of the final runs' iterations, above 0 and up to 1.
             Milestones, warm-up, and a head's rates an iteration are scaled with it.
         by: what a choice goes by; None for verification where classes are left out or there are no
@@ -49,6 +53,7 @@ class Search:
 
     trials: int = TRIALS
     seeds: int = 1
+    finalists: int | None = None
     length: float = 1.0
     by: Measure | None = None
     settings: tuple[str, ...] | None = None
@@ -60,6 +65,15 @@ class Search:
             value = getattr(self, name)
             if type(value) is not int or value < 1:
                 raise UserError(f"search: {name} = {quoted(value)} is not allowed; allowed: ≥ 1")
+        if self.finalists is not None and (type(self.finalists) is not int or self.finalists < 1):
+            raise UserError(
+                f"search: finalists = {quoted(self.finalists)} is not allowed; allowed: None, ≥ 1"
+            )
+        if self.finalists is not None and self.seeds == 1:
+            raise UserError(
+                f"search: finalists = {self.finalists} is not allowed with seeds = 1, as there is "
+                "no further seed to run them with; allowed: None, or seeds ≥ 2"
+            )
         if not isinstance(self.length, (int, float)) or not 0 < self.length <= 1:
             raise UserError(
                 f"search: length = {quoted(self.length)} is not allowed; allowed: above 0, up to 1"

@@ -82,6 +82,7 @@ def plan_searches(
                     schedule=search.shortened(first.schedule),
                     trial_seeds=trial_seeds(first, search, repeat, final_seeds),
                     final_seeds=final_seeds,
+                    finalists=search.finalists,
                     trials=tuple(
                         _trial(first, values, search, resolver)
                         for values in _points(first, ranges, trials, repeat)

@@ -163,8 +163,7 @@ def _tuned_run(
 
 def _cells(run: TunedRun, result: SearchResult) -> list[Cell]:
     """Of the trials, and once there is a choice of its final runs and of the own values' runs."""
-    search = result.search
-    cells = [cell for number in range(len(search.trials)) for cell in search.trial_cells(number)]
+    cells = result.trial_cells()
     if result.chosen is None:
         return cells
     return [*cells, *run.final_cells(result), *run.own_cells(result)]

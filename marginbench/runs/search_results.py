@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from marginbench.errors import DamagedFile
+from marginbench.experiments.cells import Cell
 from marginbench.experiments.head_search import HeadSearch
 from marginbench.runs.run_folder import RunFolder
 
@@ -18,7 +19,7 @@ class SearchResult:
     Attributes:
         search: see :class:`HeadSearch`.
         errors: by trial and seed, in [0, 1]; infinite where the run diverged, None where there is
-            no result yet.
+            no result (yet).
         untuned: what the search goes by, of the suite's own runs on the test set: (seed, error) of
             those that finished.
     """
@@ -28,13 +29,46 @@ class SearchResult:
     untuned: tuple[tuple[int, float], ...] = ()
 
     @property
+    def first_errors(self) -> list[float | None]:
+        """Each trial's error with its first seed."""
+        return [errors[0] for errors in self.errors]
+
+    @property
+    def finalists(self) -> list[int]:
+        """The trials that are run with every seed; none before all have their first seed's result.
+
+        Of trials that are level, the first.
+        """
+        first = self.first_errors
+        if self.search.finalists is None:
+            return [*range(len(first))]
+        if None in first:
+            return []
+        order = sorted(range(len(first)), key=lambda number: first[number] or 0.0)
+        return sorted(order[: self.search.finalists])
+
+    @property
     def means(self) -> list[float | None]:
-        """Each trial's error, its mean over the seeds; None where a seed has no result."""
+        """Each trial's error, its mean over the seeds that it is run with; None while one lacks."""
+        finalists = self.finalists
+        needed = [
+            errors if number in finalists else errors[:1]
+            for number, errors in enumerate(self.errors)
+        ]
         return [
             None
             if None in errors
             else sum(error for error in errors if error is not None) / len(errors)
-            for errors in self.errors
+            for errors in needed
+        ]
+
+    def trial_cells(self) -> list[Cell]:
+        """The cells of all trials, as far as it is known which are run with every seed."""
+        finalists = self.finalists
+        return [
+            cell
+            for number in range(len(self.errors))
+            for cell in self.search.trial_cells(number)[: None if number in finalists else 1]
         ]
 
     @property
@@ -54,13 +88,15 @@ class SearchResult:
 
     @property
     def chosen(self) -> int | None:
-        """The trial of the lowest mean error, of equals the first; None before all have one.
+        """The finalist of the lowest mean error, of equals the first; None before all have one.
 
         A trial that diverged is worse than any other; if all did, it is the suite's own values.
         """
         if not self.is_complete:
             return None
-        return min(range(len(self.errors)), key=lambda number: self.means[number] or 0.0)
+        means = self.means
+        best = min(self.finalists, key=lambda number: means[number] or 0.0)
+        return 0 if means[best] == math.inf else best
 
 
 def search_result(search: HeadSearch, folder: Path, own_folder: Path) -> SearchResult:

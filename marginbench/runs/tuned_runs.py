@@ -68,13 +68,8 @@ class TunedRun(SuiteRun):
 
     @property
     def trial_runs(self) -> list[RunFolder]:
-        """The runs of the trials."""
-        trials = {
-            cell.key
-            for result in self.results
-            for number in range(len(result.search.trials))
-            for cell in result.search.trial_cells(number)
-        }
+        """The runs of the trials; see :meth:`SearchResult.trial_cells`."""
+        trials = {cell.key for result in self.results for cell in result.trial_cells()}
         return [run for run in self.runs if run.key in trials]
 
     @cached_property

@@ -112,6 +112,77 @@ def test_submit_hands_in_the_trials_and_then_the_final_runs(call, slurm, suite_f
     assert "cancelled 4 cells" in call("cancel", "--tuned")
 
 
+# As tests/command_line/conftest.py's suite.
+FINALISTS_SUITE = """
+from marginbench import Schedule, Search, component, grid, suite
+
+
+@suite("finalists", seeds=1, sections=("comparison",), search=Search(3, seeds=2, finalists=1))
+def finalists(seeds):
+    return grid(
+        setting="finalists",
+        data="digits",
+        backbone=component("small", widths=[4], features=2),
+        head="softmax",
+        schedule=Schedule(iterations=8, batch_size=32, evaluations=1),
+        seed=seeds,
+    )
+"""
+
+
+@pytest.fixture(scope="module")
+def finalists_suite(tmp_path_factory):
+    file = tmp_path_factory.mktemp("finalists") / "finalists.py"
+    file.write_text(FINALISTS_SUITE)
+    return file
+
+
+def test_the_best_trials_further_seeds_come_before_the_final_runs(
+    marginbench, finalists_suite, tmp_path
+):
+    done = marginbench("tune", finalists_suite, "--workers", 1)
+    assert done.returncode == 0, done.stdout + done.stderr
+    output = " ".join(done.stdout.split())
+    assert "1 head in 1 setting, 3 trials each, the best of them with 1 further seed" in output
+    run = reopen_tuned(str(finalists_suite), tmp_path / "runs")
+    (result,) = run.results
+    (finalist,) = result.finalists
+    assert result.chosen == finalist
+    assert [sum(error is not None for error in errors) for errors in result.errors] == [
+        2 if number == finalist else 1 for number in range(3)
+    ]
+    assert all(one.read_result() is not None for one in run.runs)
+    page = (tmp_path / "runs/finalists-tuned/report/index.html").read_text()
+    assert "best 1 trial had 1 further seed, and the choice is among these" in page
+    again = marginbench("tune", finalists_suite, "--workers", 1)
+    assert again.returncode == 0
+    assert f"{len(run.runs)} finished, 0 to run" in again.stdout
+
+
+def test_submit_hands_in_the_further_seeds_too(marginbench, slurm, finalists_suite, tmp_path):
+    def call(*arguments):
+        done = marginbench(*arguments)
+        assert done.returncode == 0, done.stderr
+        return " ".join((done.stdout + done.stderr).split())
+
+    submit = ("submit", finalists_suite, "--gpus", 0, "--tuned")
+    output = call(*submit)
+    assert "3 to submit" in output
+    assert "submits the further seeds of the best of them, and then the final runs" in output
+    for expected, words in ((3, "1 to submit"), (1, "1 to submit"), (1, "0 to submit")):
+        lacking = [
+            one
+            for one in reopen_tuned(str(finalists_suite), tmp_path / "runs").runs
+            if one.read_result() is None
+        ]
+        assert len(lacking) == expected
+        for one in lacking:
+            write_run(one, 0.1)
+        output = call(*submit)
+        assert words in output
+        assert "further seeds" not in output
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
