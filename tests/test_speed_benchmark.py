@@ -1,5 +1,10 @@
 """The benchmark of speed: its baselines are losses, and its page says what was measured."""
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -32,6 +37,17 @@ def test_the_page_has_a_row_a_comparison():
     assert "- a command: 7.2" in text
     assert "first 50 losses" in text
     assert "- a net: 1.0e-07" in text
+
+
+def test_the_steps_are_a_part_of_a_cell_of_the_quickstart():
+    """In a process of its own: what it does is a worker's, signals and all."""
+    code = "import json; from benchmarks.cell_cost import rows; print(json.dumps(rows(quick=True)))"
+    folder = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout.splitlines()[-1])
+    assert 0 < row["baseline"] < row["ours"]
+    assert 0 < row["ratio"] < 1
 
 
 def test_the_clock_sees_less_than_a_step():
