@@ -87,7 +87,7 @@ def _protocol(found: list[SearchResult]) -> str:
 
 
 def _finalists(search: HeadSearch) -> str:
-    if search.finalists is None:
+    if search.finalists is None or search.finalists >= len(search.trials):
         return ""
     others = count(len(search.trial_seeds) - 1, "further seed")
     return (

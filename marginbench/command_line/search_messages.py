@@ -90,6 +90,8 @@ def _finalists(search: HeadSearch) -> str:
     """How many of a head's trials have further seeds; "" where all are run alike."""
     if search.finalists is None:
         return ""
-    best = "best" if search.finalists == 1 else f"{search.finalists} best"
     further = count(len(search.trial_seeds) - 1, "further seed")
+    if search.finalists >= len(search.trials):
+        return f", all with {further}"
+    best = "best" if search.finalists == 1 else f"{search.finalists} best"
     return f", the {best} of them with {further}"

@@ -159,6 +159,12 @@ def test_the_best_trials_further_seeds_come_before_the_final_runs(
     assert f"{len(run.runs)} finished, 0 to run" in again.stdout
 
 
+def test_of_as_many_trials_as_finalists_all_have_the_further_seeds(marginbench, finalists_suite):
+    done = marginbench("tune", finalists_suite, "--trials", 1, "--dry-run")
+    assert done.returncode == 0
+    assert "1 trial each, all with 1 further seed" in " ".join(done.stdout.split())
+
+
 def test_submit_hands_in_the_further_seeds_too(marginbench, slurm, finalists_suite, tmp_path):
     def call(*arguments):
         done = marginbench(*arguments)
