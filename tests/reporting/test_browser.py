@@ -24,7 +24,7 @@ def report(tmp_path_factory):
         for seed in range(3)
     ]
     suite = Suite("tested", "a suite", "nothing", 3, "softmax", SECTIONS, lambda seeds: [])
-    report = write_report(frame(with_history(rows, folder)), suite, folder / "report")
+    report = write_report(frame(with_history(rows, folder, (25, 200))), suite, folder / "report")
     assert report.failed_sections == []
     return report
 
@@ -133,6 +133,15 @@ def test_charts_have_room_for_their_labels(page):
             "})"
         )
         assert outside == []
+        nearest = page.run(
+            "Math.min(...[...document.querySelectorAll('.panels svg .role-axis-label')].flatMap("
+            "  axis => [...axis.querySelectorAll('text')]"
+            "    .filter(text => getComputedStyle(text).opacity > 0)"
+            "    .map(text => text.getBoundingClientRect())"
+            "    .flatMap((own, number, all) => number && own.top == all[0].top"
+            "      ? [own.left - all[number - 1].right] : [])))"
+        )
+        assert 4 < nearest < width
     assert page.run("document.querySelectorAll('.panels .role-axis-label text').length") > 10
 
 

@@ -72,7 +72,7 @@ def frame(rows):
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def with_history(rows, folder):
+def with_history(rows, folder, iterations=(5, 10)):
     """The same rows with a run folder each, holding a history of two evaluations."""
     for number, values in enumerate(rows):
         run_folder = folder / f"run{number}"
@@ -85,7 +85,7 @@ def with_history(rows, folder):
                 "train_error": values["train_error"] * factor,
                 "test_error": values["test_error"] * factor,
             }
-            for iteration, factor in ((5, 2), (10, 1))
+            for iteration, factor in zip(iterations, (2, 1), strict=True)
         ]
         lines = "".join(json.dumps(row) + "\n" for row in recorded)
         (run_folder / "history.jsonl").write_text(lines)

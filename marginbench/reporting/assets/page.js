@@ -74,7 +74,7 @@
     /* Measured as drawn: a chart leaves room for its labels. */
     font: getComputedStyle(document.body).fontFamily,
     view: { stroke: null },
-    axis: { labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal", gridOpacity: 1 },
+    axis: { labelFontSize: 12, labelSeparation: 6, titleFontSize: 12, titleFontWeight: "normal", gridOpacity: 1 },
     title: { fontSize: 13, anchor: "start" },
   };
 
