@@ -87,7 +87,7 @@ def _protocol(found: list[SearchResult]) -> str:
 
 
 def _finalists(search: HeadSearch) -> str:
-    if search.finalists is None or search.finalists >= len(search.trials):
+    if search.finalists is None:
         return ""
     others = count(len(search.trial_seeds) - 1, "further seed")
     return (
@@ -120,9 +120,9 @@ def _gains(name: str, rows: pd.DataFrame, found: list[SearchResult]) -> Table:
     what = "error" if found[0].search.by == "error" else "1 − verification accuracy"
     caption = (
         f"{name}: the suite's own values against the tuned ones, {what} in percent. Validation is "
-        "what the choice goes by, the lowest of all trials; only the test tells whether it is "
-        "better. Own values have the seeds of the first final runs; the difference is taken "
-        "seed by seed, with its 95 % interval."
+        "what the choice goes by; only the test tells whether it is better. Own values have the "
+        "seeds of the first final runs; the difference is taken seed by seed, with its 95 % "
+        "interval."
     )
     return Table(f"tuning-gain-{slug(name)}", caption, pd.DataFrame(lines))
 

@@ -32,6 +32,19 @@ def print_search(console: Console, search: TunedRun) -> None:
         )
 
 
+def print_finalists(console: Console, search: TunedRun) -> None:
+    """Say which trials of the searches that are not complete are run with further seeds."""
+    for result in search.incomplete:
+        own = result.search
+        numbers = ", ".join(map(str, result.finalists))
+        console.print(
+            f"  {escape(own.setting)}, {escape(own.head)}: {_further_seeds(own)} for the best: "
+            f"{'trials' if len(result.finalists) > 1 else 'trial'} {numbers}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
 def print_choices(console: Console, search: TunedRun) -> None:
     """Say what each search has chosen."""
     for result in search.results:
@@ -90,8 +103,9 @@ def _finalists(search: HeadSearch) -> str:
     """How many of a head's trials have further seeds; "" where all are run alike."""
     if search.finalists is None:
         return ""
-    further = count(len(search.trial_seeds) - 1, "further seed")
-    if search.finalists >= len(search.trials):
-        return f", all with {further}"
     best = "best" if search.finalists == 1 else f"{search.finalists} best"
-    return f", the {best} of them with {further}"
+    return f", the {best} of them with {_further_seeds(search)}"
+
+
+def _further_seeds(search: HeadSearch) -> str:
+    return count(len(search.trial_seeds) - 1, "further seed")

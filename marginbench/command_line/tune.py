@@ -10,6 +10,7 @@ from marginbench.command_line.report import show_report
 from marginbench.command_line.run import run_cells
 from marginbench.command_line.search_messages import (
     print_choices,
+    print_finalists,
     print_incomplete,
     print_search,
 )
@@ -62,6 +63,7 @@ def tune_suite(
         if not finalists:
             print_incomplete(console, chosen)
             return 1
+        print_finalists(console, chosen)
         search = replace(chosen, runs=finalists)
     print_choices(console, chosen)
     if until_decided:

@@ -50,7 +50,8 @@ class HeadSearch(FrozenValue):
         schedule: of the trials.
         trial_seeds: of each trial.
         final_seeds: of the final runs.
-        finalists: how many trials have all their seeds, see :class:`Search`.
+        finalists: how many of the trials are run with every seed, see :class:`Search`; None for
+            all of them.
         trials: the points; the first one is the base's.
     """
 

@@ -67,7 +67,8 @@ class Search:
                 raise UserError(f"search: {name} = {quoted(value)} is not allowed; allowed: ≥ 1")
         if self.finalists is not None and (type(self.finalists) is not int or self.finalists < 1):
             raise UserError(
-                f"search: finalists = {quoted(self.finalists)} is not allowed; allowed: None, ≥ 1"
+                f"search: finalists = {quoted(self.finalists)} is not allowed; allowed: None, or "
+                "an integer ≥ 1"
             )
         if self.finalists is not None and self.seeds == 1:
             raise UserError(

@@ -82,7 +82,7 @@ def plan_searches(
                     schedule=search.shortened(first.schedule),
                     trial_seeds=trial_seeds(first, search, repeat, final_seeds),
                     final_seeds=final_seeds,
-                    finalists=search.finalists,
+                    finalists=_finalists(search, trials),
                     trials=tuple(
                         _trial(first, values, search, resolver)
                         for values in _points(first, ranges, trials, repeat)
@@ -90,6 +90,13 @@ def plan_searches(
                 )
             )
     return searches
+
+
+def _finalists(search: Search, trials: int) -> int | None:
+    """Of as many trials as finalists, or fewer, all have every seed at once."""
+    if search.finalists is None or search.finalists >= trials:
+        return None
+    return search.finalists
 
 
 def _points(

@@ -212,7 +212,7 @@ def test_a_head_without_a_space_is_searched_over_what_all_share(tmp_path, scratc
         (lambda: Search(trials=0), "search: trials = 0 is not allowed"),
         (
             lambda: Search(seeds=2, finalists=0),
-            "search: finalists = 0 is not allowed; allowed: None, ≥ 1",
+            "search: finalists = 0 is not allowed; allowed: None, or an integer ≥ 1",
         ),
         (lambda: Search(finalists=4), "search: finalists = 4 is not allowed with seeds = 1"),
         (lambda: Search(length=1.5), "search: length = 1.5 is not allowed"),

@@ -122,3 +122,23 @@ def test_a_head_without_a_space_and_shorter_trials_are_told(searches):
     (text,) = tuning(frame_of(result_of(search, [0.2, 0.1, 0.3, 0.4]))).text
     assert "12 of their 24 iterations" in text
     assert "no search space of their own is declared: softmax" in text
+
+
+def test_finalists_are_told_and_the_budget_is_of_the_first_seed(searches):
+    """The formula of the budget wants errors of as many seeds each."""
+    search = searches[0].model_copy(update={"finalists": 2, "trial_seeds": (0, 1, 2)})
+    errors = ((0.3, None, None), (0.1, 0.4, 0.4), (0.2, 0.2, 0.2), (0.5, None, None))
+    content = tuning(frame_of(SearchResult(search, errors)))
+    assert "a head's best 2 trials had 2 further seeds" in content.text[0]
+    assert "lowest mean over 3 seeds" in content.text[0]
+    gains = content.tables[0].frame.set_index("head")
+    assert gains.loc["softmax", "validation, own %"] == "30.00"
+    assert gains.loc["softmax", "validation, tuned %"] == "20.00"
+    budget, parameters = content.figures
+    assert "Errors are of a trial's first seed." in budget.caption
+    first = tuning(frame_of(result_of(searches[0], [0.3, 0.1, 0.2, 0.5])))
+    assert budget.data["mean"].tolist() == first.figures[0].data["mean"].tolist()
+    assert "first seed" not in first.figures[0].caption
+    drawn = parameters.data.drop_duplicates("trial")
+    assert drawn["validation error"].tolist() == pytest.approx([0.3, 0.3, 0.2, 0.5])
+    assert drawn["chosen"].tolist() == [False, False, True, False]
