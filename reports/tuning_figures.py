@@ -25,6 +25,7 @@ from marginbench.runs.search_results import SearchResult
 from marginbench.text import slug
 
 PANELS_A_ROW = 3
+PALE = 0.35
 
 
 def budget_figure(parts: list[tuple[str, list[SearchResult]]]) -> Figure:
@@ -121,6 +122,8 @@ def parameter_figure(name: str, found: list[SearchResult]) -> Figure:
         "choice; square: the suite's own values; cross: diverged, drawn at the worst error of the "
         "setting. Errors of 0 are drawn at the lower edge."
     )
+    if any(own.search.finalists for own in found):
+        caption += " Pale: the error is of one run."
     data = pd.DataFrame(
         {
             "head": own.search.head,
@@ -129,6 +132,7 @@ def parameter_figure(name: str, found: list[SearchResult]) -> Figure:
             "parameter": parameter,
             "value": own.search.trials[number].values[parameter],
             "validation error": mean,
+            "seeds": len(own.search.trial_seeds) if number in own.finalists else 1,
             "chosen": number == own.chosen,
         }
         for own in found
@@ -164,6 +168,7 @@ def _draw(
             color=colour,
             markerfacecolor=colour if number == own.chosen else "white",
             linestyle="none",
+            alpha=1.0 if number in own.finalists else PALE,
             zorder=3 if number == own.chosen else 2,
         )
     if isinstance(drawn, Choice):

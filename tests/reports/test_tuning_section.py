@@ -142,3 +142,7 @@ def test_finalists_are_told_and_the_budget_is_of_the_first_seed(searches):
     drawn = parameters.data.drop_duplicates("trial")
     assert drawn["validation error"].tolist() == pytest.approx([0.3, 0.3, 0.2, 0.5])
     assert drawn["chosen"].tolist() == [False, False, True, False]
+    assert drawn["seeds"].tolist() == [1, 3, 3, 1]
+    marks = [line.get_alpha() for line in parameters.figure.axes[0].get_lines()]
+    assert marks[0] == marks[3] < marks[1] == marks[2] == 1
+    assert "Pale: the error is of one run" in parameters.caption
