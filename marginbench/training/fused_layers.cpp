@@ -1,4 +1,5 @@
-// A layer of a plain network in one call: convolution, batch normalisation, PReLU; and its gradient.
+// A layer of a plain network in one call: convolution, batch normalisation, PReLU, and 2×2 max pooling
+// where it has one; and its gradient.
 //
 // Images are channels-last, (N, H, W, C); a convolution has an odd kernel, stride 1 and zero padding
 // that keeps the size. One thread takes every sum in one fixed order, so results repeat to the bit.
@@ -21,8 +22,10 @@ constexpr long BLOCK = 64;
 typedef float Vector __attribute__((vector_size(4 * LANES)));
 typedef double Wide __attribute__((vector_size(8 * LANES)));
 typedef int Mask __attribute__((vector_size(4 * LANES)));
+typedef unsigned char Places __attribute__((vector_size(LANES)));
 typedef float Unaligned __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef double UnalignedWide __attribute__((vector_size(8 * LANES), aligned(8), may_alias));
+typedef unsigned char UnalignedPlaces __attribute__((vector_size(LANES), aligned(1), may_alias));
 
 inline Vector load(const float* from) { return *reinterpret_cast<const Unaligned*>(from); }
 inline void store(float* to, Vector value) { *reinterpret_cast<Unaligned*>(to) = value; }
@@ -66,9 +69,12 @@ inline long pixels_before_the_last(long pixels, long channels) {
 }
 
 struct Shape {
-    long images, height, width, channels, kernel, filters;
+    long images, height, width, channels, kernel, filters, pools;
 
     long pixels() const { return height * width; }
+    long pooled_height() const { return pools ? (height + 1) / 2 : height; }
+    long pooled_width() const { return pools ? (width + 1) / 2 : width; }
+    long pooled_pixels() const { return pooled_height() * pooled_width(); }
     long border() const { return kernel / 2; }
     long padded_pixels() const { return (height + 2 * border()) * (width + 2 * border()); }
     long taps() const { return kernel * kernel; }
@@ -299,6 +305,61 @@ void activate(const Affine& affine, long pixels, long filters, const float* inpu
     }
 }
 
+// Max pooling: (N, H, W, filters) to half the height and width, rounded up; and where in its window
+// each maximum was, 2·dy + dx, unless places is null. As torch's: of equal ones the first, a NaN wins.
+// What lies beyond the input's and the places' end by less than a vector may be read or written.
+void pool(const Shape& shape, long count, const float* input, float* output,
+          unsigned char* places) {
+    const long filters = shape.filters, total = count * shape.pooled_pixels();
+    const long before_last = pixels_before_the_last(total, filters);
+    for (long first = rounded_up(filters) - LANES; first >= 0; first -= LANES) {
+        long pixel = 0;
+        for (long image = 0; image < count; ++image)
+            for (long y = 0; y < shape.height; y += 2)
+                for (long x = 0; x < shape.width; x += 2, ++pixel) {
+                    const float* from =
+                        input + ((image * shape.height + y) * shape.width + x) * filters + first;
+                    Vector best = load(from);
+                    Mask place{};
+                    for (int dy = 0; dy < 2 && y + dy < shape.height; ++dy)
+                        for (int dx = 0; dx < 2 && x + dx < shape.width; ++dx) {
+                            const Vector value = load(from + (dy * shape.width + dx) * filters);
+                            const Mask better = (value > best) | (value != value);
+                            best = chosen(better, value, best);
+                            place = better ? 2 * dy + dx - Mask{} : place;
+                        }
+                    const long at = pixel * filters + first;
+                    store_some(output + at, best, filters - first, pixel >= before_last);
+                    if (places)
+                        *reinterpret_cast<UnalignedPlaces*>(places + at) =
+                            __builtin_convertvector(place, Places);
+                }
+    }
+}
+
+// The gradient of what was pooled: that of the maximum at its place, and 0 elsewhere.
+void unpool(const Shape& shape, const float* gradient, const unsigned char* places,
+            float* output) {
+    const long filters = shape.filters, width = shape.pooled_width();
+    const long before_last = pixels_before_the_last(shape.images * shape.pooled_pixels(), filters);
+    for (long first = rounded_up(filters) - LANES; first >= 0; first -= LANES) {
+        float* to = output + first;
+        for (long image = 0; image < shape.images; ++image)
+            for (long y = 0; y < shape.height; ++y)
+                for (long x = 0; x < shape.width; ++x, to += filters) {
+                    const long pixel = (image * shape.pooled_height() + y / 2) * width + x / 2;
+                    const long at = pixel * filters + first;
+                    const Mask place = __builtin_convertvector(
+                        *reinterpret_cast<const UnalignedPlaces*>(places + at), Mask);
+                    const int own = static_cast<int>(2 * (y % 2) + x % 2);
+                    const Vector above =
+                        load_some(gradient + at, filters - first, pixel >= before_last);
+                    // Added to zero, as torch does: a gradient of -0 is 0.
+                    store(to, chosen(place == own - Mask{}, above, Vector{}) + Vector{});
+                }
+    }
+}
+
 inline void add_wide(double* sums, Vector value) {
     auto to = reinterpret_cast<UnalignedWide*>(sums);
     *to = *to + __builtin_convertvector(value, Wide);
@@ -349,19 +410,31 @@ struct Statistics {
     }
 };
 
-Shape shape_of(const long* s) { return {s[0], s[1], s[2], s[3], s[4], s[5]}; }
+// The outputs of so many images; before_pooling has room for those images' activations.
+void activate_and_pool(const Affine& affine, const Shape& shape, long count,
+                       const float* convolved, float* before_pooling, float* output,
+                       unsigned char* places) {
+    const long pixels = count * shape.pixels();
+    activate(affine, pixels, shape.filters, convolved, shape.pools ? before_pooling : output);
+    if (shape.pools) pool(shape, count, before_pooling, output, places);
+}
+
+Shape shape_of(const long* s) { return {s[0], s[1], s[2], s[3], s[4], s[5], s[6]}; }
 
 }  // namespace
 
 extern "C" {
 
-// All arrays are float32 and contiguous in the layouts named; shape: N, H, W, C, K, filters.
-// images (N, H, W, C), weights (filters, K, K, C), the others (filters) → convolved and output
-// (N, H, W, filters), mean and inverse_deviation of the batch; the running ones are updated.
+// All arrays are float32 and contiguous in the layouts named; shape: N, H, W, C, K, filters, and
+// whether the layer pools. images (N, H, W, C), weights (filters, K, K, C), the others (filters) →
+// convolved (N, H, W, filters), output (the same, or pooled), places of the maxima (as output, bytes,
+// with room for one vector more; null if the layer does not pool), mean and inverse_deviation of the
+// batch; the running ones are updated.
 void layer_forward(const long* shape_numbers, const float* images, const float* weights,
                    const float* norm_weight, const float* norm_bias, const float* slopes,
                    double epsilon, double momentum, float* running_mean, float* running_variance,
-                   float* convolved, float* mean, float* inverse_deviation, float* output) {
+                   float* convolved, float* mean, float* inverse_deviation, float* output,
+                   unsigned char* places) {
     const Shape shape = shape_of(shape_numbers);
     const long group = shape.group(), filters = shape.filters;
     Buffer<float> packed(shape.taps() * shape.channels * rounded_up(filters));
@@ -387,21 +460,32 @@ void layer_forward(const long* shape_numbers, const float* images, const float* 
                                                  momentum * unbiased);
     }
     const Affine affine(filters, mean, inverse_deviation, norm_weight, norm_bias, slopes);
-    activate(affine, shape.images * shape.pixels(), filters, convolved, output);
+    Buffer<float> before_pooling(shape.pools ? group * shape.pixels() * filters : 0);
+    for (long begin = 0; begin < shape.images; begin += group) {
+        const long pooled = begin * shape.pooled_pixels() * filters;
+        activate_and_pool(affine, shape, std::min(group, shape.images - begin),
+                          convolved + begin * shape.pixels() * filters, before_pooling,
+                          output + pooled, places ? places + pooled : nullptr);
+    }
 }
 
 // The gradients of all that layer_forward took; image_gradient may be null.
 void layer_backward(const long* shape_numbers, const float* images, const float* weights,
                     const float* norm_weight, const float* norm_bias, const float* slopes,
                     const float* convolved, const float* mean, const float* inverse_deviation,
-                    const float* gradient, float* image_gradient, float* weight_gradient,
-                    float* norm_weight_gradient, float* norm_bias_gradient,
-                    float* slope_gradient) {
+                    const unsigned char* places, const float* gradient, float* image_gradient,
+                    float* weight_gradient, float* norm_weight_gradient,
+                    float* norm_bias_gradient, float* slope_gradient) {
     const Shape shape = shape_of(shape_numbers);
     const long group = shape.group(), filters = shape.filters, pitch = rounded_up(filters);
     const long pixels = shape.images * shape.pixels();
     const long before_last = pixels_before_the_last(pixels, filters);
     const Affine affine(filters, mean, inverse_deviation, norm_weight, norm_bias, slopes);
+    Buffer<float> unpooled(shape.pools ? pixels * filters : 0);
+    if (shape.pools) {
+        unpool(shape, gradient, places, unpooled);
+        gradient = unpooled;
+    }
     Buffer<double> of_weight(pitch), of_bias(pitch), of_slope(pitch);
     for (long begin = 0; begin < pixels; begin += BLOCK) {
         const long end = std::min(begin + BLOCK, pixels);
@@ -486,12 +570,13 @@ void layer_evaluate(const long* shape_numbers, const float* images, const float*
     const Affine affine(filters, running_mean, inverse_deviation, norm_weight, norm_bias, slopes);
     Padded padded(shape, group, shape.channels);
     Buffer<float> convolved(group * shape.pixels() * filters);
+    Buffer<float> before_pooling(shape.pools ? group * shape.pixels() * filters : 0);
     for (long begin = 0; begin < shape.images; begin += group) {
         const long count = std::min(group, shape.images - begin);
-        float* to = output + begin * shape.pixels() * filters;
+        float* to = output + begin * shape.pooled_pixels() * filters;
         padded.fill(count, images + begin * shape.pixels() * shape.channels, shape.channels);
         convolve(padded, count, shape.kernel, shape.channels, packed, filters, convolved);
-        activate(affine, count * shape.pixels(), filters, convolved, to);
+        activate_and_pool(affine, shape, count, convolved, before_pooling, to, nullptr);
     }
 }
 

@@ -1,9 +1,9 @@
-"""Convolution, batch normalisation and PReLU as one operation, on the CPU.
+"""Convolution, batch normalisation, PReLU and the pooling after them as one operation, on the CPU.
 
 torch takes them one by one: its PReLU's backward pass takes as long as a convolution of sixteen
-channels, and its convolutions leave half of the vector units idle at so few. Here a layer and its
-gradient are each one call of compiled code (``fused_layers.cpp``), which rounds otherwise than
-torch: a cell says ``execution="fused"``.
+channels, that of pooling a third of it, and its convolutions leave half of the vector units idle at
+so few. Here a layer and its gradient are each one call of compiled code (``fused_layers.cpp``),
+which rounds otherwise than torch: a cell says ``execution="fused"``.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from marginbench.training.native_library import native_library
 
 MOST_CHANNELS = 96
 """With more, the convolution alone decides, and torch's is as fast."""
+LANES = 8
+"""Of a vector of the compiled code."""
 
 
 def fuse_layers(model: nn.Module) -> None:
@@ -35,7 +37,8 @@ def fuse_layers(model: nn.Module) -> None:
 
 
 class FusedSequential(nn.Sequential):
-    """A sequence whose (convolution, batch normalisation, PReLU) are computed as one.
+    """A sequence whose (convolution, batch normalisation, PReLU) are computed as one, with the 2×2
+    max pooling that follows them, if one does.
 
     Where they cannot be (no compiler, another device or precision, several threads, layers of
     another form) they are computed one by one.
@@ -52,7 +55,7 @@ class FusedSequential(nn.Sequential):
         if library is None:
             return super().forward(input)
         for layers in self._groups:
-            if len(layers) == 3 and input.ndim == 4:
+            if len(layers) > 1 and input.ndim == 4:
                 input = _fused(library, input, *layers)
             else:
                 for layer in layers:
@@ -64,6 +67,7 @@ class FusedSequential(nn.Sequential):
         layers, groups = list(self), []
         while layers:
             count = 3 if _fusable(layers[:3]) else 1
+            count += count == 3 and any(map(_pools, layers[3:4]))
             groups.append(tuple(layers[:count]))
             del layers[:count]
         return groups
@@ -91,13 +95,23 @@ def _fusable(layers: list[nn.Module]) -> bool:
     )
 
 
+def _pools(layer: nn.Module) -> bool:
+    """Whether it is max pooling as plain networks have it: of 2×2 pixels, rounded up."""
+    if type(layer) is not nn.MaxPool2d or not layer.ceil_mode or layer.return_indices:
+        return False
+    return (layer.kernel_size, layer.stride, layer.padding, layer.dilation) == (2, 2, 0, 1)
+
+
 def _fused(library: ctypes.CDLL, images: Tensor, *layers: nn.Module) -> Tensor:
-    convolution, normalisation, activation = cast("tuple[Any, Any, Any]", layers)
+    convolution, normalisation, activation = cast("tuple[Any, Any, Any]", layers[:3])
+    pools = len(layers) > 3
     if not normalisation.training and not torch.is_grad_enabled():
-        return _evaluate(library, images, convolution, normalisation, activation)
+        return _evaluate(library, images, convolution, normalisation, activation, pools)
     if not normalisation.training or images.numel() == images.shape[1]:
         # A gradient by the running statistics, or one pixel in all, which torch refuses.
-        return activation(normalisation(convolution(images)))
+        for layer in layers:
+            images = layer(images)
+        return images
     normalisation.num_batches_tracked.add_(1)
     return cast(
         Tensor,
@@ -108,6 +122,7 @@ def _fused(library: ctypes.CDLL, images: Tensor, *layers: nn.Module) -> Tensor:
             normalisation.bias,
             activation.weight,
             normalisation,
+            pools,
             library,
         ),
     )
@@ -119,14 +134,15 @@ def _evaluate(
     convolution: nn.Conv2d,
     normalisation: nn.BatchNorm2d,
     activation: nn.PReLU,
+    pools: bool,
 ) -> Tensor:
     images, weight = _channels_last(images), _channels_last(convolution.weight)
-    output = _output(images, weight)
+    output = _output(images, weight, pools)
     library.layer_evaluate(
-        _shape(images, weight),
-        *_places(images, weight, normalisation.weight, normalisation.bias, activation.weight),
+        _shape(images, weight, pools),
+        *_addresses(images, weight, normalisation.weight, normalisation.bias, activation.weight),
         normalisation.eps,
-        *_places(normalisation.running_mean, normalisation.running_var, output),
+        *_addresses(normalisation.running_mean, normalisation.running_var, output),
     )
     return output
 
@@ -141,53 +157,60 @@ class _Layer(torch.autograd.Function):
         bias: Tensor,
         slopes: Tensor,
         normalisation: nn.BatchNorm2d,
+        pools: bool,
         library: ctypes.CDLL,
     ) -> Tensor:
         images, weight = _channels_last(images), _channels_last(weight)
-        convolved, output = _output(images, weight), _output(images, weight)
+        convolved, output = _output(images, weight), _output(images, weight, pools)
         mean, deviation = torch.empty_like(bias), torch.empty_like(bias)
-        shape = _shape(images, weight)
+        places = torch.empty(output.numel() + LANES, dtype=torch.uint8) if pools else None
+        shape = _shape(images, weight, pools)
         library.layer_forward(
             shape,
-            *_places(images, weight, scale, bias, slopes),
+            *_addresses(images, weight, scale, bias, slopes),
             normalisation.eps,
             normalisation.momentum,
-            *_places(normalisation.running_mean, normalisation.running_var),
-            *_places(convolved, mean, deviation, output),
+            *_addresses(normalisation.running_mean, normalisation.running_var),
+            *_addresses(convolved, mean, deviation, output, places),
         )
-        context.save_for_backward(images, weight, scale, bias, slopes, convolved, mean, deviation)
+        context.save_for_backward(
+            images, weight, scale, bias, slopes, convolved, mean, deviation, places
+        )
         context.shape, context.library = shape, library
         return output
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        images, weight, scale, bias, slopes, convolved, mean, deviation = context.saved_tensors
+        images, weight, scale, bias, slopes, *others = context.saved_tensors
         gradient = _channels_last(gradient)
         of_images = torch.empty_like(images) if context.needs_input_grad[0] else None
-        others = [torch.empty_like(one) for one in (weight, scale, bias, slopes)]
+        gradients = [torch.empty_like(one) for one in (weight, scale, bias, slopes)]
         context.library.layer_backward(
             context.shape,
-            *_places(images, weight, scale, bias, slopes, convolved, mean, deviation, gradient),
-            None if of_images is None else of_images.data_ptr(),
-            *_places(*others),
+            *_addresses(images, weight, scale, bias, slopes, *others, gradient),
+            *_addresses(of_images, *gradients),
         )
-        return of_images, *others, None, None
+        return of_images, *gradients, None, None, None
 
 
 def _channels_last(images: Tensor) -> Tensor:
     return images.contiguous(memory_format=torch.channels_last)
 
 
-def _output(images: Tensor, weight: Tensor) -> Tensor:
-    size = (len(images), len(weight), *images.shape[2:])
+def _output(images: Tensor, weight: Tensor, pools: bool = False) -> Tensor:
+    height, width = images.shape[2:]
+    if pools:
+        height, width = (height + 1) // 2, (width + 1) // 2
+    size = (len(images), len(weight), height, width)
     return torch.empty(size, memory_format=torch.channels_last)
 
 
-def _shape(images: Tensor, weight: Tensor) -> ctypes.Array[ctypes.c_long]:
+def _shape(images: Tensor, weight: Tensor, pools: bool) -> ctypes.Array[ctypes.c_long]:
     count, channels, height, width = images.shape
-    return (ctypes.c_long * 6)(count, height, width, channels, weight.shape[2], len(weight))
+    numbers = (count, height, width, channels, weight.shape[2], len(weight), pools)
+    return (ctypes.c_long * len(numbers))(*numbers)
 
 
-def _places(*tensors: Tensor | None) -> list[int]:
-    return [tensor.data_ptr() for tensor in tensors if tensor is not None]
+def _addresses(*tensors: Tensor | None) -> list[int | None]:
+    return [None if tensor is None else tensor.data_ptr() for tensor in tensors]

@@ -19,7 +19,7 @@ from marginbench.data.files.paths import cache_folder
 from marginbench.files import temporary_beside
 
 SOURCE = Path(__file__).with_name("fused_layers.cpp")
-SOURCE_DIGEST = "6afebdc58dc6cf75"
+SOURCE_DIGEST = "b941111b1a4c2735"
 """Of :data:`SOURCE`, so that the code that decides a result names it; a test compares the two."""
 COMPILERS = ("g++", "clang++", "c++")
 FLAGS = (
@@ -40,8 +40,8 @@ def native_library() -> ctypes.CDLL | None:
     if path is None:
         return None
     library = ctypes.CDLL(str(path))
-    library.layer_forward.argtypes = [*[_POINTER] * 6, _NUMBER, _NUMBER, *[_POINTER] * 6]
-    library.layer_backward.argtypes = [_POINTER] * 15
+    library.layer_forward.argtypes = [*[_POINTER] * 6, _NUMBER, _NUMBER, *[_POINTER] * 7]
+    library.layer_backward.argtypes = [_POINTER] * 16
     library.layer_evaluate.argtypes = [*[_POINTER] * 6, _NUMBER, *[_POINTER] * 3]
     for name in ("layer_forward", "layer_backward", "layer_evaluate"):
         getattr(library, name).restype = None

@@ -108,6 +108,44 @@ def test_a_fused_layer_evaluates_by_the_running_statistics(shape):
 
 
 @needs_compiler
+@pytest.mark.parametrize("special", [None, float("nan"), float("inf"), 0.0])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_layer_that_pools_is_the_layer_and_torchs_pooling_to_the_bit(shape, special):
+    layers, images = layer_and_images(*shape)
+    if special == 0.0:
+        images.zero_()
+    elif special is not None:
+        images[0, 0, -1, -1] = special
+    pool = nn.MaxPool2d(2, stride=2, ceil_mode=True)
+    fused, apart = nn.Sequential(*copy.deepcopy(layers), pool), nn.Sequential(layers, pool)
+    fuse_layers(fused)
+    fuse_layers(apart)
+    assert [len(group) for group in fused._groups] == [4]
+    weights = torch.randn(shape[0], shape[4], -(-shape[2] // 2), -(-shape[3] // 2))
+
+    def outcome(model):
+        model.train()
+        own = images.clone(memory_format=torch.preserve_format).requires_grad_()
+        output = model(own)
+        gradients = torch.autograd.grad((output * weights).sum(), [own, *model.parameters()])
+        with torch.no_grad():
+            return [output, *gradients, *model.buffers(), model.eval()(images)]
+
+    for together, separate in zip(outcome(fused), outcome(apart), strict=True):
+        assert together.shape == separate.shape
+        assert torch.equal(together.isnan(), separate.isnan())
+        assert torch.equal(together.nan_to_num(), separate.nan_to_num())
+
+
+def test_pooling_of_another_form_is_left_to_torch():
+    forms = [nn.MaxPool2d(2), nn.MaxPool2d(3, 2, ceil_mode=True), nn.AvgPool2d(2, ceil_mode=True)]
+    for pooling in forms:
+        layers = nn.Sequential(*layer_and_images(*SHAPES[0])[0], pooling)
+        fuse_layers(layers)
+        assert [len(group) for group in layers._groups] == [3, 1]
+
+
+@needs_compiler
 def test_layers_of_another_form_are_left_to_torch(monkeypatch):
     torch.manual_seed(0)
     forms = [
@@ -198,4 +236,4 @@ def test_a_plain_network_is_made_of_layers_that_fuse():
     network = PlainNetwork((1, 8, 8), ((8, 8), (12,)), 3, 4)
     fuse_layers(network)
     groups = [len(group) for group in network.convolutions._groups]
-    assert groups == [3, 3, 1, 3, 1]
+    assert groups == [3, 4, 4]
