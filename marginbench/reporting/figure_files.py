@@ -70,7 +70,8 @@ def with_few_colours(png: bytes) -> bytes:
     picture = Image.open(io.BytesIO(png)).convert("RGB")
     # Median cut keeps white white and the tints of bands, which the fast method does not.
     few = picture.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    few.save(buffer, format="png", optimize=True)
+    # The ninth level takes three times as long, for 3 % less.
+    few.save(buffer, format="png", compress_level=8)
     return buffer.getvalue()
 
 
@@ -82,7 +83,9 @@ def save_figure(figure: Figure, stem: Path, endings: Sequence[str] = ENDINGS) ->
     """
     # Laid out once: all files then have the same positions. With no engine at all, even "none",
     # matplotlib draws once a file, not twice.
-    figure.figure.draw_without_rendering()
+    layout = figure.figure.get_layout_engine()
+    if layout is not None:
+        layout.execute(figure.figure)
     contents = []
     with mpl.rc_context(_FONTS | _NAMES | _NO_LAYOUT):
         figure.figure.set_layout_engine(None)

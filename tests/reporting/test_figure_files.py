@@ -31,8 +31,16 @@ def test_each_file_is_drawn_once(tmp_path, monkeypatch):
     draw = Drawing.draw
     monkeypatch.setattr(Drawing, "draw", lambda self, to: draws.append(draw(self, to)))
     save_figure(figure, tmp_path / "line")
-    # And once to lay it out.
-    assert len(draws) == len(ENDINGS) + 1
+    assert len(draws) == len(ENDINGS)
+
+
+def test_all_files_have_one_layout(tmp_path):
+    figure = drawn()
+    before = figure.figure.axes[0].get_position().bounds
+    save_figure(figure, tmp_path / "line")
+    laid_out = figure.figure.axes[0].get_position().bounds
+    figure.figure.draw_without_rendering()
+    assert before != laid_out == figure.figure.axes[0].get_position().bounds
 
 
 def test_fewer_colours_keep_white_and_the_tint_of_a_band(tmp_path):
