@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,8 @@ FEW_FALSE_ACCEPTANCES = 10
 REPLICATES = 1000
 LEVEL = 0.95
 _CHUNK = 50
+_FEW_PEOPLE = 7
+"""So few are drawn alike again and again: seven in at most 1,716 ways."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,18 @@ class Characteristic:
     accuracy: Estimate
     resampled: str
 
+    @classmethod
+    def of_numbers(cls, numbers: dict[str, Any]) -> Characteristic:
+        """What :func:`dataclasses.asdict` made numbers of, perhaps by way of JSON."""
+        points = [
+            OperatingPoint(one["far"], one["tar"] and Estimate(**one["tar"]), one["note"])
+            for one in numbers["points"]
+        ]
+        estimates = {
+            name: Estimate(**numbers[name]) for name in ("area", "equal_error_rate", "accuracy")
+        }
+        return cls(**estimates, points=tuple(points), resampled=numbers["resampled"])
+
 
 def characteristic(
     scores: np.ndarray,
@@ -92,13 +107,13 @@ def characteristic(
     right_by_rank = right[ranking.order]
     drawn: dict[str, list[np.ndarray]] = {"area": [], "eer": [], "accuracy": []}
     drawn |= {f"{far:g}": [] for far in FALSE_ACCEPTANCE_RATES}
-    for weights in _weightings(ranking, people, replicates):
+    for weights, times in _weightings(ranking, people, replicates):
         again = ranking.rates(weights)
-        drawn["area"].append(again.area())
-        drawn["eer"].append(again.equal_error_rate())
-        drawn["accuracy"].append(weights @ right_by_rank / weights.sum(axis=1))
-        for far in FALSE_ACCEPTANCE_RATES:
-            drawn[f"{far:g}"].append(again.tar_at(far))
+        found = {"area": again.area(), "eer": again.equal_error_rate()}
+        found["accuracy"] = weights @ right_by_rank / weights.sum(axis=1)
+        found |= {f"{far:g}": again.tar_at(far) for far in FALSE_ACCEPTANCE_RATES}
+        for name, values in found.items():
+            drawn[name].append(np.repeat(values, times))
     different = int((~same).sum())
     points = []
     for far in FALSE_ACCEPTANCE_RATES:
@@ -121,8 +136,8 @@ def characteristic(
 
 def _weightings(
     ranking: Ranking, people: tuple[np.ndarray, np.ndarray] | None, replicates: int
-) -> Iterator[np.ndarray]:
-    """(≤ _CHUNK, P) weights at a time, in the ranking's order.
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(≤ _CHUNK, P) weights at a time, in the ranking's order, and how often each was drawn.
 
     Those that lack one kind of pair are left out.
     """
@@ -131,28 +146,50 @@ def _weightings(
     if people is not None:
         names, both = np.unique(np.concatenate(people), return_inverse=True)
         first, second = (own[ranking.order] for own in np.split(both, 2))
+        draws = _draws_of_people(random, len(names), replicates)
     else:
         # The draws go to the pairs as they were given.
         given = np.empty_like(same)
         given[ranking.order] = same
-    for start in range(0, replicates, _CHUNK):
-        size = min(_CHUNK, replicates - start)
+        draws = _draws_of_pairs(random, given, replicates)
+    for drawn, times in draws:
         if people is None:
-            drawn = np.empty((size, len(same)))
-            for kind in (given, ~given):
-                number = int(kind.sum())
-                drawn[:, kind] = random.multinomial(number, np.full(number, 1 / number), size)
             weights = drawn.take(ranking.order, axis=1)
         else:
-            draws = random.multinomial(len(names), np.full(len(names), 1 / len(names)), size)
-            draws = draws.astype(np.float64)
             # Row by row in memory, which indexing would not give: half the time.
-            weights = draws.take(first, axis=1)
-            weights[:, different] *= draws.take(second[different], axis=1)
+            weights = drawn.take(first, axis=1)
+            weights[:, different] *= drawn.take(second[different], axis=1)
         of_same = weights @ same
         usable = (of_same > 0) & (weights.sum(axis=1) > of_same)
         if usable.any():
-            yield weights if usable.all() else weights[usable]
+            yield (weights, times) if usable.all() else (weights[usable], times[usable])
+
+
+def _draws_of_people(
+    random: np.random.Generator, people: int, replicates: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(≤ _CHUNK, people) draws at a time, and how often each of them came."""
+    size = replicates if people <= _FEW_PEOPLE else _CHUNK
+    for start in range(0, replicates, size):
+        chances = np.full(people, 1 / people)
+        drawn = random.multinomial(people, chances, min(size, replicates - start))
+        different, times = np.unique(drawn, axis=0, return_counts=True)
+        for first in range(0, len(different), _CHUNK):
+            part = slice(first, first + _CHUNK)
+            yield different[part].astype(np.float64), times[part]
+
+
+def _draws_of_pairs(
+    random: np.random.Generator, same: np.ndarray, replicates: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(≤ _CHUNK, P) draws at a time, same and different pairs apart, each of which came once."""
+    for start in range(0, replicates, _CHUNK):
+        size = min(_CHUNK, replicates - start)
+        drawn = np.empty((size, len(same)))
+        for kind in (same, ~same):
+            number = int(kind.sum())
+            drawn[:, kind] = random.multinomial(number, np.full(number, 1 / number), size)
+        yield drawn, np.ones(size, dtype=int)
 
 
 def _estimate(value: float, drawn: list[np.ndarray]) -> Estimate:

@@ -94,7 +94,13 @@ class VerifiedSetting:
         return TestedPairs(**joined, people=people)
 
     def characteristic(self, row: Any) -> Characteristic:
-        """Area, equal error rate and TAR at FARs of one of the complete rows."""
+        """Area, equal error rate and TAR at FARs of one of the complete rows.
+
+        Where the row is one cell, its result has them; of several cells their pairs are put
+        together.
+        """
+        if len(row.entries) == 1:
+            return Characteristic.of_numbers(row.entries[0]["characteristic"])
         pairs = self.tested_pairs(row)
         thresholds = {
             int(fold): threshold

@@ -1,12 +1,15 @@
 """ROC, area, equal error rate, TAR at FAR, against scikit-learn and brute force; the bootstrap."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from marginbench.evaluation.ranked_rates import rates
+from marginbench.evaluation import receiver_operating
+from marginbench.evaluation.ranked_rates import Ranking, rates
 from marginbench.evaluation.receiver_operating import characteristic
 
 
@@ -131,3 +134,23 @@ def test_the_same_scores_give_the_same_intervals():
     assert characteristic(scores, same, same, people, replicates=60) == characteristic(
         scores, same, same, people, replicates=60
     )
+
+
+@pytest.mark.parametrize("people", [2, 4])
+def test_few_people_s_draws_count_as_often_as_they_came(monkeypatch, people):
+    scores, same = tied_scores()
+    random = np.random.default_rng(11)
+    of_pairs = tuple(random.integers(0, people, size=(2, len(scores))))
+    counted = []
+    rates_of = Ranking.rates
+    monkeypatch.setattr(
+        Ranking, "rates", lambda self, w: counted.append(len(w)) or rates_of(self, w)
+    )
+    found = characteristic(scores, same, scores > 0.6, of_pairs, replicates=300)
+    few = sum(counted)
+    monkeypatch.setattr(receiver_operating, "_FEW_PEOPLE", 0)
+    counted.clear()
+    assert characteristic(scores, same, scores > 0.6, of_pairs, replicates=300) == found
+    # With repetition, as many ways as to choose that many of them: 3 and 35. One more is no draw.
+    assert few <= math.comb(2 * people - 1, people) + 1
+    assert sum(counted) > few

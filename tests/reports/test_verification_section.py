@@ -1,5 +1,7 @@
 """The verification section: one protocol's cells put together, tables, figures, what is missing."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -195,6 +197,21 @@ def test_ten_cells_of_a_protocol_make_one_result(tmp_path):
     assert content.text == [f"faces {of_first}: set 1 is tested"]
     told = {t.name.removesuffix("-faces") for t in content.tables if of_first in t.caption}
     assert told == {"verification-accuracy", "retrieval", "identification"}
+
+
+def test_rates_of_one_cell_are_those_of_its_result_and_of_its_pairs(tmp_path):
+    one = verified(tmp_path, noise=0.9)
+    # As a result file brings them.
+    one["verification"] = json.loads(json.dumps(one["verification"]))
+    (setting,) = verified_settings(frame([one]))
+    (complete,) = setting.done().itertuples()
+    pairs = setting.tested_pairs(complete)
+    (entry,) = complete.entries
+    threshold = np.array(entry["thresholds"])[pairs.fold]
+    found = setting.characteristic(complete)
+    assert found == pairs.characteristic((pairs.scores >= threshold) == pairs.same)
+    assert any(point.tar is None for point in found.points)
+    assert any(point.tar is not None for point in found.points)
 
 
 def test_protocols_that_differ_in_more_than_the_tested_set_are_apart(tmp_path):
