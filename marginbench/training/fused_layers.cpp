@@ -340,23 +340,27 @@ void pool(const Shape& shape, long count, const float* input, float* output,
 // The gradient of what was pooled: that of the maximum at its place, and 0 elsewhere.
 void unpool(const Shape& shape, const float* gradient, const unsigned char* places,
             float* output) {
-    const long filters = shape.filters, width = shape.pooled_width();
+    const long filters = shape.filters, pooled_width = shape.pooled_width();
     const long before_last = pixels_before_the_last(shape.images * shape.pooled_pixels(), filters);
     for (long first = rounded_up(filters) - LANES; first >= 0; first -= LANES) {
         float* to = output + first;
         for (long image = 0; image < shape.images; ++image)
-            for (long y = 0; y < shape.height; ++y)
-                for (long x = 0; x < shape.width; ++x, to += filters) {
-                    const long pixel = (image * shape.pooled_height() + y / 2) * width + x / 2;
-                    const long at = pixel * filters + first;
+            for (long y = 0; y < shape.height; ++y) {
+                const long row = (image * shape.pooled_height() + y / 2) * pooled_width;
+                const Mask left = static_cast<int>(2 * (y % 2)) - Mask{}, right = left + 1;
+                for (long x = 0; x < pooled_width; ++x, to += filters) {
+                    const long at = (row + x) * filters + first;
                     const Mask place = __builtin_convertvector(
                         *reinterpret_cast<const UnalignedPlaces*>(places + at), Mask);
-                    const int own = static_cast<int>(2 * (y % 2) + x % 2);
-                    const Vector above =
-                        load_some(gradient + at, filters - first, pixel >= before_last);
                     // Added to zero, as torch does: a gradient of -0 is 0.
-                    store(to, chosen(place == own - Mask{}, above, Vector{}) + Vector{});
+                    const Vector above =
+                        Vector{} + load_some(gradient + at, filters - first, row + x >= before_last);
+                    store(to, chosen(place == left, above, Vector{}));
+                    if (2 * x + 1 == shape.width) continue;
+                    to += filters;
+                    store(to, chosen(place == right, above, Vector{}));
                 }
+            }
     }
 }
 
