@@ -3,12 +3,14 @@
 torch takes them one by one: its PReLU's backward pass takes as long as a convolution of sixteen
 channels, that of pooling a third of it, and its convolutions leave half of the vector units idle at
 so few. Here a layer and its gradient are each one call of compiled code (``fused_layers.cpp``),
-which rounds otherwise than torch: a cell says ``execution="fused"``.
+and layers that follow one another are one node of the graph. That rounds otherwise than torch: a
+cell says ``execution="fused"``.
 """
 
 from __future__ import annotations
 
 import ctypes
+import itertools
 from functools import cached_property
 from typing import Any, cast
 
@@ -17,10 +19,14 @@ from torch import Tensor, nn
 
 from marginbench.training.native_library import native_library
 
+Layers = tuple[nn.Module, ...]
+"""Convolution, batch normalisation and PReLU, and perhaps pooling; or one layer of another kind."""
 MOST_CHANNELS = 96
 """With more, the convolution alone decides, and torch's is as fast."""
 LANES = 8
 """Of a vector of the compiled code."""
+_KEPT = 9
+"""Tensors of a layer that its gradient needs."""
 
 
 def fuse_layers(model: nn.Module) -> None:
@@ -54,16 +60,19 @@ class FusedSequential(nn.Sequential):
         library = native_library() if fused else None
         if library is None:
             return super().forward(input)
-        for layers in self._groups:
-            if len(layers) > 1 and input.ndim == 4:
-                input = _fused(library, input, *layers)
-            else:
-                for layer in layers:
-                    input = layer(input)
+        for train, groups in itertools.groupby(self._groups, _trains):
+            # Of one image, pooling may leave one pixel in all, which torch refuses to normalise.
+            runs = [list(groups)] if len(input) > 1 else [[one] for one in groups]
+            for run in runs:
+                if train and input.ndim == 4 and input.numel() > input.shape[1]:
+                    input = _train(library, input, run)
+                else:
+                    for layers in run:
+                        input = _apply(library, input, layers)
         return input
 
     @cached_property
-    def _groups(self) -> list[tuple[nn.Module, ...]]:
+    def _groups(self) -> list[Layers]:
         layers, groups = list(self), []
         while layers:
             count = 3 if _fusable(layers[:3]) else 1
@@ -102,40 +111,38 @@ def _pools(layer: nn.Module) -> bool:
     return (layer.kernel_size, layer.stride, layer.padding, layer.dilation) == (2, 2, 0, 1)
 
 
-def _fused(library: ctypes.CDLL, images: Tensor, *layers: nn.Module) -> Tensor:
+def _trains(layers: Layers) -> bool:
+    """Whether compiled code takes their gradient: not by the running statistics."""
+    return len(layers) > 1 and layers[1].training
+
+
+def _train(library: ctypes.CDLL, images: Tensor, run: list[Layers]) -> Tensor:
+    """By the batch's statistics, through layers that are to be trained one after the other."""
+    normalisations, pools, parameters = [], [], []
+    for layers in run:
+        convolution, normalisation, activation = cast("tuple[Any, Any, Any]", layers[:3])
+        normalisation.num_batches_tracked.add_(1)
+        normalisations.append(normalisation)
+        pools.append(len(layers) > 3)
+        parameters += [convolution.weight, normalisation.weight, normalisation.bias]
+        parameters.append(activation.weight)
+    trained = _TrainedLayers.apply(library, normalisations, pools, images, *parameters)
+    return cast(Tensor, trained)
+
+
+def _apply(library: ctypes.CDLL, images: Tensor, layers: Layers) -> Tensor:
+    """By the running statistics; by torch, layer by layer, what is not compiled."""
+    evaluated = len(layers) > 1 and not layers[1].training and not torch.is_grad_enabled()
+    if evaluated and images.ndim == 4:
+        return _evaluate(library, images, *layers)
+    for layer in layers:
+        images = layer(images)
+    return images
+
+
+def _evaluate(library: ctypes.CDLL, images: Tensor, *layers: nn.Module) -> Tensor:
     convolution, normalisation, activation = cast("tuple[Any, Any, Any]", layers[:3])
     pools = len(layers) > 3
-    if not normalisation.training and not torch.is_grad_enabled():
-        return _evaluate(library, images, convolution, normalisation, activation, pools)
-    if not normalisation.training or images.numel() == images.shape[1]:
-        # A gradient by the running statistics, or one pixel in all, which torch refuses.
-        for layer in layers:
-            images = layer(images)
-        return images
-    normalisation.num_batches_tracked.add_(1)
-    return cast(
-        Tensor,
-        _Layer.apply(
-            images,
-            convolution.weight,
-            normalisation.weight,
-            normalisation.bias,
-            activation.weight,
-            normalisation,
-            pools,
-            library,
-        ),
-    )
-
-
-def _evaluate(
-    library: ctypes.CDLL,
-    images: Tensor,
-    convolution: nn.Conv2d,
-    normalisation: nn.BatchNorm2d,
-    activation: nn.PReLU,
-    pools: bool,
-) -> Tensor:
     images, weight = _channels_last(images), _channels_last(convolution.weight)
     output = _output(images, weight, pools)
     library.layer_evaluate(
@@ -147,51 +154,59 @@ def _evaluate(
     return output
 
 
-class _Layer(torch.autograd.Function):
+class _TrainedLayers(torch.autograd.Function):
+    """One or more layers, one after the other; of each, ``_KEPT`` tensors are kept."""
+
     @staticmethod
     def forward(
         context: Any,
-        images: Tensor,
-        weight: Tensor,
-        scale: Tensor,
-        bias: Tensor,
-        slopes: Tensor,
-        normalisation: nn.BatchNorm2d,
-        pools: bool,
         library: ctypes.CDLL,
+        normalisations: list[nn.BatchNorm2d],
+        pools: list[bool],
+        images: Tensor,
+        *parameters: Tensor,
     ) -> Tensor:
-        images, weight = _channels_last(images), _channels_last(weight)
-        convolved, output = _output(images, weight), _output(images, weight, pools)
-        mean, deviation = torch.empty_like(bias), torch.empty_like(bias)
-        places = torch.empty(output.numel() + LANES, dtype=torch.uint8) if pools else None
-        shape = _shape(images, weight, pools)
-        library.layer_forward(
-            shape,
-            *_addresses(images, weight, scale, bias, slopes),
-            normalisation.eps,
-            normalisation.momentum,
-            *_addresses(normalisation.running_mean, normalisation.running_var),
-            *_addresses(convolved, mean, deviation, output, places),
-        )
-        context.save_for_backward(
-            images, weight, scale, bias, slopes, convolved, mean, deviation, places
-        )
-        context.shape, context.library = shape, library
-        return output
+        kept: list[Tensor | None] = []
+        context.shapes, context.library = [], library
+        for number, (normalisation, pooled) in enumerate(zip(normalisations, pools, strict=True)):
+            weight, scale, bias, slopes = parameters[4 * number : 4 * number + 4]
+            images, weight = _channels_last(images), _channels_last(weight)
+            convolved, output = _output(images, weight), _output(images, weight, pooled)
+            mean, deviation = torch.empty_like(bias), torch.empty_like(bias)
+            places = torch.empty(output.numel() + LANES, dtype=torch.uint8) if pooled else None
+            shape = _shape(images, weight, pooled)
+            library.layer_forward(
+                shape,
+                *_addresses(images, weight, scale, bias, slopes),
+                normalisation.eps,
+                normalisation.momentum,
+                *_addresses(normalisation.running_mean, normalisation.running_var),
+                *_addresses(convolved, mean, deviation, output, places),
+            )
+            kept += [images, weight, scale, bias, slopes, convolved, mean, deviation, places]
+            context.shapes.append(shape)
+            images = output
+        context.save_for_backward(*kept)
+        return images
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        images, weight, scale, bias, slopes, *others = context.saved_tensors
-        gradient = _channels_last(gradient)
-        of_images = torch.empty_like(images) if context.needs_input_grad[0] else None
-        gradients = [torch.empty_like(one) for one in (weight, scale, bias, slopes)]
-        context.library.layer_backward(
-            context.shape,
-            *_addresses(images, weight, scale, bias, slopes, *others, gradient),
-            *_addresses(of_images, *gradients),
-        )
-        return of_images, *gradients, None, None, None
+    def backward(context: Any, gradient: Tensor | None) -> tuple[Tensor | None, ...]:
+        kept = context.saved_tensors
+        gradients: list[Tensor] = []
+        for number, shape in reversed(list(enumerate(context.shapes))):
+            images, weight, scale, bias, slopes, *others = kept[_KEPT * number :][:_KEPT]
+            above = _channels_last(cast(Tensor, gradient))
+            needed = number > 0 or context.needs_input_grad[3]
+            gradient = torch.empty_like(images) if needed else None
+            own = [torch.empty_like(one) for one in (weight, scale, bias, slopes)]
+            context.library.layer_backward(
+                shape,
+                *_addresses(images, weight, scale, bias, slopes, *others, above),
+                *_addresses(gradient, *own),
+            )
+            gradients = own + gradients
+        return None, None, None, gradient, *gradients
 
 
 def _channels_last(images: Tensor) -> Tensor:

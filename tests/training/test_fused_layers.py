@@ -156,7 +156,8 @@ def test_layers_of_another_form_are_left_to_torch(monkeypatch):
         nn.Conv2d(3, 4, 3, padding=1, bias=False, padding_mode="reflect"),
         nn.Conv2d(3, 120, 3, padding=1, bias=False),
     ]
-    monkeypatch.setattr(fused_layers, "_fused", None)
+    monkeypatch.setattr(fused_layers, "_train", None)
+    monkeypatch.setattr(fused_layers, "_evaluate", None)
     for convolution in forms:
         filters = convolution.out_channels
         layers = nn.Sequential(convolution, nn.BatchNorm2d(filters), nn.PReLU(filters))
