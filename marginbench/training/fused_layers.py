@@ -60,15 +60,14 @@ class FusedSequential(nn.Sequential):
         library = native_library() if fused else None
         if library is None:
             return super().forward(input)
-        for train, groups in itertools.groupby(self._groups, _trains):
+        for train, group in itertools.groupby(self._groups, _trains):
+            layers = list(group)
             # Of one image, pooling may leave one pixel in all, which torch refuses to normalise.
-            runs = [list(groups)] if len(input) > 1 else [[one] for one in groups]
-            for run in runs:
+            for run in [layers] if len(input) > 1 else [[one] for one in layers]:
                 if train and input.ndim == 4 and input.numel() > input.shape[1]:
                     input = _train(library, input, run)
                 else:
-                    for layers in run:
-                        input = _apply(library, input, layers)
+                    input = _apply(library, input, run)
         return input
 
     @cached_property
@@ -130,13 +129,15 @@ def _train(library: ctypes.CDLL, images: Tensor, run: list[Layers]) -> Tensor:
     return cast(Tensor, trained)
 
 
-def _apply(library: ctypes.CDLL, images: Tensor, layers: Layers) -> Tensor:
+def _apply(library: ctypes.CDLL, images: Tensor, run: list[Layers]) -> Tensor:
     """By the running statistics; by torch, layer by layer, what is not compiled."""
-    evaluated = len(layers) > 1 and not layers[1].training and not torch.is_grad_enabled()
-    if evaluated and images.ndim == 4:
-        return _evaluate(library, images, *layers)
-    for layer in layers:
-        images = layer(images)
+    for layers in run:
+        evaluated = len(layers) > 1 and not layers[1].training and not torch.is_grad_enabled()
+        if evaluated and images.ndim == 4:
+            images = _evaluate(library, images, *layers)
+        else:
+            for layer in layers:
+                images = layer(images)
     return images
 
 

@@ -137,6 +137,45 @@ def test_a_layer_that_pools_is_the_layer_and_torchs_pooling_to_the_bit(shape, sp
         assert torch.equal(together.nan_to_num(), separate.nan_to_num())
 
 
+@needs_compiler
+@pytest.mark.parametrize("count", [1, 6])
+@pytest.mark.parametrize("frozen", [None, 1])
+def test_layers_together_are_the_layers_one_by_one_to_the_bit(count, frozen):
+    torch.manual_seed(0)
+    network = PlainNetwork((3, 9, 6), ((8, 5), (12,)), 3, 4).convolutions
+    network.to(memory_format=torch.channels_last)
+    images = torch.randn(count, 3, 9, 6)
+    together = copy.deepcopy(network)
+    fuse_layers(together)
+    assert len(together._groups) == 3
+    apart = nn.Sequential(*[nn.Sequential(*copy.deepcopy(group)) for group in together._groups])
+    fuse_layers(apart)
+
+    def outcome(model, normalisations):
+        if frozen is not None:
+            normalisations[frozen].eval()
+        own = images.clone().requires_grad_()
+        output = model(own)
+        gradients = torch.autograd.grad(output.square().sum(), [own, *model.parameters()])
+        return [output, *gradients, *model.buffers()]
+
+    def normalisations(model):
+        return [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+
+    pairs = [outcome(model, normalisations(model)) for model in (together, apart)]
+    for one, other in zip(*pairs, strict=True):
+        assert torch.equal(one, other)
+
+
+@needs_compiler
+def test_one_pixel_in_all_is_refused_as_by_torch():
+    network = PlainNetwork((1, 2, 2), ((8,), (8,)), 3, 4).convolutions
+    fuse_layers(network)
+    assert network(torch.randn(2, 1, 2, 2)).shape == (2, 8, 1, 1)
+    with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
+        network(torch.randn(1, 1, 2, 2))
+
+
 def test_pooling_of_another_form_is_left_to_torch():
     forms = [nn.MaxPool2d(2), nn.MaxPool2d(3, 2, ceil_mode=True), nn.AvgPool2d(2, ceil_mode=True)]
     for pooling in forms:
