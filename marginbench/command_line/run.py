@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import signal
+import threading
 from types import FrameType
 from typing import Any
 
@@ -137,6 +139,8 @@ def run_cells(
         progress = _train_together(console, tasks, device)
     elif todo:
         _say_if_slower(console, todo)
+        if not no_report:
+            _load_drawing_meanwhile()
         progress = _train(console, [task_of(folder) for folder in todo], workers)
     if progress.stopping:
         left = len(todo) - sum(status.state in FINISHED for _, status in progress.ended)
@@ -156,6 +160,12 @@ def run_cells(
     for folder, message in damaged:
         print_damaged(console, folder, message)
     return 1 if failed or damaged else exit_status
+
+
+def _load_drawing_meanwhile() -> None:
+    """What figures are drawn with takes two seconds to load; the workers' server loads as long."""
+    drawing = "marginbench.reporting.drawing"
+    threading.Thread(target=importlib.import_module, args=(drawing,), daemon=True).start()
 
 
 def _say_if_slower(console: Console, todo: list[RunFolder]) -> None:

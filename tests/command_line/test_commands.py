@@ -64,6 +64,26 @@ def test_modules_in_the_users_folder_are_not_taken_for_others_of_the_name(tiny_s
         assert "of the current folder" not in output
 
 
+def test_workers_do_not_run_the_program_that_starts_them(tiny_suite, tmp_path):
+    program, told = tmp_path / "program.py", tmp_path / "told"
+    program.write_text(
+        f"""
+with open({str(told)!r}, "a") as file:
+    file.write("run\\n")
+
+from marginbench.command_line import main
+
+# Without "if __name__ ...": a worker that came here would start workers of its own.
+main(["run", {str(tiny_suite)!r}, "--seeds", "1", "--only", "softmax", "--no-report"])
+"""
+    )
+    command = [sys.executable, str(program)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "[1/1] done" in done.stdout
+    assert told.read_text() == "run\n"
+
+
 def test_a_second_run_trains_nothing(copy_of_finished, marginbench, tiny_suite):
     before = {p: p.stat().st_mtime_ns for p in copy_of_finished.glob("runs/tiny/*/*.*")}
     again = marginbench("run", tiny_suite)
