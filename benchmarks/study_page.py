@@ -41,8 +41,8 @@ LIMITS = """\
 - Small networks, few training images, short runs, two CPU cores: a margin may do other things to a
   large network on a million faces.
 - One search a head. Its luck is in no interval, softmax's in none of the differences to it: the
-  seeds are those of the final runs. A trial is one run; on the digits three; on MNIST one, and two
-  more of a head's best four trials before one is chosen.
+  seeds are those of the final runs. A trial is one run; on the digits three; on MNIST and CIFAR-100
+  one, and two more of a head's best four trials before one is chosen.
 - Splits are drawn per seed from one set of images, so the intervals are of other images of the same
   kind. Omniglot's alphabets and LFW's people are fixed.
 - An open set's search verifies a few classes of its own, two of six digits say: what is best for

@@ -187,7 +187,7 @@ def study_fashion(seeds: list[int]) -> list[Cell]:
     description="the study on twenty classes of CIFAR-100: 2,000 training images",
     needs="CIFAR-100 (161 MB, fetched on first use)",
     seeds=SEEDS,
-    search=Search(),
+    search=FINALISTS,
     equal_within=EQUAL_WITHIN,
     sections=CLOSED,
 )
