@@ -142,54 +142,53 @@ def _weightings(
     Those that lack one kind of pair are left out.
     """
     random = np.random.default_rng(0)
-    same, different = ranking.same, np.flatnonzero(~ranking.same)
-    if people is not None:
-        names, both = np.unique(np.concatenate(people), return_inverse=True)
-        first, second = (own[ranking.order] for own in np.split(both, 2))
-        draws = _draws_of_people(random, len(names), replicates)
-    else:
-        # The draws go to the pairs as they were given.
-        given = np.empty_like(same)
-        given[ranking.order] = same
-        draws = _draws_of_pairs(random, given, replicates)
-    for drawn, times in draws:
-        if people is None:
-            weights = drawn.take(ranking.order, axis=1)
-        else:
-            # Row by row in memory, which indexing would not give: half the time.
-            weights = drawn.take(first, axis=1)
-            weights[:, different] *= drawn.take(second[different], axis=1)
-        of_same = weights @ same
+    drawn = (
+        _weights_by_pairs(ranking, random, replicates)
+        if people is None
+        else _weights_by_people(ranking, people, random, replicates)
+    )
+    for weights, times in drawn:
+        of_same = weights @ ranking.same
         usable = (of_same > 0) & (weights.sum(axis=1) > of_same)
         if usable.any():
             yield (weights, times) if usable.all() else (weights[usable], times[usable])
 
 
-def _draws_of_people(
-    random: np.random.Generator, people: int, replicates: int
+def _weights_by_people(
+    ranking: Ranking,
+    people: tuple[np.ndarray, np.ndarray],
+    random: np.random.Generator,
+    replicates: int,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(≤ _CHUNK, people) draws at a time, and how often each of them came."""
-    size = replicates if people <= _FEW_PEOPLE else _CHUNK
+    names, both = np.unique(np.concatenate(people), return_inverse=True)
+    first, second = (own[ranking.order] for own in np.split(both, 2))
+    different = np.flatnonzero(~ranking.same)
+    size = replicates if len(names) <= _FEW_PEOPLE else _CHUNK
     for start in range(0, replicates, size):
-        chances = np.full(people, 1 / people)
-        drawn = random.multinomial(people, chances, min(size, replicates - start))
-        different, times = np.unique(drawn, axis=0, return_counts=True)
-        for first in range(0, len(different), _CHUNK):
-            part = slice(first, first + _CHUNK)
-            yield different[part].astype(np.float64), times[part]
+        chances = np.full(len(names), 1 / len(names))
+        drawn = random.multinomial(len(names), chances, min(size, replicates - start))
+        distinct, times = np.unique(drawn, axis=0, return_counts=True)
+        for begin in range(0, len(distinct), _CHUNK):
+            part = distinct[begin : begin + _CHUNK].astype(np.float64)
+            # Row by row in memory, which indexing would not give: half the time.
+            weights = part.take(first, axis=1)
+            weights[:, different] *= part.take(second[different], axis=1)
+            yield weights, times[begin : begin + _CHUNK]
 
 
-def _draws_of_pairs(
-    random: np.random.Generator, same: np.ndarray, replicates: int
+def _weights_by_pairs(
+    ranking: Ranking, random: np.random.Generator, replicates: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(≤ _CHUNK, P) draws at a time, same and different pairs apart, each of which came once."""
+    # The draws go to the pairs as they were given, same and different ones apart.
+    given = np.empty_like(ranking.same)
+    given[ranking.order] = ranking.same
     for start in range(0, replicates, _CHUNK):
         size = min(_CHUNK, replicates - start)
-        drawn = np.empty((size, len(same)))
-        for kind in (same, ~same):
+        drawn = np.empty((size, len(given)))
+        for kind in (given, ~given):
             number = int(kind.sum())
             drawn[:, kind] = random.multinomial(number, np.full(number, 1 / number), size)
-        yield drawn, np.ones(size, dtype=int)
+        yield drawn.take(ranking.order, axis=1), np.ones(size, dtype=int)
 
 
 def _estimate(value: float, drawn: list[np.ndarray]) -> Estimate:

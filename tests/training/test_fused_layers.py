@@ -272,6 +272,11 @@ def test_the_code_of_a_result_names_the_source_that_was_compiled():
     assert digest == native_library.SOURCE_DIGEST
 
 
+def test_places_have_the_room_that_the_compiled_code_takes():
+    # It writes a whole vector of them where the last channels are.
+    assert f"constexpr long LANES = {fused_layers.LANES};" in native_library.SOURCE.read_text()
+
+
 def test_a_plain_network_is_made_of_layers_that_fuse():
     network = PlainNetwork((1, 8, 8), ((8, 8), (12,)), 3, 4)
     fuse_layers(network)
