@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from types import FrameType
 from typing import TypeVar
 
 Value = TypeVar("Value")
@@ -18,12 +20,14 @@ Item = TypeVar("Item")
 
 # What the forked processes are to call: it may be a plug-in file's, which none could import.
 _calls: Sequence[Callable[[], object]] = ()
+_stopped = False
 
 
 def side_by_side(calls: Sequence[Callable[[], Value]], processes: int | None = None) -> list[Value]:
     """What each call returns, in their order; they are begun in that order too.
 
-    Where a process is killed, all calls are made in this one.
+    Where a process is killed, all calls are made in this one. Ctrl-C lets those that are being made
+    end, and begins no more.
 
     Args:
         calls: they depend on nothing that another one changes; what they return is picklable.
@@ -32,6 +36,7 @@ def side_by_side(calls: Sequence[Callable[[], Value]], processes: int | None = N
 
     Raises:
         Exception: what a call has raised, the first of them.
+        KeyboardInterrupt: after Ctrl-C.
     """
     global _calls
     processes = min(_processes() if processes is None else processes, len(calls))
@@ -40,7 +45,7 @@ def side_by_side(calls: Sequence[Callable[[], Value]], processes: int | None = N
     _calls = calls
     try:
         context = multiprocessing.get_context("fork")
-        with ProcessPoolExecutor(processes, context, initializer=_take_one_thread) as pool:
+        with ProcessPoolExecutor(processes, context, initializer=_begin) as pool:
             return list(pool.map(_call, range(len(calls))))  # type: ignore[arg-type]
     except BrokenProcessPool:
         return [call() for call in calls]
@@ -87,10 +92,20 @@ def _processes() -> int:
 
 
 def _call(number: int) -> object:
+    if _stopped:
+        raise KeyboardInterrupt
     return _calls[number]()
 
 
-def _take_one_thread() -> None:
+def _begin_no_more(number: int, frame: FrameType | None) -> None:
+    global _stopped
+    _stopped = True
+
+
+def _begin() -> None:
+    # Ctrl-C reaches all processes. As an exception it would be printed by one that waits for its
+    # next call, and of one that it kills the pool prints that its call was cancelled.
+    signal.signal(signal.SIGINT, _begin_no_more)
     # GNU's OpenMP, once it has run threads, hangs in a forked process that asks for more than one.
     torch = sys.modules.get("torch")
     if torch is not None:

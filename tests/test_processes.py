@@ -2,6 +2,9 @@
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from functools import partial
 
 import pytest
@@ -55,3 +58,58 @@ def test_many_items_are_cut_into_a_part_a_process():
 def test_few_items_are_no_work_for_another_process():
     found = in_parts(lambda item: (item, os.getpid()), range(5), at_least=3, processes=2)
     assert found == [(item, os.getpid()) for item in range(5)]
+
+
+def test_ctrl_c_begins_no_more_calls_and_prints_no_traceback(tmp_path):
+    """As from a terminal: every process of the group gets it, one that waits for work too."""
+    program = f"""
+import time
+from pathlib import Path
+from marginbench.processes import side_by_side
+
+folder = Path({str(tmp_path)!r})
+
+def long():
+    (folder / "begun").touch()
+    while not (folder / "go on").exists():
+        time.sleep(0.05)
+    (folder / "ended").touch()
+
+def short():
+    (folder / "done").touch()
+
+def later():
+    (folder / "later").touch()
+
+import sys
+calls = [long, short] if sys.argv[1] == "idle" else [long, long, later, later, later]
+try:
+    side_by_side(calls, processes=2)
+except KeyboardInterrupt:
+    print("stopped")
+"""
+    for case in ("idle", "busy"):
+        for file in tmp_path.iterdir():
+            file.unlink()
+        started = subprocess.Popen(
+            [sys.executable, "-c", program, case],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        awaited = ("begun", "done") if case == "idle" else ("begun",)
+        deadline = time.monotonic() + 60
+        while not all((tmp_path / name).exists() for name in awaited):
+            assert started.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        # Until all processes wait, for work or in a call.
+        time.sleep(0.5)
+        os.killpg(started.pid, signal.SIGINT)
+        time.sleep(0.2)
+        (tmp_path / "go on").touch()
+        output, _ = started.communicate(timeout=60)
+        assert output == "stopped\n"
+        assert (tmp_path / "ended").exists()
+        assert not (tmp_path / "later").exists()
