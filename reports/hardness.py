@@ -117,7 +117,7 @@ def _curves(name: str, looks: pd.DataFrame, styles: Mapping[str, LabelStyle]) ->
 
 
 def _rankings(name: str, looks: pd.DataFrame) -> Table:
-    last = looks.sort_values("iteration").groupby("key", sort=False).tail(1)
+    last = looks.groupby("key", sort=False).tail(1)
     shown = {
         "visual_hardness_right": "AVH right",
         "visual_hardness_wrong": "AVH wrong",

@@ -44,6 +44,24 @@ def made(tmp_path):
     return frame(rows)
 
 
+def test_the_table_has_the_last_look_of_each_head_in_the_suite_s_order(tmp_path):
+    # More rows than a sort that is not stable leaves in their order by chance.
+    rows = with_history(
+        [row("arcface", seed=seed, label=f"h{seed}") for seed in range(30)], tmp_path
+    )
+    for number, values in enumerate(rows):
+        path = values["folder"] / "history.jsonl"
+        looks = [json.loads(line) for line in path.read_text().splitlines()]
+        for factor, look in enumerate(looks):
+            look["hardness_correlation"] = factor + number / 100
+        path.write_text("".join(json.dumps(look) + "\n" for look in looks))
+        np.savez(values["folder"] / "evaluation.npz")
+    (table,) = hardness(frame(rows)).tables
+    assert table.frame["head"].tolist() == [f"h{number}" for number in range(30)]
+    last = len(looks) - 1
+    assert table.frame["ρ of AVH"].tolist() == [f"{last + n / 100:.3f}" for n in range(30)]
+
+
 def test_curves_table_and_figures_have_the_recorded_numbers(made):
     content = hardness(made)
     curves, by_class, by_layer = content.figures
