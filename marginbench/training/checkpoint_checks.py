@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from marginbench.data.formats.pickle_stand_ins import on_one_line
 from marginbench.runs.run_files import HISTORY_FIELDS
+from marginbench.training.checkpoint_digests import DIGESTS, first_change
 from marginbench.training.experiment import Experiment
 
 FIELDS = {
@@ -26,8 +27,9 @@ class UnfitCheckpoint(Exception):
 def check_state(state: dict[str, Any], key: str, experiment: Experiment) -> None:
     """Make sure that a run of the cell may have written this.
 
-    Names, shapes and types of all tensors are the model's; weights and the optimiser's state are
-    finite; the history has a row for each evaluation up to the iteration.
+    Everything is as its digests say. Of a checkpoint by an earlier version, which has none, names,
+    shapes and types of all tensors are the model's; weights and the optimiser's state are finite;
+    the history has a row for each evaluation up to the iteration.
 
     Args:
         state: the entries by name.
@@ -42,12 +44,28 @@ def check_state(state: dict[str, Any], key: str, experiment: Experiment) -> None
         raise UnfitCheckpoint(f"it belongs to the cell {_shown(state['key'])}")
     if missing:
         raise UnfitCheckpoint(f"its entry {missing[0]!r} is missing")
+    if DIGESTS in state:
+        check_digests(state)
     for name, model in _models(experiment):
         if name not in state:
             raise UnfitCheckpoint(f"its entry {name!r} is missing")
         _check_model(name, state[name], model)
     _check_optimiser(state["optimiser"], experiment)
     _check_progress(state, experiment)
+
+
+def check_digests(state: dict[str, Any]) -> None:
+    """Make sure that a checkpoint's values are those that were written.
+
+    Args:
+        state: its entries, :data:`marginbench.training.checkpoint_digests.DIGESTS` among them.
+
+    Raises:
+        UnfitCheckpoint: one is not, or is missing; the message names it.
+    """
+    change = first_change(state)
+    if change is not None:
+        raise UnfitCheckpoint(f"its {on_one_line(change, 200)}")
 
 
 def first_not_finite(experiment: Experiment) -> str | None:

@@ -11,6 +11,7 @@ import torch
 from marginbench.errors import DamagedFile
 from marginbench.files import write_atomically
 from marginbench.training.checkpoint_checks import UnfitCheckpoint, check_state, first_not_finite
+from marginbench.training.checkpoint_digests import DIGESTS, digests
 from marginbench.training.checkpoint_files import read_checkpoint_file
 from marginbench.training.experiment import Experiment
 
@@ -54,6 +55,7 @@ def save_checkpoint(path: Path, key: str, experiment: Experiment, progress: Prog
     }
     if experiment.regularisation is not None:
         state["regulariser"] = experiment.regularisation.regulariser.state_dict()
+    state[DIGESTS] = digests(state)
     write_atomically(path, lambda file: torch.save(state, file))
 
 
@@ -93,7 +95,7 @@ def load_checkpoint(path: Path, key: str, experiment: Experiment) -> Progress | 
         )
     except UnfitCheckpoint as error:
         raise DamagedFile(path, str(error)) from None
-    except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+    except (RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise DamagedFile(path, f"it does not fit this cell ({type(error).__name__})") from None
     return Progress(
         state["iteration"],

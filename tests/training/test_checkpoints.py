@@ -10,6 +10,8 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from marginbench.errors import DamagedFile
 from marginbench.experiments.cell_fields import Optimiser
@@ -18,7 +20,7 @@ from marginbench.training.checkpoint_files import read_checkpoint_file
 from marginbench.training.checkpoints import load_checkpoint
 from marginbench.training.experiment import build_experiment
 from marginbench.training.loop import Interrupted
-from tests.conftest import tiny_cell, train_cell
+from tests.conftest import files_of, tiny_cell, train_cell
 from tests.training.checkpoint_archives import FILES, archive
 
 CELL = tiny_cell("l-softmax", m=2, lambda_base=10.0, lambda_gamma=0.1)
@@ -40,6 +42,13 @@ def written(tmp_path_factory):
 @pytest.fixture(scope="module")
 def experiment():
     return build_experiment(CELL, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def into_experiment(tmp_path_factory, written, experiment):
+    """What is written, a file that a test may write, and what it may load it into."""
+    path = tmp_path_factory.mktemp("made") / "checkpoint.pt"
+    return lambda: (written, path, experiment)
 
 
 @pytest.fixture
@@ -162,10 +171,119 @@ CRAFTED = {
 
 @pytest.mark.parametrize("name", CRAFTED)
 def test_what_no_run_has_written_is_refused(name, written, refused):
+    """By its digests; without them, as earlier versions wrote it, by what its values can be."""
     changed, words = CRAFTED[name]
     state = torch.load(io.BytesIO(written), weights_only=True)
     changed(state)
+    refused(saved(state))
+    del state["digests"]
     assert re.search(words, refused(saved(state)))
+
+
+def places(value, place=()):
+    """Where something can be changed: every entry, row and field, and the containers of them."""
+    if place:
+        yield place
+    pairs = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, inner in pairs if isinstance(value, (dict, list)) else ():
+        if isinstance(inner, (dict, list)):
+            yield from places(inner, (*place, key))
+        else:
+            yield (*place, key)
+
+
+def other_tensors(tensor):
+    """The tensor with other values, or in another form."""
+    cases = [tensor.clone() for _ in range(3)]
+    for case, value in zip(cases, (-7, 10**12, float("nan")), strict=True):
+        if case.numel():
+            integral = not case.is_floating_point()
+            case.view(-1)[-1] = 3 if integral and value != value else value
+    turned = [tensor.transpose(0, -1).contiguous().transpose(0, -1)] if tensor.ndim > 1 else []
+    return st.sampled_from(
+        [*cases, *turned, tensor.double().half(), tensor[None], tensor.flatten()[:0], tensor + 1]
+    )
+
+
+def in_full(value):
+    """As text: every number to its last digit."""
+    if isinstance(value, dict):
+        return str({name: in_full(inner) for name, inner in value.items()})
+    return str(value.tolist()) if isinstance(value, torch.Tensor) else repr(value)
+
+
+ANY_VALUE = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(),
+    st.text(max_size=3),
+    st.sampled_from([[], {}, (), [[[[[[]]]]]], {0: 1}, torch.zeros(()), torch.ones(2, 3)]),
+)
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_a_changed_entry_is_refused_or_changes_nothing(into_experiment, data):
+    """Each entry removed, added or given another value, type, shape, order in memory."""
+    written, made, experiment = into_experiment()
+    state = torch.load(io.BytesIO(written), weights_only=True)
+    place = data.draw(st.sampled_from(list(places(state))), "place")
+    part = state
+    for name in place[:-1]:
+        part = part[name]
+    before = part[place[-1]]
+    action = data.draw(st.sampled_from(["replace", "remove", "add"]))
+    if action == "remove":
+        del part[place[-1]]
+    elif action == "add" and isinstance(part, dict):
+        part["added"] = data.draw(ANY_VALUE)
+    else:
+        tensors = other_tensors(before) if isinstance(before, torch.Tensor) else st.nothing()
+        part[place[-1]] = data.draw(st.one_of(tensors, ANY_VALUE), "value")
+    made.write_bytes(saved(state))
+    refusal = ""
+    try:
+        progress = load_checkpoint(made, CELL.key, experiment)
+    except DamagedFile as error:
+        refusal = str(error)
+    loaded, experiment.optimiser.state = experiment.optimiser.state_dict()["state"], {}
+    if refusal:
+        assert re.match(f"{made} is damaged: it(s| belongs) ", refusal)
+        assert "\n" not in refusal
+        return
+    if progress is None:  # of other code or other images: it starts from nothing
+        assert place[0] in ("code", "content")
+        return
+    state = torch.load(io.BytesIO(written), weights_only=True)
+    now = {
+        "backbone": experiment.backbone.state_dict(),
+        "head": experiment.head.state_dict(),
+        "optimiser": loaded,
+        **vars(progress),
+    }
+    state["optimiser"] = state["optimiser"]["state"]
+    assert in_full(now) == in_full({name: state[name] for name in now})
+
+
+def test_a_checkpoint_of_an_earlier_version_is_gone_on_from(tmp_path):
+    _, undisturbed = train_cell(CELL, tmp_path / "a")
+    folder = stop_at(CELL, tmp_path / "b", 14)
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)
+    del state["digests"]
+    (folder / "checkpoint.pt").write_bytes(saved(state))
+    _, resumed = train_cell(CELL, tmp_path / "b")
+    assert files_of(resumed) == files_of(undisturbed)
+    assert resumed.read_environment()["trained_from"] == 14
+
+
+@pytest.mark.parametrize(("kind", "rate"), [("sgd", 0.05), ("adamw", 0.01), ("rmsprop", 0.005)])
+def test_digests_fit_what_every_optimiser_has_written(kind, rate, tmp_path):
+    cell = tiny_cell().model_copy(update={"optimiser": Optimiser(kind=kind, learning_rate=rate)})
+    _, undisturbed = train_cell(cell, tmp_path / "a")
+    stop_at(cell, tmp_path / "b", 14)
+    _, resumed = train_cell(cell, tmp_path / "b")
+    assert files_of(resumed) == files_of(undisturbed)
 
 
 def test_what_a_run_has_written_is_taken(written, tmp_path):

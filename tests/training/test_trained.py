@@ -82,8 +82,8 @@ def test_a_folder_that_is_not_finished_is_refused(folder, tmp_path):
     ("change", "words"),
     [
         ({"key": "0" * 12}, "belongs to the cell 000000000000"),
-        ({"iteration": 20}, "its history has other rows"),
-        ({"head": {}}, "its 'head' has no"),
+        ({"iteration": 20}, "'iteration' was changed after it was written"),
+        ({"head": {}}, "its 'head' was changed"),
         ({"content": "other"}, "was trained on other images"),
     ],
 )
