@@ -1,10 +1,13 @@
-"""Files written whole or not at all, and no folders left of what failed."""
+"""Files that are opened only if they are files, and are written whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
 import re
+import stat
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -12,6 +15,70 @@ from pathlib import Path
 from typing import BinaryIO
 
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
+MOST_TEXT = 2**26
+"""Bytes of a text file that is read whole; the largest that the project writes has 1 % of it."""
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read it, without waiting for a pipe's writer and without reading a device.
+
+    Raises:
+        OSError: it cannot be opened, or is neither a regular file nor a link to one.
+    """
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OSError(errno.EINVAL, "it is not a file", str(path))
+    return os.fdopen(file, "rb")
+
+
+def read_regular(path: Path, most: int = MOST_TEXT) -> bytes:
+    """A file whole; see :func:`open_regular`.
+
+    Args:
+        path: the file.
+        most: the number of bytes that it may have.
+
+    Raises:
+        OSError: see there, or the file is larger.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        # It may grow meanwhile.
+        content = file.read(most + 1) if size <= most else b""
+    if max(size, len(content)) > most:
+        raise OSError(errno.EFBIG, f"it has {size:,} bytes; allowed: at most {most:,}", str(path))
+    return content
+
+
+def is_only_ours(state: os.stat_result) -> bool:
+    """Whether a file or folder is this user's, and no other user can write to it."""
+    return state.st_uid == os.geteuid() and not state.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """A block that one process at a time is in.
+
+    Args:
+        path: of the lock, an empty file, which stays.
+
+    Yields:
+        Whether the lock is held; False if the file system has no locks.
+
+    Raises:
+        OSError: the lock cannot be made; a link in its place is not followed.
+    """
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            held = True
+        except OSError:
+            held = False
+        yield held
+    finally:
+        os.close(file)
 
 
 def temporary_beside(path: Path) -> Path:

@@ -36,9 +36,7 @@ from marginbench.runs.run_folder import RunFolder
 from marginbench.runs.stale_results import is_stale
 from marginbench.runs.suite_runs import SuiteRun, check_writable
 from marginbench.text import count
-from marginbench.training.native_library import compile_layers
-
-SLOWER = "fused layers are not compiled here ({reason}); on the CPU they run as torch's, slower"
+from marginbench.training.native_library import SLOWER, compile_layers
 
 
 def run_suite(selection: SuiteSelection, **options: Any) -> int:

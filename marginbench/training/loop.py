@@ -16,7 +16,7 @@ from marginbench.errors import UserError
 from marginbench.evaluation.final import final_evaluation, recorded_retrieval
 from marginbench.evaluation.layer_energies import layer_energies
 from marginbench.evaluation.looks import error_rates
-from marginbench.experiments.cells import Cell
+from marginbench.experiments.cells import FUSED, Cell
 from marginbench.files import write_atomically
 from marginbench.runs.deciding_code import read_sources
 from marginbench.runs.lease import Lease
@@ -26,6 +26,7 @@ from marginbench.training.checkpoints import Progress, load_checkpoint, save_che
 from marginbench.training.devices import device_name, make_deterministic, processor_name
 from marginbench.training.divergence import divergence
 from marginbench.training.experiment import Experiment, build_experiment
+from marginbench.training.native_library import SLOWER, compile_layers
 from marginbench.training.optimisers import count_rate_cuts, learning_rate
 from marginbench.training.ranks import Ranks
 from marginbench.training.step import TrainingStep
@@ -79,6 +80,8 @@ def train(
     if lease is not None:
         folder.write_history(progress.history)
     resumed_at = progress.iteration
+    if cell.execution == FUSED and device.type == "cpu" and (why := compile_layers()[1]):
+        print(SLOWER.format(reason=why))
     print(f"training from iteration {resumed_at} of {cell.schedule.iterations}", flush=True)
     schedule = cell.schedule
     evaluations = schedule.evaluation_iterations()

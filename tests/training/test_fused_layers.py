@@ -254,19 +254,6 @@ def test_without_a_compiler_the_layers_are_torchs(monkeypatch):
     assert torch.equal(losses(fused, 3), losses(plain, 3))
 
 
-def test_why_the_layers_are_not_compiled_is_told(monkeypatch, tmp_path):
-    compile_anew = native_library.compile_layers.__wrapped__
-    monkeypatch.setenv("MARGINBENCH_CACHE", str(tmp_path))
-    monkeypatch.setenv(native_library.COMPILER_VARIABLE, "no-such-compiler")
-    assert compile_anew() == (None, "no C++ compiler (no-such-compiler)")
-    broken = tmp_path / "broken"
-    broken.write_text("#!/bin/sh\necho 'here is an error' >&2\nexit 1\n")
-    broken.chmod(0o755)
-    monkeypatch.setenv(native_library.COMPILER_VARIABLE, str(broken))
-    assert compile_anew() == (None, f"{broken} failed: here is an error")
-    assert not list((tmp_path / "native").glob("*.so"))
-
-
 def test_the_code_of_a_result_names_the_source_that_was_compiled():
     digest = hashlib.sha256(native_library.SOURCE.read_bytes()).hexdigest()[:16]
     assert digest == native_library.SOURCE_DIGEST

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -17,7 +16,7 @@ import PIL
 
 from marginbench.data.files.content import check_content
 from marginbench.data.files.paths import cache_folder
-from marginbench.files import write_atomically
+from marginbench.files import locked, open_regular, write_atomically
 
 FORMAT = 1
 BLOCK = 256
@@ -107,6 +106,7 @@ def decoded_images(
 def _open(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray | None:
     # A damaged header makes numpy's parser raise nearly anything.
     with contextlib.suppress(Exception):
+        open_regular(path).close()
         array = np.lib.format.open_memmap(path, mode="c")
         if array.shape == shape and array.dtype == dtype:
             return array.view(np.ndarray)
@@ -129,13 +129,8 @@ def _write(
 
 @contextlib.contextmanager
 def _one_at_a_time(path: Path) -> Iterator[None]:
-    with path.with_name(f".{path.name}.lock").open("wb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError:
-            yield
-            return
+    with locked(path.with_name(f".{path.name}.lock")) as held:
         # With the lock held, whatever another process left half written is left for good.
-        for stale in path.parent.glob(f".{path.name}.*.tmp"):
+        for stale in path.parent.glob(f".{path.name}.*.tmp") if held else ():
             stale.unlink(missing_ok=True)
         yield

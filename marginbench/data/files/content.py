@@ -17,7 +17,7 @@ from marginbench.data.files.image_folders import image_files
 from marginbench.data.files.paths import cache_folder
 from marginbench.data.formats.reading import reading
 from marginbench.errors import UserError
-from marginbench.files import write_text_atomically
+from marginbench.files import read_regular, write_text_atomically
 
 CONTENT_LENGTH = 16
 
@@ -64,7 +64,7 @@ def kept_digest(what: str, files: Iterable[Path], compute: Callable[[], str]) ->
         kept = cache_folder() / "content" / listing.hexdigest()[:32]
         # Anything but such digits is damaged, and made again.
         with contextlib.suppress(OSError, ValueError):
-            known = kept.read_text()
+            known = read_regular(kept).decode()
             if len(known) == CONTENT_LENGTH and bytes.fromhex(known).hex() == known:
                 return known
         key = compute()
