@@ -72,6 +72,7 @@ FILES = {
     "my_head.py": '@register_head("wide-angle")',
     "my_suite.py": '@suite("scales"',
     "smoothed.py": '@register_head("smoothed")',
+    "class_margins.py": '@register_head("class-margins")',
     "my_section.py": "@section(",
     "my_search.py": '@suite("searched"',
     "my_regulariser.py": '@register_regulariser("centred")',
@@ -124,7 +125,7 @@ def test_every_command_can_be_typed(line, folder):
             assert context.params["size"] in ("full", *find_suite(suite).sizes)
 
 
-@pytest.mark.parametrize("file", ["my_head.py", "smoothed.py"])
+@pytest.mark.parametrize("file", ["my_head.py", "smoothed.py", "class_margins.py"])
 def test_the_heads_keep_their_contract(file, folder, marginbench):
     assert "0 fail" in marginbench("check-head", file).stdout
 

@@ -25,8 +25,8 @@ class CosineHead(Head):
 
     z_j = s·cos θ_j, and z_y = s·ψ(cos θ_y) for the target. A margin is the function :meth:`psi`;
     a head of this family need not define more. :meth:`target` is there for a margin that depends
-    on the features' norms or on training's progress, :meth:`others` for a loss that reshapes the
-    other classes' cosines too.
+    on the features' norms or on training's progress, :meth:`target_of_class` for one that differs
+    from class to class, :meth:`others` for a loss that reshapes the other classes' cosines too.
 
     The loss takes its classes all at once, in chunks, sampled or in shards, as
     :attr:`many_classes` says, and a margin needs to know nothing of it. A subclass that defines
@@ -84,6 +84,16 @@ class CosineHead(Head):
         """
         return self.psi(cosine)
 
+    def target_of_class(self, cosine: Tensor, norms: Tensor, labels: Tensor) -> Tensor:
+        """Like :meth:`target`, for a margin that differs from class to class.
+
+        Args:
+            cosine: (N, 1), as in :meth:`target`.
+            norms: (N, 1), as in :meth:`target`.
+            labels: (N,), int64, in [0, K), however the loss takes its classes.
+        """
+        return self.target(cosine, norms)
+
     def others(self, cosine: Tensor, own: Tensor) -> Tensor:
         """The other classes' cosines as training sees them, each by itself.
 
@@ -117,16 +127,18 @@ class CosineHead(Head):
                 self.many_classes, self.weight, labels, self.num_classes, training=self.training
             )
             if taken is not None:
-                return self._loss_of_taken(features, taken)
+                return self._loss_of_taken(features, labels, taken)
         norms, cosine = self.norms_and_cosines(features)
         return F.cross_entropy(self.training_logits(norms, cosine, labels), labels), norms
 
-    def _loss_of_taken(self, features: Tensor, taken: TakenClasses) -> tuple[Tensor, Tensor]:
+    def _loss_of_taken(
+        self, features: Tensor, labels: Tensor, taken: TakenClasses
+    ) -> tuple[Tensor, Tensor]:
         norms, directions = norm_and_direction(features)
         # Each sample with each one's class: next to all classes that is nothing.
         own = self.cosines(taken.spread(directions), taken.rows).diagonal()[:, None]
         own = taken.total(own)
-        target = self.with_chosen_gradient(own, self.target(own, norms))
+        target = self.with_chosen_gradient(own, self.target_of_class(own, norms, labels))
         scale = self.scale(norms)
         target = (scale * target)[:, 0]
         if self._others_are_plain():
@@ -166,7 +178,7 @@ class CosineHead(Head):
     def training_logits(self, norms: Tensor, cosine: Tensor, labels: Tensor) -> Tensor:
         """The logits with the margin on: norms (N, 1), cosines (N, K), labels (N,) → (N, K)."""
         own = cosine.gather(1, labels[:, None])
-        target = self.with_chosen_gradient(own, self.target(own, norms))
+        target = self.with_chosen_gradient(own, self.target_of_class(own, norms, labels))
         return self.scale(norms) * replace_target(self.others(cosine, own), labels, target)
 
     def with_chosen_gradient(self, cosine: Tensor, margined: Tensor) -> Tensor:

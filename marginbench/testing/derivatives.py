@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
 from marginbench.heads import Head
 from marginbench.heads.cosine import SLOPE_OF_MARGIN, CosineHead
@@ -114,34 +115,52 @@ def _detached_slope_is_that_of_no_margin(head: Head, features: Tensor, labels: T
 
 
 class _Constants(TorchFunctionMode):
-    """Records what a loss takes out of the graph, and gives it back unchanged ever after.
+    """Records what a loss takes out of the graph, and gives it back unchanged at each later run.
 
-    That is the result of ``detach``, and whatever is computed where gradients are switched off.
+    That is the result of ``detach``, whatever is computed with gradients switched off, and what
+    such a computation writes into a tensor in place.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.recorded: list[Any] = []
         self.replay: Iterator[Any] | None = None
+        self.state: set[int] = set()
 
-    def __enter__(self) -> _Constants:
+    def of(self, head: Head) -> _Constants:
+        """The same for another copy of the head, whose buffers stay the state that they are."""
+        self.state = {buffer.untyped_storage().data_ptr() for buffer in head.buffers()}
         self.replay = iter(list(self.recorded)) if self.recorded else None
-        return super().__enter__()
+        return self
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
+        given = [one for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)]
+        versions = [one._version for one in given]
         result = func(*args, **(kwargs or {}))
         name = getattr(func, "__name__", "")
         outside = name == "detach" or func is torch.Tensor.data.__get__  # type: ignore[attr-defined]
-        outside = outside or not torch.is_grad_enabled()
-        changes_in_place = name.endswith("_") and not name.endswith("__")
-        if not outside or changes_in_place or not isinstance(result, Tensor | float):
+        if not outside and torch.is_grad_enabled():
             return result
-        if self.replay is not None:
-            return next(self.replay)
-        self.recorded.append(result.clone() if isinstance(result, Tensor) else result)
-        return result
+        # By their versions, so that `+=`, `x[k] = …`, `out=…` and `add_` are all seen.
+        pairs = zip(given, versions, strict=True)
+        changed = [one for one, version in pairs if one._version != version]
+        value = changed or result
+        if not any(isinstance(leaf, Tensor | float) for leaf in tree_leaves(value)):
+            return result
+        if self.replay is None:
+            self.recorded.append(tree_map_only(Tensor, torch.clone, value))
+            return result
+        constant = tree_map_only(Tensor, torch.clone, next(self.replay))
+        for one, content in zip(changed, constant if changed else [], strict=True):
+            one.data.copy_(content)
+        return result if changed else tree_map(self._unless_state, result, constant)
+
+    def _unless_state(self, result: Any, constant: Any) -> Any:
+        """The constant; but a view of a buffer stays one, for what is written into it."""
+        viewed = isinstance(result, Tensor) and result.untyped_storage().data_ptr() in self.state
+        return result if viewed else constant
 
 
 def _deviation(
@@ -187,6 +206,6 @@ def _loss_at(
             with torch.no_grad():
                 return float(head(features, labels))
         # With gradients on, as in training: what is computed with them off is then known.
-        with held:
+        with held.of(head):
             loss = head(features, labels)
         return float(loss.detach())

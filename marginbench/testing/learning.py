@@ -39,7 +39,8 @@ def logits_come_from_what_is_trained(subject: Subject) -> str:
         raise CheckFailure(f"the test logits depend on {_names(idle)}, which the loss does not use")
     if not tested:
         raise CheckFailure(f"the test logits depend on no parameter; trained are {_names(trained)}")
-    _same_scales_count(head, features, labels)
+    others = torch.randn(features.shape, generator=torch.Generator().manual_seed(4))
+    _same_scales_count(head, features, others.to(features), labels)
     return f"trained: {_names(trained)}; behind the test logits: {_names(tested)}"
 
 
@@ -53,8 +54,12 @@ def _with_noise(subject: Subject, name: str) -> Head:
     return head
 
 
-def _same_scales_count(head: Head, features: Tensor, labels: Tensor) -> None:
-    """Where the loss does not feel the length of a vector, the class that is chosen must not."""
+def _same_scales_count(head: Head, features: Tensor, others: Tensor, labels: Tensor) -> None:
+    """If the loss does not feel the length of a vector, the class that is chosen must not.
+
+    If the test logits do not feel the length of class weights, the loss may: by a term of the
+    weights, the same with other features.
+    """
     weight = classifier_of(head)
     loss, logits = loss_of(head, features, labels), logits_of(head, features)
     if weight is not None:
@@ -62,10 +67,13 @@ def _same_scales_count(head: Head, features: Tensor, labels: Tensor) -> None:
         with torch.no_grad():
             kept = weight.clone()
             weight.mul_(factors.view(-1, *[1] * (weight.dim() - 1)))
-            in_loss = relative_difference(loss_of(head, features, labels), loss)
+            longer = [loss_of(head, one, labels) for one in (features, others)]
+            in_loss = relative_difference(longer[0], loss)
             in_logits = relative_difference(logits_of(head, features), logits)
             weight.copy_(kept)
-        if (in_loss <= UNCHANGED) != (in_logits <= UNCHANGED):
+        change = longer[0] - loss, longer[1] - loss_of(head, others, labels)
+        alike = in_logits <= UNCHANGED and relative_difference(*change) <= UNCHANGED
+        if (in_loss <= UNCHANGED) != (in_logits <= UNCHANGED) and not alike:
             normalised, other = ("loss", "test logits")[:: 1 if in_loss <= UNCHANGED else -1]
             raise CheckFailure(
                 f"class weights of another length do not change the {normalised}, but they change "

@@ -50,7 +50,6 @@ def margin_is_off_in_test_logits(subject: Subject) -> str:
         effective = False
         for value in others:
             twin = subject.build(dtype=torch.float64, **{name: value})
-            twin.load_state_dict(head.state_dict())
             for features, labels in batches:
                 logits, with_other = logits_of(head, features), logits_of(twin, features)
                 off = relative_difference(directions(with_other), directions(logits))
@@ -106,7 +105,6 @@ def margin_is_to_no_samples_advantage(subject: Subject) -> str:
     count = 0
     for values, falling_only in tried:
         head = subject.build(dtype=torch.float64, **{**declared, **values})
-        head.load_state_dict(plain.state_dict())
         batches = (
             [slice(None)] if head.needs_pairs else [slice(i, i + 1) for i in range(len(labels))]
         )
