@@ -100,6 +100,7 @@ def _cells(
         schedule=schedule,
         verification=CHOSEN_BY_VIEW_1,
         seed=seeds,
+        execution="eager",
     )
 
 

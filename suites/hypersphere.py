@@ -115,6 +115,7 @@ def hypersphere(seeds: list[int], size: str) -> list[Cell]:
             "cifar100",
             optimiser(PAPER_BUDGET),
             data="cifar100",
+            execution="eager",
             seed=seeds,
         ),
     ]

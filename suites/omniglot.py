@@ -44,4 +44,5 @@ def omniglot(seeds: list[int], size: str) -> list[Cell]:
             samples_per_class=4,
         ),
         seed=seeds,
+        execution="eager",
     )

@@ -125,6 +125,7 @@ def cells(
         optimiser=optimiser(budget),
         schedule=schedule(budget, augmentation),
         seed=seeds,
+        execution="eager",
     )
 
 

@@ -136,7 +136,8 @@ def run_cells(
         tasks = [task_of(folder) for folder in suite_run.runs]
         progress = _train_together(console, tasks, device)
     elif todo:
-        _say_if_slower(console, todo)
+        if device != "cuda":
+            _say_if_slower(console, todo, threads)
         if not no_report:
             _load_drawing_meanwhile()
         progress = _train(console, [task_of(folder) for folder in todo], workers)
@@ -166,10 +167,10 @@ def _load_drawing_meanwhile() -> None:
     threading.Thread(target=importlib.import_module, args=(drawing,), daemon=True).start()
 
 
-def _say_if_slower(console: Console, todo: list[RunFolder]) -> None:
+def _say_if_slower(console: Console, todo: list[RunFolder], threads: int) -> None:
     if any(folder.cell.execution == FUSED for folder in todo):
-        library, reason = compile_layers()
-        if library is None:
+        reason = f"--threads is {threads}; they take 1" if threads > 1 else compile_layers()[1]
+        if reason:
             console.print(f"[yellow]note[/]: {escape(SLOWER.format(reason=reason))}")
 
 

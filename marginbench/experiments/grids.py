@@ -7,7 +7,7 @@ import itertools
 from typing import Any
 
 from marginbench.errors import UserError
-from marginbench.experiments.cells import Cell, make_cell
+from marginbench.experiments.cells import FUSED, Cell, make_cell
 from marginbench.plugins.component import Component
 from marginbench.text import quoted
 
@@ -64,7 +64,8 @@ def grid(**choices: Any) -> list[Cell]:
     """The product of choices as cells.
 
     Each argument is a field of :class:`Cell`; a list stands for several values.
-    A text stands for a component without parameters.
+    A text stands for a component without parameters. ``execution`` is "fused" unless it is given;
+    cells that are not made by ``grid`` are "eager" unless they say otherwise.
 
     Example:
         >>> grid(
@@ -78,6 +79,7 @@ def grid(**choices: Any) -> list[Cell]:
     Raises:
         UserError: a field that is missing, unknown or not allowed.
     """
+    choices = {"execution": FUSED, **choices}
     names = list(choices)
     options = [value if isinstance(value, list) else [value] for value in choices.values()]
     return [

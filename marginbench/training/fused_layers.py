@@ -47,13 +47,14 @@ class FusedSequential(nn.Sequential):
     max pooling that follows them, if one does.
 
     Where they cannot be (no compiler, another device or precision, several threads, layers of
-    another form) they are computed one by one.
+    another form or with hooks, images of another number of channels) they are computed one by one.
     """
 
     def forward(self, input: Tensor) -> Tensor:
         """As of the sequence."""
         fused = (
-            input.device.type == "cpu"
+            isinstance(input, Tensor)
+            and input.device.type == "cpu"
             and input.dtype == torch.float32
             and torch.get_num_threads() == 1
         )
@@ -62,9 +63,12 @@ class FusedSequential(nn.Sequential):
             return super().forward(input)
         for train, group in itertools.groupby(self._groups, _trains):
             layers = list(group)
+            if not train:
+                input = _apply(library, input, layers)
+                continue
             # Of one image, pooling may leave one pixel in all, which torch refuses to normalise.
             for run in [layers] if len(input) > 1 else [[one] for one in layers]:
-                if train and input.ndim == 4 and input.numel() > input.shape[1]:
+                if _fits(input, run) and input.numel() > input.shape[1]:
                     input = _train(library, input, run)
                 else:
                     input = _apply(library, input, run)
@@ -87,8 +91,10 @@ def _fusable(layers: list[nn.Module]) -> bool:
     convolution = cast(nn.Conv2d, layers[0])
     normalisation, activation = cast(nn.BatchNorm2d, layers[1]), cast(nn.PReLU, layers[2])
     kernel = convolution.kernel_size[0]
+    hooks = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
     return (
-        max(convolution.in_channels, convolution.out_channels) <= MOST_CHANNELS
+        not any(getattr(layer, name) for layer in layers for name in hooks)
+        and max(convolution.in_channels, convolution.out_channels) <= MOST_CHANNELS
         and kernel % 2 == 1
         and convolution.kernel_size == (kernel, kernel)
         and convolution.stride == convolution.dilation == (1, 1)
@@ -96,6 +102,8 @@ def _fusable(layers: list[nn.Module]) -> bool:
         and convolution.padding_mode == "zeros"
         and convolution.groups == 1
         and convolution.bias is None
+        and convolution.weight.dtype == torch.float32
+        and normalisation.num_features == convolution.out_channels
         and normalisation.affine
         and normalisation.track_running_stats
         and normalisation.momentum is not None
@@ -108,6 +116,17 @@ def _pools(layer: nn.Module) -> bool:
     if type(layer) is not nn.MaxPool2d or not layer.ceil_mode or layer.return_indices:
         return False
     return (layer.kernel_size, layer.stride, layer.padding, layer.dilation) == (2, 2, 0, 1)
+
+
+def _fits(images: Tensor, run: list[Layers]) -> bool:
+    """Whether every layer takes the channels that it gets: compiled code reads beyond its weights
+    otherwise, and torch names the fault."""
+    channels = images.shape[1] if images.ndim == 4 else 0
+    for convolution, *_ in run:
+        if convolution.in_channels != channels:
+            return False
+        channels = cast(int, convolution.out_channels)
+    return True
 
 
 def _trains(layers: Layers) -> bool:
@@ -133,7 +152,7 @@ def _apply(library: ctypes.CDLL, images: Tensor, run: list[Layers]) -> Tensor:
     """By the running statistics; by torch, layer by layer, what is not compiled."""
     for layers in run:
         evaluated = len(layers) > 1 and not layers[1].training and not torch.is_grad_enabled()
-        if evaluated and images.ndim == 4:
+        if evaluated and _fits(images, [layers]):
             images = _evaluate(library, images, *layers)
         else:
             for layer in layers:

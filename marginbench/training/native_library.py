@@ -38,7 +38,7 @@ FLAGS = (
 )
 COMPILER_VARIABLE = "MARGINBENCH_CXX"
 """Names the compiler; empty for none."""
-SLOWER = "fused layers are not compiled here ({reason}); on the CPU they run as torch's, slower"
+SLOWER = "fused layers are not used here ({reason}); on the CPU they run as torch's, slower"
 """Said wherever cells are trained."""
 _SECONDS = 300
 _MOST_BYTES = 2**24

@@ -22,6 +22,15 @@ def test_a_grid_is_the_product_of_its_lists():
     assert len(cells) == 2 * 3 * 2
     assert [cell.seed for cell in cells[:2]] == [0, 1]
     assert {cell.head.name for cell in cells} == {"softmax", "l-softmax", "arcface"}
+    assert {cell.execution for cell in cells} == {"fused"}
+    both = grid(
+        data="digits",
+        backbone="small",
+        head="softmax",
+        schedule=SCHEDULE,
+        execution=["eager", "fused"],
+    )
+    assert [cell.execution for cell in both] == ["eager", "fused"]
 
 
 def test_digits_has_every_core_head_in_eight_seeds():

@@ -2,9 +2,12 @@
 
 import copy
 import hashlib
+import importlib
+from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 from torch.nn import functional as F
 
@@ -12,6 +15,7 @@ from marginbench.backbones.plain import PlainNetwork
 from marginbench.experiments.cells import Optimiser, Schedule, make_cell
 from marginbench.experiments.grids import component
 from marginbench.experiments.resolution import resolve_cell
+from marginbench.runs.run_folder import RunFolder
 from marginbench.training import fused_layers, native_library
 from marginbench.training.checkpoints import Progress
 from marginbench.training.experiment import build_experiment
@@ -206,6 +210,55 @@ def test_layers_of_another_form_are_left_to_torch(monkeypatch):
         assert torch.equal(layers(images), expected)
 
 
+def block(channels, filters):
+    convolution = nn.Conv2d(channels, filters, 3, padding=1, bias=False)
+    return [convolution, nn.BatchNorm2d(filters), nn.PReLU(filters)]
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("wrong", ["images", "second", "normalisation"])
+def test_channels_that_do_not_fit_are_torchs_error(wrong, training):
+    """The compiled code would read beyond the weights."""
+    layers = [*block(3, 4), *block(8 if wrong == "second" else 4, 4)]
+    if wrong == "normalisation":
+        layers[1] = nn.BatchNorm2d(2)
+    network = nn.Sequential(*layers).train(training)
+    fuse_layers(network)
+    images = torch.randn(4, 5 if wrong == "images" else 3, 6, 6)
+    with torch.set_grad_enabled(training), pytest.raises(RuntimeError, match=r"channels|elements"):
+        network(images)
+
+
+def test_hooks_of_a_layer_are_called():
+    """The former weight_norm computes the weight in one."""
+    for number, register in enumerate(("register_forward_hook", "register_forward_pre_hook")):
+        layers, called = nn.Sequential(*block(3, 4)), []
+        getattr(layers[number], register)(lambda *arguments, called=called: called.append(1))
+        fuse_layers(layers)
+        layers(torch.randn(4, 3, 6, 6))
+        assert called
+    weighted = nn.Sequential(*block(3, 4))
+    nn.utils.weight_norm(weighted[0])
+    fuse_layers(weighted)
+    weighted(torch.randn(4, 3, 6, 6)).sum().backward()
+    assert weighted[0].weight_g.grad is not None
+
+
+class Pair(nn.Module):
+    def forward(self, images):
+        return (images, images) if isinstance(images, torch.Tensor) else images[0] + images[1]
+
+
+def test_layers_between_which_no_single_tensor_goes_are_computed_one_by_one():
+    for layers in ([*block(3, 4), Pair(), Pair(), *block(4, 4)], [Pair(), *block(3, 4)]):
+        images = torch.randn(4, 3, 6, 6)
+        taken = (images, images) if len(layers) == 4 else images
+        network = nn.Sequential(*layers)
+        expected = copy.deepcopy(network)(taken)
+        fuse_layers(network)
+        torch.testing.assert_close(network(taken), expected, rtol=1e-4, atol=1e-5)
+
+
 def experiment_of(head, execution="fused"):
     cell = make_cell(
         data=component("digits"),
@@ -252,6 +305,21 @@ def test_without_a_compiler_the_layers_are_torchs(monkeypatch):
     monkeypatch.setattr(fused_layers, "native_library", lambda: None)
     fused, plain = experiment_of("softmax"), experiment_of("softmax", "eager")
     assert torch.equal(losses(fused, 3), losses(plain, 3))
+
+
+@pytest.mark.parametrize(
+    ("execution", "threads", "said"),
+    [("fused", 1, "no C++ compiler (none)"), ("fused", 2, "--threads is 2"), ("eager", 2, "")],
+)
+def test_run_says_why_the_layers_are_torchs(execution, threads, said, monkeypatch, capsys):
+    # By its name: `marginbench.command_line.run` is the verb once the command was read.
+    run = importlib.import_module("marginbench.command_line.run")
+    monkeypatch.setattr(run, "compile_layers", lambda: (None, "no C++ compiler (none)"))
+    cell = experiment_of("softmax", execution).cell
+    run._say_if_slower(Console(width=300), [RunFolder(Path(), cell)], threads)
+    output = capsys.readouterr().out
+    assert said in output
+    assert bool(output) == bool(said)
 
 
 def test_the_code_of_a_result_names_the_source_that_was_compiled():
