@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+from collections.abc import Iterable
 
 LONGEST_SLUG = 80
 LONGEST_QUOTE = 200
@@ -32,6 +33,25 @@ def slug(text: str) -> str:
         return name
     digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:8]
     return f"{name[: LONGEST_SLUG - len(digest) - 1].rstrip('-')}-{digest}"
+
+
+def distinct(names: Iterable[str], form: str = "{} ({})") -> list[str]:
+    """The names in their order, a repeated one with a number: "cat", "dog", "cat (2)".
+
+    Args:
+        names: no two names of the result are equal, whatever these are.
+        form: how name and number are written.
+    """
+    names = list(names)
+    taken = set(names)
+    found: dict[str, None] = {}
+    for name in names:
+        shown, number = name, 1
+        while shown in found or (number > 1 and shown in taken):
+            number += 1
+            shown = form.format(name, number)
+        found[shown] = None
+    return list(found)
 
 
 def printable(text: str) -> str:

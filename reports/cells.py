@@ -9,7 +9,8 @@ import pandas as pd
 
 from marginbench import SectionContent, Table, section
 from marginbench.reporting.sections import Link
-from marginbench.runs.conditions import conditions_text, values_as_text, varying_conditions
+from marginbench.runs.conditions import conditions_text, varying_conditions
+from marginbench.runs.values_in_words import values_as_text
 from marginbench.text import count, percent
 
 MOST_ROWS = 2000

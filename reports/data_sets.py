@@ -10,6 +10,7 @@ from marginbench.reporting.several_suites import (
     complete,
     mean_ranks,
     not_told_apart,
+    other_parameters,
     pairwise_wilcoxon,
     scores,
     wins_draws_losses,
@@ -28,7 +29,7 @@ def data_sets(results: pd.DataFrame) -> SectionContent:
     every = scores(results)
     known = every.dropna(axis="index", how="all")
     errors = complete(known)
-    text = []
+    text = other_parameters(results)
     left_out = [label for label in every.columns if label not in errors.columns]
     if left_out:
         text.append(f"Without a result on every data set, and not ranked: {', '.join(left_out)}.")

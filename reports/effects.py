@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from marginbench.reporting.significance import holm, mean_interval, paired_p_value
-from marginbench.runs.conditions import conditions_key, values_as_text
+from marginbench.runs.conditions import conditions_key, labels_of_frame
 from marginbench.runs.results import finished_runs
+from marginbench.runs.values_in_words import values_as_text
 
 FACTORS = ("head", "regulariser", "convolution", "training")
 BASELINES = {"regulariser": "none", "convolution": "plain", "training": "standard"}
@@ -63,9 +64,11 @@ def designs(results: pd.DataFrame) -> list[Design]:
         keys.append(conditions_key(conditions, *own))
     found = []
     for _, rows in done.groupby(keys, sort=False):
+        # Its runs are of many comparisons, whose labels may tell other heads apart.
+        heads = labels_of_frame(rows, comparison="")
         runs = pd.DataFrame(
             {
-                "head": rows["label"].astype(str),
+                "head": heads,
                 "regulariser": _regularisers(rows),
                 "convolution": [_convolution(p) for p in rows["backbone_parameters"]],
                 "training": [t if isinstance(t, str) else "standard" for t in rows["training"]],
@@ -73,7 +76,7 @@ def designs(results: pd.DataFrame) -> list[Design]:
                 "error": 100 * rows["test_error"].astype(float),
             }
         )
-        baselines = BASELINES | {"head": _baseline_head(rows)}
+        baselines = BASELINES | {"head": _baseline_head(rows, heads)}
         levels = {}
         for factor in FACTORS:
             there = list(dict.fromkeys(runs[factor]))
@@ -182,9 +185,9 @@ def _contrast(design: Design, departures: list[tuple[str, str]]) -> list[float]:
     return total.dropna().tolist()
 
 
-def _baseline_head(rows: pd.DataFrame) -> str:
-    own = rows[rows["is_baseline"].astype(bool)]
-    return str(own.iloc[0]["label"]) if len(own) else ""
+def _baseline_head(rows: pd.DataFrame, heads: list[str]) -> str:
+    own = (head for head, is_it in zip(heads, rows["is_baseline"], strict=True) if is_it)
+    return next(own, "")
 
 
 def _regularisers(rows: pd.DataFrame) -> list[str]:

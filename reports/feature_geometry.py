@@ -6,8 +6,9 @@ import pandas as pd
 
 from marginbench import Figure, SectionContent, Table, section
 from marginbench.reporting.drawing import label_styles, literal, new_figure, outside_legend
-from marginbench.runs.conditions import settings
+from marginbench.runs.conditions import LabelledHead, head_labels, settings
 from marginbench.runs.results import finished_runs
+from marginbench.runs.values_in_words import exact
 from marginbench.text import count, slug
 
 # Column, heading, factor, decimals.
@@ -48,6 +49,8 @@ def geometry(results: pd.DataFrame) -> SectionContent:
 def gaps_against_m(done: pd.DataFrame) -> pd.DataFrame:
     """Test minus training error by head and m, of heads that ran with two values of m or more.
 
+    Heads that differ in more than m are told apart by the parameters in which they do.
+
     Args:
         done: finished rows of one setting.
 
@@ -56,7 +59,13 @@ def gaps_against_m(done: pd.DataFrame) -> pd.DataFrame:
         seeds.
     """
     gaps = done["test_error"].astype(float) - done["train_error"].astype(float)
-    rows = done.assign(m=[_m(parameters) for parameters in done["head_parameters"]], gap=gaps)
+    heads = [
+        LabelledHead("", exact([name, rest]), name, rest)
+        for name, parameters in zip(done["head"], done["head_parameters"], strict=True)
+        for rest in [{k: value for k, value in parameters.items() if k != "m"}]
+    ]
+    margins = [_m(parameters) for parameters in done["head_parameters"]]
+    rows = done.assign(head=head_labels(heads), m=margins, gap=gaps)
     found = rows.groupby(["head", "m"], sort=True)["gap"].agg(["mean", "std", "count"])
     found = found.set_axis(["gap", "deviation", "seeds"], axis=1).reset_index()
     several = found.groupby("head")["m"].transform("size") > 1

@@ -9,6 +9,7 @@ import pandas as pd
 from marginbench import SectionContent, Table, section
 from marginbench.errors import UserError
 from marginbench.reporting.drawing import label_styles
+from marginbench.text import distinct
 
 from .margin_figures import (
     END,
@@ -72,10 +73,15 @@ def _entries(results: pd.DataFrame) -> list[tuple[str, str, dict[str, Any]]]:
         distinguishing = {k: v for k, v in parameters.items() if not k.startswith("lambda_")}
         variant = repr((head, sorted(distinguishing.items(), key=str)))
         seen.setdefault(label, {}).setdefault(variant, (head, parameters, setting))
-    return [
+    found = [
         (f"{label} ({setting})" if len(variants) > 1 else label, head, parameters)
         for label, variants in seen.items()
         for head, parameters, setting in variants.values()
+    ]
+    labels = distinct(label for label, *_ in found)
+    return [
+        (label, head, parameters)
+        for label, (_, head, parameters) in zip(labels, found, strict=True)
     ]
 
 

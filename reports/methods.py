@@ -7,7 +7,8 @@ from collections import Counter
 import pandas as pd
 
 from marginbench import SectionContent, Table, section
-from marginbench.runs.conditions import settings, values_as_text, varying_conditions
+from marginbench.runs.conditions import settings, varying_conditions
+from marginbench.runs.values_in_words import values_as_text
 from marginbench.text import count
 
 TEXT = (

@@ -160,22 +160,19 @@ def _caption(name: str, table: PublishedTable, small: bool) -> str:
 
 def _verdict(ours: list[OurRow], table: PublishedTable, small: bool) -> str:
     """What the comparison with the paper comes to, in a sentence or two."""
-    rows = {row.key: row for row in ours if row.key in table.own}
-    finished = {key: row for key, row in rows.items() if row.values}
+    finished = [row for row in ours if row.key in table.own and row.values]
     if not finished:
         return "no run of the paper's rows has finished."
     sentences = [] if small else [_agreement(finished, table)]
     sentences.append(_order(finished, table))
-    missing = len(table.own) - len(finished)
+    missing = len(table.own.keys() - {row.key for row in finished})
     if missing:
         sentences.append(f"{count(missing, 'row')} of the paper's without a finished run.")
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-def _agreement(finished: dict[tuple[str, int], OurRow], table: PublishedTable) -> str:
-    verdicts = {
-        row.label: apart(row.values, table.own[key], table.digits) for key, row in finished.items()
-    }
+def _agreement(finished: list[OurRow], table: PublishedTable) -> str:
+    verdicts = {row.label: apart(row.values, table.own[row.key], table.digits) for row in finished}
     differing = [label for label, verdict in verdicts.items() if verdict]
     agreeing = [label for label, verdict in verdicts.items() if verdict is False]
     parts = []
@@ -189,10 +186,10 @@ def _agreement(finished: dict[tuple[str, int], OurRow], table: PublishedTable) -
     return f"{text[0].upper()}{text[1:]}."
 
 
-def _order(finished: dict[tuple[str, int], OurRow], table: PublishedTable) -> str:
+def _order(finished: list[OurRow], table: PublishedTable) -> str:
     """Whether the means stand in the paper's order: each L-Softmax against softmax."""
-    softmax = finished.get(("softmax", 1))
-    margins = [row for key, row in finished.items() if key[0] == "l-softmax"]
+    softmax = next((row for row in finished if row.key == ("softmax", 1)), None)
+    margins = [row for row in finished if row.key[0] == "l-softmax"]
     if softmax is None or not margins:
         return ""
     sign = 1 if table.what == "error" else -1

@@ -10,8 +10,14 @@ import seaborn as sns
 from marginbench import Figure, SectionContent, Table, section
 from marginbench.reporting.drawing import literal, new_figure, outside_legend
 from marginbench.runs.cell_status import State
-from marginbench.runs.conditions import conditions_key, conditions_text, varying_conditions
+from marginbench.runs.conditions import (
+    conditions_key,
+    conditions_text,
+    labels_of_frame,
+    varying_conditions,
+)
 from marginbench.runs.results import finished_runs, history
+from marginbench.runs.values_in_words import number_as_text
 from marginbench.text import slug
 
 WIDTH_FIELDS = [f"backbone.parameters.{name}" for name in ("filters", "width", "widths")]
@@ -28,16 +34,16 @@ def widths(results: pd.DataFrame) -> SectionContent:
     known = results.assign(
         width=[_width(p) for p in results["backbone_parameters"]],
         network=[networks[id(one)] for one in results["conditions"]],
-        parameters=results["head_parameters"].map(repr),
     )
-    groups = [rows for _, rows in known.groupby(["network", "head", "parameters"], sort=False)]
+    groups = [rows for _, rows in known.groupby(["network", "head_key"], sort=False)]
     groups = [rows for rows in groups if rows["width"].nunique() > 1]
     # What distinguishes the figures.
     several = pd.concat([known.iloc[:0], *(rows.iloc[:1] for rows in groups)])
     varying = [field for field in varying_conditions(several) if field not in WIDTH_FIELDS]
-    for rows in groups:
+    labels = labels_of_frame(several, comparison="")
+    for label, rows in zip(labels, groups, strict=True):
         first = rows.iloc[0]
-        parts = [first["data"], first["backbone"], first["label"]]
+        parts = [first["data"], first["backbone"], label]
         name = ", ".join([*parts, *filter(None, [conditions_text(first["conditions"], varying)])])
         tables.append(_table(name, rows))
         done = finished_runs(rows)
@@ -50,7 +56,7 @@ def _width(parameters: dict[str, Any]) -> str:
     filters = parameters.get("filters") or parameters.get("widths")
     if filters:
         return "/".join(str(number) for number in filters)
-    return f"width {parameters['width']:g}" if "width" in parameters else ""
+    return f"width {number_as_text(parameters['width'])}" if "width" in parameters else ""
 
 
 def _figure(name: str, rows: pd.DataFrame) -> Figure:

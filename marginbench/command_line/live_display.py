@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 
 from rich.console import Console
 from rich.markup import escape
@@ -18,8 +19,11 @@ from rich.progress import (
 
 from marginbench.command_line.terminal import Terminal
 from marginbench.dispatch.local import DispatchProgress
+from marginbench.experiments.cells import Cell
 from marginbench.runs.cell_status import CellStatus, State
+from marginbench.runs.conditions import differences
 from marginbench.runs.run_folder import RunFolder
+from marginbench.runs.suite_runs import SuiteRun
 from marginbench.text import percent
 
 STYLES = {
@@ -41,10 +45,17 @@ def make_console(*, quiet: bool = False) -> Console:
 
 
 class LiveDisplay:
-    """Shows a :class:`DispatchProgress` as it changes; use as a context, call with the progress."""
+    """Shows a :class:`DispatchProgress` as it changes; use as a context, call with the progress.
 
-    def __init__(self, console: Console, total: int) -> None:
+    Args:
+        console: where to print.
+        total: how many cells are trained.
+        cells: of the suite, so that names that differ in the key alone say what differs.
+    """
+
+    def __init__(self, console: Console, total: int, cells: Iterable[Cell] = ()) -> None:
         self._console = console
+        self._differences = differences(cells)
         self._shown = 0
         self._shown_busy: set[str] = set()
         self._bars = Progress(
@@ -70,16 +81,19 @@ class LiveDisplay:
     def __call__(self, progress: DispatchProgress) -> None:
         for folder, status in progress.ended[self._shown :]:
             self._shown += 1
-            self._console.print(f"[{self._shown}/{progress.total}] {cell_line(folder, status)}")
+            self._console.print(f"[{self._shown}/{progress.total}] {self._line(folder, status)}")
         for key, (folder, status) in list(progress.busy.items()):
             if key not in self._shown_busy:
                 self._shown_busy.add(key)
-                self._console.print(cell_line(folder, status))
+                self._console.print(self._line(folder, status))
         description = "stopping, writing checkpoints ..." if progress.stopping else "cells"
         if progress.busy and not progress.active:
             description = f"waiting for {len(progress.busy)} that another process trains"
         self._bars.update(self._all, completed=len(progress.ended), description=description)
         self._show_active(progress.active, progress.iterations)
+
+    def _line(self, folder: RunFolder, status: CellStatus) -> str:
+        return cell_line(folder, status, self._differences.get(folder.key, ""))
 
     def _show_active(self, active: list[RunFolder], iterations: dict[str, int]) -> None:
         keys = {folder.key for folder in active}
@@ -87,17 +101,24 @@ class LiveDisplay:
             self._bars.remove_task(self._tasks.pop(key))
         for folder in active:
             if folder.key not in self._tasks:
+                name = f"  {folder.cell.slug} {self._differences.get(folder.key, '')}".rstrip()
                 self._tasks[folder.key] = self._bars.add_task(
-                    f"  {folder.cell.slug}", total=folder.cell.schedule.iterations
+                    escape(name), total=folder.cell.schedule.iterations
                 )
             done = iterations.get(folder.key, 0)
             self._bars.update(self._tasks[folder.key], completed=done)
 
 
-def cell_line(folder: RunFolder, status: CellStatus) -> str:
-    """A cell and how it ended, in one line of rich markup."""
+def cell_line(folder: RunFolder, status: CellStatus, difference: str = "") -> str:
+    """A cell and how it ended, in one line of rich markup.
+
+    Args:
+        folder, status: of the cell.
+        difference: see :func:`marginbench.runs.conditions.differences`.
+    """
     style = STYLES.get(status.state, "default")
-    setting = f" ({folder.cell.setting})" if folder.cell.setting else ""
+    more = ", ".join(filter(None, [folder.cell.setting, difference]))
+    setting = f" ({more})" if more else ""
     text = f"[{style}]{status.state}[/] {folder.path.name}{escape(setting)}"
     if status.state == State.DONE and status.result is not None:
         error, verified = (status.result.get(n) for n in ("test_error", "verification_accuracy"))
@@ -107,6 +128,14 @@ def cell_line(folder: RunFolder, status: CellStatus) -> str:
     if status.message:
         text += f": {escape(status.message)}"
     return text
+
+
+def print_cells(console: Console, suite_run: SuiteRun, chosen: list[RunFolder]) -> None:
+    """Print the folders' names of some cells of a suite, and how those that look alike differ."""
+    apart = differences(folder.cell for folder in suite_run.runs)
+    for folder in chosen:
+        line = f"  {folder.path.name} {escape(apart.get(folder.key, ''))}"
+        console.print(line.rstrip(), soft_wrap=True)
 
 
 def print_damaged(console: Console, folder: RunFolder, message: str) -> None:

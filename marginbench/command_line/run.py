@@ -12,7 +12,12 @@ from rich.console import Console
 from rich.markup import escape
 
 from marginbench.command_line.command_group import INTERRUPTED_STATUS
-from marginbench.command_line.live_display import LiveDisplay, make_console, print_damaged
+from marginbench.command_line.live_display import (
+    LiveDisplay,
+    make_console,
+    print_cells,
+    print_damaged,
+)
 from marginbench.command_line.report import show_report
 from marginbench.command_line.suite_selection import SuiteSelection
 from marginbench.dispatch.local import (
@@ -115,8 +120,7 @@ def run_cells(
         + (f", {_how_many_at_a_time(workers)}" if todo else ""),
     )
     if dry_run:
-        for folder in todo:
-            console.print(f"  {folder.path.name}")
+        print_cells(console, suite_run, todo)
         for folder, message in damaged:
             print_damaged(console, folder, message)
         return 1 if damaged else 0
@@ -196,7 +200,7 @@ def _damaged(suite_run: SuiteRun, statuses: list[CellStatus]) -> list[tuple[RunF
 def _train(console: Console, tasks: list[TrainingTask], workers: int) -> DispatchProgress:
     previous = signal.signal(signal.SIGTERM, _as_interrupt)
     try:
-        with LiveDisplay(console, len(tasks)) as display:
+        with LiveDisplay(console, len(tasks), [task.cell for task in tasks]) as display:
             return run_locally(tasks, workers, display)
     finally:
         signal.signal(signal.SIGTERM, previous)
@@ -205,7 +209,7 @@ def _train(console: Console, tasks: list[TrainingTask], workers: int) -> Dispatc
 def _train_together(console: Console, tasks: list[TrainingTask], device: str) -> DispatchProgress:
     from marginbench.dispatch.torchrun import run_together
 
-    with LiveDisplay(console, len(tasks)) as display:
+    with LiveDisplay(console, len(tasks), [task.cell for task in tasks]) as display:
         return run_together(tasks, device, display)
 
 

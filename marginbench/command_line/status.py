@@ -25,6 +25,7 @@ from marginbench.dispatch.slurm.inspection import inspect_suite
 from marginbench.runs import attempts
 from marginbench.runs.cell_status import CellStatus
 from marginbench.runs.code_version import changes, code_version
+from marginbench.runs.conditions import differences
 from marginbench.runs.stale_results import code_notes
 from marginbench.runs.suite_runs import SuiteRun
 from marginbench.text import count, duration
@@ -70,6 +71,7 @@ def status_table(
         first.sort(key=lambda cell: _FIRST.index(cell.state))
         left_out = len(shown) - len(first[:MANY])
         shown = first[:MANY]
+    apart = differences(cell.folder.cell for cell in overview.known)
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("cell", "setting", "state", "iteration", ""):
         table.add_column(column, overflow="fold")
@@ -78,7 +80,7 @@ def status_table(
         style = STYLES.get(cell.state, "default")
         table.add_row(
             cell.folder.path.name,
-            escape(cell.folder.cell.setting),
+            escape(", ".join(filter(None, [cell.folder.cell.setting, apart.get(cell.folder.key)]))),
             f"[{style}]{cell.state}[/]",
             f"{status.iteration}/{cell.folder.cell.schedule.iterations}",
             escape(_note(cell)),

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from marginbench.command_line.live_display import make_console, print_damaged
+from marginbench.command_line.live_display import make_console, print_cells, print_damaged
 from marginbench.command_line.search_messages import print_notes, search_notes
 from marginbench.command_line.suite_selection import SuiteSelection
 from marginbench.dispatch.slurm.array_plan import batches, plan_arrays
@@ -211,8 +211,7 @@ def _print_plan(
     todo: list[RunFolder],
 ) -> None:
     """What would be submitted, and the script of the first array; nothing is written."""
-    for folder in todo:
-        console.print(f"  {folder.path.name}", soft_wrap=True)
+    print_cells(console, suite_run, todo)
     if not todo or settings.executor == "local":
         return
     from marginbench.dispatch.slurm.executor import sbatch_script, slurm_executor

@@ -72,10 +72,15 @@ class Cell(FrozenValue):
         """Hash of everything but head and seed: cells that share it may be compared."""
         return self._hash_without("setting", "head", "seed")
 
+    @cached_property
+    def head_key(self) -> str:
+        """Hash of the head: equal heads have the same one, whatever else differs."""
+        return hash_of_fields({"head": self.head})
+
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """As of every model; what was cached here is not the copy's."""
         copied = super().model_copy(update=update, deep=deep)
-        for name in ("key", "comparison"):
+        for name in ("key", "comparison", "head_key"):
             copied.__dict__.pop(name, None)
         return copied
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from marginbench.reporting.drawing import WIDTHS, paper_columns
 from marginbench.reporting.figure_files import save_figure
 from marginbench.reporting.sections import sections_of
 from marginbench.runs.results import history
+from marginbench.text import distinct
 
 EXTRAS = {"pyarrow": "parquet", "tensorboardX": "tensorboard"}
 """The extra of marginbench that brings a library."""
@@ -73,11 +74,17 @@ def write_tensorboard(results: pd.DataFrame, folder: Path) -> list[Path]:
     """
     writer_class = _library("tensorboardX").SummaryWriter
     looks = history(results)
-    settings = results.set_index("key")["setting"]
+    # Two comparisons of a suite may have one setting's name.
+    settings = list(zip(results["comparison"], results["setting"], strict=True))
+    of_settings = _files(settings, [setting for _, setting in settings])
+    of_keys = dict(zip(results["key"], settings, strict=True))
+    of_labels = _files(results["label"], results["label"])
     folders = []
     for key, rows in looks.groupby("key", sort=False):
         first = rows.iloc[0]
-        place = folder / _file(settings[key]) / _file(first["label"]) / f"seed {first['seed']}"
+        place = (
+            folder / of_settings[of_keys[key]] / of_labels[first["label"]] / f"seed {first['seed']}"
+        )
         folders.append(place)
         with writer_class(str(place)) as writer:
             for look in rows.drop(columns=["key", "label", "seed"]).to_dict("records"):
@@ -143,9 +150,11 @@ def _write_frames(
     return paths
 
 
-def _file(name: str) -> str:
-    """A name as a folder's: a slash would make two of it."""
-    return name.replace("/", "∕").strip(".") or "unnamed"
+def _files(things: Iterable[Hashable], names: Iterable[str]) -> dict[Hashable, str]:
+    """A folder's name for each thing, no two alike: a slash would make two folders of a name."""
+    once = dict(zip(things, names, strict=True))
+    files = distinct(name.replace("/", "∕").strip(".") or "unnamed" for name in once.values())
+    return dict(zip(once, files, strict=True))
 
 
 def _library(name: str) -> Any:

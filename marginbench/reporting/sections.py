@@ -8,13 +8,14 @@ what is missing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marginbench.errors import UserError
 from marginbench.plugins.loading import REPORTS_GROUP, load_group
 from marginbench.plugins.registry import Registry
+from marginbench.text import distinct
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -133,7 +134,19 @@ class Section:
         from marginbench.reporting.drawing import paper_style
 
         with paper_style():
-            return self.function(results)
+            content = self.function(results)
+        return _named_apart(content) if isinstance(content, SectionContent) else content
+
+
+def _named_apart(content: SectionContent) -> SectionContent:
+    """No two tables or figures of one name: they are files, and settings may be named alike."""
+    tables = distinct((table.name for table in content.tables), "{}-{}")
+    figures = distinct((figure.name for figure in content.figures), "{}-{}")
+    return replace(
+        content,
+        tables=[replace(t, name=n) for t, n in zip(content.tables, tables, strict=True)],
+        figures=[replace(f, name=n) for f, n in zip(content.figures, figures, strict=True)],
+    )
 
 
 _registry: Registry[Section] = Registry("section", lambda: load_group(REPORTS_GROUP))

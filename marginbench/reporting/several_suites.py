@@ -18,6 +18,8 @@ from scipy import stats
 from marginbench.reporting.compared_tables import compared_tables
 from marginbench.reporting.significance import LEVEL, holm
 from marginbench.reporting.verdicts import BETTER, WORSE, finished_values, verdicts
+from marginbench.runs.conditions import labels_of_frame, varying_fields
+from marginbench.runs.values_in_words import told_apart
 
 
 def together(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -32,7 +34,9 @@ def together(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         comparison = [f"{name}/{key}" for key in frame["comparison"]]
         parts.append(frame.assign(setting=setting, comparison=comparison, suite=name))
     # A column that is all missing in one suite says nothing of its type.
-    return pd.concat([part.astype(object) for part in parts], ignore_index=True).infer_objects()
+    every = pd.concat([part.astype(object) for part in parts], ignore_index=True).infer_objects()
+    # One label a head: each suite's own shows what tells its own heads apart.
+    return every.assign(label=labels_of_frame(every))
 
 
 def scores(results: pd.DataFrame) -> pd.DataFrame:
@@ -55,6 +59,23 @@ def scores(results: pd.DataFrame) -> pd.DataFrame:
             means[label] = mean if table.lower_is_better else 1 - mean
         rows[table.setting] = means
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def other_parameters(results: pd.DataFrame) -> list[str]:
+    """A sentence for each label whose head has other parameters in another suite.
+
+    It counts as one head: a suite gives it what its images and its length need.
+    """
+    sentences = []
+    for label, rows in results.groupby("label", sort=False):
+        heads = rows.drop_duplicates(["suite", "head_key"])
+        if heads["head_key"].nunique() > 1:
+            own = list(heads["head_parameters"])
+            fields = varying_fields(own)
+            texts = told_apart([{f: one[f] for f in fields if f in one} for one in own])
+            of = "; ".join(f"{t} ({s})" for t, s in zip(texts, heads["suite"], strict=True))
+            sentences.append(f"{label} is one head here, with parameters of each suite: {of}.")
+    return sentences
 
 
 def complete(errors: pd.DataFrame) -> pd.DataFrame:

@@ -172,8 +172,17 @@ def _rows_of_table(table: ComparedTable, results: pd.DataFrame) -> Iterable[dict
 
 
 def finished_values(rows: pd.DataFrame) -> dict[int, float]:
-    """Value by seed of the rows that are done and have one."""
+    """Value by seed of the rows that are done and have one.
+
+    Args:
+        rows: of one head of a table, one a seed (:func:`compared_tables` makes sure of it).
+
+    Raises:
+        ValueError: a seed has two values.
+    """
     done = rows[rows["state"] == State.DONE.value].dropna(subset=["value"])
+    if not done["seed"].is_unique:
+        raise ValueError(f"a seed of {rows['label'].iloc[0]!r} has two values")
     return dict(zip(done["seed"], done["value"].astype(float), strict=True))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from marginbench.evaluation.receiver_operating import Characteristic, characteri
 from marginbench.runs.cell_status import State
 from marginbench.runs.conditions import conditions_key, settings
 from marginbench.runs.results import evaluation, finished_runs
+from marginbench.text import distinct
 
 TESTED_SET = "data.parameters.tested_set"
 
@@ -142,7 +143,8 @@ def verified_settings(results: pd.DataFrame) -> list[VerifiedSetting]:
                     remarks=remarks,
                 )
             )
-    return found
+    names = distinct(one.name for one in found)
+    return [replace(one, name=name) for one, name in zip(found, names, strict=True)]
 
 
 def _protocols(results: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -151,17 +153,13 @@ def _protocols(results: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     Those only that differ in nothing else.
     """
     together: dict[tuple[str, str], list[pd.DataFrame]] = {}
-    names: dict[tuple[str, str], str] = {}
     for name, rows in settings(results):
         first = rows.iloc[0]
         several = first["data_parameters"].get("tested_set") is not None and first["setting"]
         own = (first["setting"], conditions_key(first["conditions"], TESTED_SET))
-        key = own if several else (name, "")
-        taken = sum(known[0] == key[0] for known in names if known != key)
-        names.setdefault(key, f"{key[0]} ({taken + 1})" if taken else key[0])
-        together.setdefault(key, []).append(rows)
-    for key, parts in together.items():
-        yield names[key], pd.concat(parts)
+        together.setdefault(own if several else (name, ""), []).append(rows)
+    for name, parts in zip(distinct(key[0] for key in together), together.values(), strict=True):
+        yield name, pd.concat(parts)
 
 
 def _runs(rows: pd.DataFrame, set_name: str) -> pd.DataFrame:

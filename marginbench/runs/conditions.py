@@ -4,50 +4,127 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import pandas as pd
-
+from marginbench.errors import UserError
 from marginbench.experiments.cell_fields import Training
 from marginbench.experiments.cells import Cell
+from marginbench.runs.values_in_words import told_apart, values_as_text
+from marginbench.text import distinct, quoted
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FOR_THE_KEY = ("added_later", "former_names")
 ALWAYS_SHOWN = ("m", "sampled_classes")
 
 
-def row_labels(cells: list[Cell]) -> list[str]:
-    """Head and m, and the parameters that differ between the cells of one head and setting.
+class LabelledHead(NamedTuple):
+    """The head of a row, as :func:`head_labels` needs it.
 
-    A loss over sampled classes is another one than its head's, and always says so.
+    Attributes:
+        comparison: of the row.
+        key: equal for equal heads, see :attr:`Cell.head_key`.
+        name: of the head.
+        parameters: all of them.
     """
-    seen: dict[tuple[str, str], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-    for cell in cells:
-        for name, value in cell.head.parameters.items():
-            seen[cell.comparison, cell.head.name][name].add(repr(value))
-    labels = []
-    for cell in cells:
-        varying = seen[cell.comparison, cell.head.name]
-        shown = {
-            name: value
-            for name, value in cell.head.parameters.items()
-            if name in ALWAYS_SHOWN or len(varying[name]) > 1
-        }
-        labels.append(f"{cell.head.name} {values_as_text(shown)}".strip())
-    return labels
+
+    comparison: str
+    key: str
+    name: str
+    parameters: Mapping[str, Any]
+
+
+def row_labels(cells: Iterable[Cell]) -> list[str]:
+    """:func:`head_labels` of cells."""
+    return head_labels(
+        [LabelledHead(c.comparison, c.head_key, c.head.name, c.head.parameters) for c in cells]
+    )
+
+
+def labels_of_frame(rows: pd.DataFrame, comparison: str | None = None) -> list[str]:
+    """:func:`head_labels` of the rows of a results frame.
+
+    Rows of a tuned suite, and rows without a head's key, keep their labels.
+
+    Args:
+        rows: see :func:`marginbench.runs.results.results`.
+        comparison: to tell heads apart that are not of one comparison: all rows count as of this.
+    """
+    if rows["search"].notna().any() or rows["head_key"].isna().any():
+        return list(rows["label"])
+    comparisons = rows["comparison"] if comparison is None else [comparison] * len(rows)
+    columns = (rows[name] for name in ("head_key", "head", "head_parameters"))
+    return head_labels([LabelledHead(*one) for one in zip(comparisons, *columns, strict=True)])
+
+
+def head_labels(heads: Sequence[LabelledHead]) -> list[str]:
+    """Head and m, and the parameters that differ between the heads of one name and comparison.
+
+    Equal heads have one label in all comparisons; different ones of a comparison have different
+    labels. Numbers have six digits if these tell the heads apart, else all digits that they need. A
+    loss over sampled classes is another one than its head's, and always says so.
+    """
+    named: dict[str, dict[tuple[str, str], LabelledHead]] = {}
+    for head in heads:
+        named.setdefault(head.name, {}).setdefault((head.comparison, head.key), head)
+    labels: dict[tuple[str, str, str], str] = {}
+    for name, own in named.items():
+        compared: dict[str, list[Mapping[str, Any]]] = {}
+        for head in own.values():
+            compared.setdefault(head.comparison, []).append(head.parameters)
+        varying = {field for rows in compared.values() for field in varying_fields(rows)}
+        shown = [
+            {k: v for k, v in head.parameters.items() if k in ALWAYS_SHOWN or k in varying}
+            for head in own.values()
+        ]
+        texts = zip(own, told_apart(shown), strict=True)
+        labels |= {(name, *place): f"{name} {text}".strip() for place, text in texts}
+    return [labels[head.name, head.comparison, head.key] for head in heads]
 
 
 def settings(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """(name, rows) of each comparison, in the suite's order. The names are unique."""
-    groups = []
-    names: dict[str, int] = defaultdict(int)
+    """(name, rows) of each comparison, in the suite's order. The names are unique.
+
+    Raises:
+        UserError: see :func:`check_rows`.
+    """
+    check_rows(frame)
+    names, groups = [], []
     for _, rows in frame.groupby("comparison", sort=False):
         first = rows.iloc[0]
         parts = [first["data"], first["backbone"], first.get("regulariser")]
         parts += ["opt"] if first.get("training") == "opt" else []
-        name = first["setting"] or ", ".join(part for part in parts if isinstance(part, str))
-        names[name] += 1
-        groups.append((name if names[name] == 1 else f"{name} ({names[name]})", rows))
-    return groups
+        names.append(first["setting"] or ", ".join(part for part in parts if isinstance(part, str)))
+        groups.append(rows)
+    return list(zip(distinct(names), groups, strict=True))
+
+
+def check_rows(frame: pd.DataFrame) -> None:
+    """Make sure that a label of a comparison is one head, with one row a seed.
+
+    Whatever counts seeds or takes means groups the rows by label.
+
+    Raises:
+        UserError: it is not; the message names the label.
+    """
+    place = ["comparison", "label"]
+    twice = frame.duplicated([*place, "seed"])
+    heads = frame[[*place, "head_key"]].drop_duplicates()
+    several = heads.duplicated(place)
+    if twice.any():
+        row = frame[twice].iloc[0]
+        found = f"two rows of seed {row['seed']}"
+    elif several.any():
+        row = frame.loc[heads.index[several][0]]
+        found = "rows of two heads"
+    else:
+        return
+    raise UserError(
+        f"results frame: the label {quoted(row['label'])} has {found} in {quoted(row['setting'])}; "
+        "allowed: one head a label, one row a seed, as `results()` gives them"
+    )
 
 
 def conditions_key(conditions: dict[str, Any], *without: str) -> str:
@@ -58,31 +135,55 @@ def conditions_key(conditions: dict[str, Any], *without: str) -> str:
 
 def varying_conditions(frame: pd.DataFrame) -> list[str]:
     """The fields of the conditions that differ between rows of a frame, in a cell's order."""
-    seen: dict[str, set[str]] = {}
     # The cells of a comparison share one mapping: it is looked at once.
-    distinct = {id(conditions): conditions for conditions in frame["conditions"]}
-    for conditions in distinct.values():
-        for field, value in conditions.items():
+    once = {id(conditions): conditions for conditions in frame["conditions"]}
+    return varying_fields(list(once.values()))
+
+
+def varying_fields(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The names of the values that differ between rows, or that not every row has."""
+    seen: dict[str, set[str]] = {}
+    for row in rows:
+        for field, value in row.items():
             seen.setdefault(field, set()).add(repr(value))
-    everywhere = [conditions.keys() for conditions in distinct.values()]
     return [
         field
         for field, values in seen.items()
-        if len(values) > 1 or any(field not in fields for fields in everywhere)
+        if len(values) > 1 or any(field not in row for row in rows)
     ]
 
 
-def conditions_text(conditions: dict[str, Any], fields: list[str]) -> str:
+def conditions_text(conditions: Mapping[str, Any], fields: list[str]) -> str:
     """Some of the conditions in words: "batch_size=64 weight_decay=0.001"."""
-    return values_as_text({f.rpartition(".")[2]: conditions.get(f, "–") for f in fields})
+    return values_as_text(_chosen(conditions, fields))
 
 
-def values_as_text(values: dict[str, Any]) -> str:
-    """Named values in one line: "m=4 s=30"."""
-    return " ".join(
-        f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
-        for name, value in values.items()
-    )
+def _chosen(conditions: Mapping[str, Any], fields: list[str]) -> dict[str, Any]:
+    """Some of the conditions by the last part of their names, or by all if two have that part."""
+    last = [field.rpartition(".")[2] for field in fields]
+    names = [
+        field if last.count(name) > 1 else name for field, name in zip(fields, last, strict=True)
+    ]
+    return {name: conditions.get(field, "–") for name, field in zip(names, fields, strict=True)}
+
+
+def differences(cells: Iterable[Cell]) -> dict[str, str]:
+    """What tells apart the cells whose folders' names differ in the key alone, by key: "s=5"."""
+    alike: dict[tuple[str, str], dict[str, Cell]] = defaultdict(dict)
+    for cell in cells:
+        alike[cell.slug, cell.setting][cell.key] = cell
+    found: dict[str, str] = {}
+    for group in alike.values():
+        if len(group) > 1:
+            flat = [
+                {f"head.{name}": value for name, value in cell.head.parameters.items()}
+                | conditions_of(cell)
+                for cell in group.values()
+            ]
+            fields = varying_fields(flat)
+            texts = told_apart([_chosen(one, fields) for one in flat])
+            found |= zip(group, texts, strict=True)
+    return found
 
 
 def conditions_of(cell: Cell) -> dict[str, Any]:

@@ -24,6 +24,7 @@ COLUMNS = [
     "label",
     "head",
     "head_parameters",
+    "head_key",
     "is_baseline",
     "seed",
     "state",

@@ -42,9 +42,10 @@ def results(
     Errors and accuracies are fractions in [0, 1]; ``seconds`` is the wall time since training was
     last resumed; ``processor`` is the CPU's model, and ``cpu_capability`` the widest vector
     instructions that torch used on it ("AVX2"); ``label`` names head and m, and what else
-    distinguishes the suite's rows of one head; ``comparison`` is equal for cells that differ in
-    head and seed only, ``setting`` is its name; ``conditions`` is all that cells of one comparison
-    share, value by field
+    distinguishes the suite's rows of one head; ``head_key`` is equal for equal heads (of a tuned
+    suite, for heads of one name), and different heads of a comparison have different labels;
+    ``comparison`` is equal for cells that differ in head and seed only, ``setting`` is its name;
+    ``conditions`` is all that cells of one comparison share, value by field
     ("schedule.iterations", "backbone.parameters.width"); ``equal_within`` is the suite's δ;
     ``max_seeds``, ``first_look`` and ``spending`` are of the plan
     (:class:`marginbench.runs.seed_plan.SeedPlan`) of a suite run until it is decided;
@@ -198,6 +199,7 @@ def _row(
         "label": label,
         "head": cell.head.name,
         "head_parameters": cell.head.parameters,
+        "head_key": cell.head_key,
         "is_baseline": cell.head.name == run.suite.baseline,
         "seed": cell.seed,
         "state": status.state.value,

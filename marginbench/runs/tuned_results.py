@@ -45,6 +45,7 @@ def tuned_rows(
                 | {
                     "comparison": search.comparison,
                     "conditions": conditions_of(search.base),
+                    "head_key": search.head,
                     "search": result,
                 }
             )

@@ -16,6 +16,7 @@ def row(head="softmax", m=None, seed=0, error=0.1, **fields):
         "label": head if m is None else f"{head} m={m}",
         "head": head,
         "head_parameters": parameters,
+        "head_key": f"{head} {fields.get('head_parameters', parameters)}",
         "is_baseline": head == "softmax",
         "seed": seed,
         "state": "done",
