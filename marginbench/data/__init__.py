@@ -149,6 +149,11 @@ def data_content(data: Component) -> str:
     return str(data.parameters.get("content", ""))
 
 
+def are_here(data: Component) -> bool:
+    """Whether loading a cell's data would fetch nothing; see :func:`data_content`."""
+    return data.name not in _contents or bool(data_content(data))
+
+
 def check_data(components: Iterable[Component]) -> None:
     """Load each of the data once, so that nothing is trained on what is damaged.
 

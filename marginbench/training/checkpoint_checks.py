@@ -18,6 +18,8 @@ FIELDS = {
     *("key", "backbone", "head", "optimiser"),
     *("iteration", "history", "loss_sum", "loss_count"),
 }
+DATA = "data"
+"""The entry with what using the model needs of the data; earlier versions wrote none."""
 
 
 class UnfitCheckpoint(Exception):
@@ -39,31 +41,31 @@ def check_state(state: dict[str, Any], key: str, experiment: Experiment) -> None
     Raises:
         UnfitCheckpoint: no run of the cell has; the message names the entry, and what is allowed.
     """
+    check_entries(state, key)
+    for name, model in _models(experiment):
+        if name not in state:
+            raise UnfitCheckpoint(f"its entry {name!r} is missing")
+        check_model(name, state[name], model)
+    _check_optimiser(state["optimiser"], experiment)
+    _check_progress(state, experiment)
+
+
+def check_entries(state: dict[str, Any], key: str) -> None:
+    """Make sure that a checkpoint is the cell's, whole, and as it was written.
+
+    Args:
+        state: the entries by name. Those of earlier versions have no digests.
+        key: the cell's.
+
+    Raises:
+        UnfitCheckpoint: it is not; the message names the entry.
+    """
     missing = sorted(FIELDS - set(state))
     if "key" in state and state["key"] != key:
         raise UnfitCheckpoint(f"it belongs to the cell {_shown(state['key'])}")
     if missing:
         raise UnfitCheckpoint(f"its entry {missing[0]!r} is missing")
-    if DIGESTS in state:
-        check_digests(state)
-    for name, model in _models(experiment):
-        if name not in state:
-            raise UnfitCheckpoint(f"its entry {name!r} is missing")
-        _check_model(name, state[name], model)
-    _check_optimiser(state["optimiser"], experiment)
-    _check_progress(state, experiment)
-
-
-def check_digests(state: dict[str, Any]) -> None:
-    """Make sure that a checkpoint's values are those that were written.
-
-    Args:
-        state: its entries, :data:`marginbench.training.checkpoint_digests.DIGESTS` among them.
-
-    Raises:
-        UnfitCheckpoint: one is not, or is missing; the message names it.
-    """
-    change = first_change(state)
+    change = first_change(state) if DIGESTS in state else None
     if change is not None:
         raise UnfitCheckpoint(f"its {on_one_line(change, 200)}")
 
@@ -85,7 +87,17 @@ def _models(experiment: Experiment) -> Iterator[tuple[str, nn.Module]]:
         yield "regulariser", experiment.regularisation.regulariser
 
 
-def _check_model(part: str, found: Any, model: nn.Module) -> None:
+def check_model(part: str, found: Any, model: nn.Module) -> None:
+    """Make sure that a state is of a model: names, shapes, types, parameters that are finite.
+
+    Args:
+        part: which model, for messages ("head").
+        found: its entry.
+        model: to compare with.
+
+    Raises:
+        UnfitCheckpoint: it is of another model, or damaged; the message names the tensor.
+    """
     wanted = model.state_dict()
     if not isinstance(found, dict):
         raise UnfitCheckpoint(f"its {part!r} is no state of a model")

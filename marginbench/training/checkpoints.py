@@ -10,7 +10,12 @@ import torch
 
 from marginbench.errors import DamagedFile
 from marginbench.files import write_atomically
-from marginbench.training.checkpoint_checks import UnfitCheckpoint, check_state, first_not_finite
+from marginbench.training.checkpoint_checks import (
+    DATA,
+    UnfitCheckpoint,
+    check_state,
+    first_not_finite,
+)
 from marginbench.training.checkpoint_digests import DIGESTS, digests
 from marginbench.training.checkpoint_files import read_checkpoint_file
 from marginbench.training.experiment import Experiment
@@ -36,6 +41,8 @@ class Progress:
 def save_checkpoint(path: Path, key: str, experiment: Experiment, progress: Progress) -> None:
     """Write the model, the optimiser and the progress, whole or not at all.
 
+    With them what using the model needs of the data: the mean image and the names of the classes.
+
     Weights that are not finite are not written: a run that goes on from the checkpoint before
     diverges in the same way.
     """
@@ -52,6 +59,10 @@ def save_checkpoint(path: Path, key: str, experiment: Experiment, progress: Prog
         "history": progress.history,
         "loss_sum": progress.loss_sum,
         "loss_count": progress.loss_count,
+        DATA: {
+            "mean_image": experiment.mean_image,
+            "class_names": list(experiment.data.class_names),
+        },
     }
     if experiment.regularisation is not None:
         state["regulariser"] = experiment.regularisation.regulariser.state_dict()

@@ -175,6 +175,44 @@ class Experiment:
         return contextlib.nullcontext()
 
 
+def build_model(
+    cell: Cell,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    device: torch.device,
+    *,
+    with_first_weights: bool = True,
+) -> tuple[Backbone, OrthogonalTraining | None, Head]:
+    """Backbone, the rotations of its neurons if these are trained, and head.
+
+    Each is initialised from its own seed, and the generators of torch are left as they were.
+
+    Args:
+        cell: resolved.
+        image_shape: (C, H, W).
+        num_classes: K.
+        device: of the model.
+        with_first_weights: see :func:`build_experiment`.
+
+    Raises:
+        UserError: parameters that do not go together, or weights that the backbone cannot begin
+            with.
+    """
+    with seeded(cell.seed, "backbone"):
+        backbone = build_backbone(cell.backbone.name, image_shape, cell.backbone.parameters)
+    if with_first_weights:
+        load_pretrained(backbone, cell.backbone)
+    backbone.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    rotations = None
+    if cell.training.kind == "opt":
+        rotations = OrthogonalTraining(backbone, cell.training, cell.seed)
+    with seeded(cell.seed, "head"):
+        head = build_head(
+            cell.head.name, backbone.out_features, num_classes, **cell.head.parameters
+        ).to(device)
+    return backbone, rotations, head
+
+
 def build_experiment(
     cell: Cell,
     device: torch.device,
@@ -202,18 +240,9 @@ def build_experiment(
         )
     data = load_data(cell.data.name, cell.data.parameters, cell.seed)
     batches = draw_batches(data.train_labels, cell.schedule, cell.seed)
-    with seeded(cell.seed, "backbone"):
-        backbone = build_backbone(cell.backbone.name, data.image_shape, cell.backbone.parameters)
-    if with_first_weights:
-        load_pretrained(backbone, cell.backbone)
-    backbone.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    rotations = None
-    if cell.training.kind == "opt":
-        rotations = OrthogonalTraining(backbone, cell.training, cell.seed)
-    with seeded(cell.seed, "head"):
-        head = build_head(
-            cell.head.name, backbone.out_features, data.num_classes, **cell.head.parameters
-        ).to(device)
+    backbone, rotations, head = build_model(
+        cell, data.image_shape, data.num_classes, device, with_first_weights=with_first_weights
+    )
     for pairs in data.verification:
         check_verification(pairs, cell.verification, backbone.out_features)
     if head.needs_pairs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import uuid
 import warnings
@@ -18,6 +19,7 @@ from marginbench.training.trained import Trained, images_of_cell, load_trained
 
 OPSET = 17
 CHECKED_IMAGES = 1_000
+DRAWN_IMAGES = 256
 BATCH = 128
 TOLERANCE = 1e-4
 """Of features and logits, as a share of the largest absolute value of torch's."""
@@ -47,8 +49,9 @@ def export_model(
     A ``.safetensors`` file has the tensors ``backbone.*``, ``head.*`` and ``mean_image`` (C, H, W;
     the input is images / 255 − mean_image), and the cell as JSON in its metadata. An ``.onnx`` file
     has the input ``images``, uint8 (N, C, H, W) for any N, and the outputs ``features`` (N, D) and
-    ``logits`` (N, K). The check takes the cell's test images (else those that it verifies on), at
-    most 1,000, through the model as read back from the file.
+    ``logits`` (N, K). Both have the names of the classes as JSON in their metadata. The check takes
+    the cell's test images (else those that it verifies on), at most 1,000, through the model as
+    read back from the file; without the cell's data, it takes images drawn from a seed.
 
     Args:
         run_folder: ``RUNS/SUITE/CELL-KEY``.
@@ -56,7 +59,8 @@ def export_model(
         plugins: see :func:`marginbench.training.trained.load_trained`.
 
     Returns:
-        The largest difference of the features to torch's, and the number of images checked.
+        The largest difference of the features to torch's, and the number of images checked. A
+        warning says if they are drawn, and why.
 
     Raises:
         UserError: another kind of file, a library that is not installed, a folder that cannot be
@@ -74,17 +78,33 @@ def export_model(
         )
     write, run = kinds[path.suffix]
     trained = load_trained(run_folder, plugins=plugins)
-    images = images_of_cell(run_folder)[:CHECKED_IMAGES]
+    images = _images(run_folder, trained)
     temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
     try:
         with _as_user_error(path):
-            write(trained, temporary, (Path(run_folder) / "cell.json").read_text())
+            names = json.dumps(trained.backbone.class_names)
+            cell = (Path(run_folder) / "cell.json").read_text()
+            write(trained, temporary, {"cell": cell, "class_names": names})
             found = run(trained, temporary, images)
             difference = _check(path, trained, images, found)
             temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     return difference, len(images)
+
+
+def _images(run_folder: str | Path, trained: Trained) -> Tensor:
+    try:
+        return images_of_cell(run_folder)[:CHECKED_IMAGES]
+    except UserError as error:
+        reason = " ".join(str(error).split())
+        warnings.warn(
+            f"{run_folder}: checked on images drawn from a seed, not on test images: {reason}",
+            stacklevel=3,
+        )
+    size = (DRAWN_IMAGES, *trained.backbone.mean_image.shape)
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, size, dtype=torch.uint8, generator=generator)
 
 
 @contextlib.contextmanager
@@ -110,7 +130,7 @@ def _check(path: Path, trained: Trained, images: Tensor, found: tuple[Tensor, Te
         if not difference <= TOLERANCE * largest + 1e-7:
             raise UserError(
                 f"{str(path)!r} is not written: its {what} differ from torch's by {difference:.2g} "
-                f"on the test images; allowed: {TOLERANCE:g} of the largest, {largest:.3g}"
+                f"on {len(images):,} images; allowed: {TOLERANCE:g} of the largest, {largest:.3g}"
             )
         worst = max(worst, difference) if what == "features" else worst
     return worst
@@ -122,7 +142,7 @@ def _outputs(trained: Trained, images: Tensor) -> tuple[Tensor, Tensor]:
     return features, trained.head.logits(features)
 
 
-def _write_safetensors(trained: Trained, path: Path, cell: str) -> None:
+def _write_safetensors(trained: Trained, path: Path, metadata: dict[str, str]) -> None:
     from safetensors.torch import save_file
 
     tensors = {f"backbone.{k}": v for k, v in trained.backbone.backbone.state_dict().items()}
@@ -130,7 +150,7 @@ def _write_safetensors(trained: Trained, path: Path, cell: str) -> None:
     tensors["mean_image"] = trained.backbone.mean_image
     # Its own copy of each: safetensors refuses tensors that share memory or are not contiguous.
     own = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
-    save_file(own, os.fspath(path), metadata={"cell": cell, "format": "pt"})
+    save_file(own, os.fspath(path), metadata=metadata | {"format": "pt"})
 
 
 def _run_safetensors(trained: Trained, path: Path, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -151,7 +171,7 @@ def _run_safetensors(trained: Trained, path: Path, images: Tensor) -> tuple[Tens
             model.load_state_dict(state)
 
 
-def _write_onnx(trained: Trained, path: Path, cell: str) -> None:
+def _write_onnx(trained: Trained, path: Path, metadata: dict[str, str]) -> None:
     import onnx
 
     example = torch.zeros(2, *trained.backbone.mean_image.shape, dtype=torch.uint8)
@@ -173,7 +193,8 @@ def _write_onnx(trained: Trained, path: Path, cell: str) -> None:
             first = " ".join(str(error).split())[:300]
             raise UserError(f"this model cannot be written as ONNX: {first}") from error
     model = onnx.load(os.fspath(path))
-    model.metadata_props.add(key="cell", value=cell)
+    for key, value in metadata.items():
+        model.metadata_props.add(key=key, value=value)
     onnx.save(model, os.fspath(path))
 
 

@@ -120,5 +120,9 @@ def test_a_head_that_is_not_known_is_named(folder):
     (folder / "cell.json").write_text(unknown.to_json())
     result = json.loads((folder / "result.json").read_text())
     (folder / "result.json").write_text(json.dumps(result | {"key": unknown.key}))
-    with pytest.raises(UserError, match="unknown head 'not-loaded'"):
+    with pytest.raises(UserError, match=r"unknown head 'not-loaded'.* --plugin FILE\.py"):
+        load_trained(folder)
+    code = {"files": {"marginbench/heads/base.py": "0" * 16, "my_head.py": "1" * 16}}
+    (folder / "environment.json").write_text(json.dumps({"code": code}))
+    with pytest.raises(UserError, match=r"unknown head 'not-loaded'.* --plugin my_head\.py"):
         load_trained(folder)

@@ -43,6 +43,5 @@ def export(to: str | None, **options: Any) -> None:
 
     difference, images = export_model(selection.suite, to, plugins=plugins)
     click.echo(
-        f"{to}: on {images:,} test images the features differ from torch's by at most "
-        f"{difference:.2g}"
+        f"{to}: the features differ from torch's by at most {difference:.2g} on {images:,} images"
     )
