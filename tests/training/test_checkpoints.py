@@ -198,7 +198,7 @@ def other_tensors(tensor):
     for case, value in zip(cases, (-7, 10**12, float("nan")), strict=True):
         if case.numel():
             integral = not case.is_floating_point()
-            case.view(-1)[-1] = 3 if integral and value != value else value
+            case[(-1,) * case.ndim] = 3 if integral and value != value else value
     turned = [tensor.transpose(0, -1).contiguous().transpose(0, -1)] if tensor.ndim > 1 else []
     return st.sampled_from(
         [*cases, *turned, tensor.double().half(), tensor[None], tensor.flatten()[:0], tensor + 1]
