@@ -71,7 +71,7 @@ def status_table(
         first.sort(key=lambda cell: _FIRST.index(cell.state))
         left_out = len(shown) - len(first[:MANY])
         shown = first[:MANY]
-    apart = differences(cell.folder.cell for cell in overview.known)
+    apart = differences(cell.folder.cell for cell in overview.cells)
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("cell", "setting", "state", "iteration", ""):
         table.add_column(column, overflow="fold")

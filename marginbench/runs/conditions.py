@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from marginbench.errors import UserError
 from marginbench.experiments.cell_fields import Training
+from marginbench.experiments.cell_keys import canonical
 from marginbench.experiments.cells import Cell
 from marginbench.runs.values_in_words import told_apart, values_as_text
 from marginbench.text import distinct, quoted
@@ -145,7 +146,7 @@ def varying_fields(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     seen: dict[str, set[str]] = {}
     for row in rows:
         for field, value in row.items():
-            seen.setdefault(field, set()).add(repr(value))
+            seen.setdefault(field, set()).add(repr(canonical(value)))
     return [
         field
         for field, values in seen.items()

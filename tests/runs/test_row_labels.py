@@ -11,6 +11,7 @@ from marginbench.reports.feature_geometry import gaps_against_m
 
 from marginbench.errors import UserError
 from marginbench.experiments.cell_fields import Optimiser
+from marginbench.experiments.cells import cell_from_json
 from marginbench.experiments.grids import component, grid
 from marginbench.experiments.suites import Suite
 from marginbench.reporting.before_after import changes
@@ -177,5 +178,10 @@ def test_cells_whose_folders_differ_in_the_key_alone_say_what_differs():
     cells += [tiny_cell(iterations=n) for n in (24, 25)] + [tiny_cell("arcface")]
     found = [differences(cells).get(cell.key) for cell in cells]
     assert found == ["s=5", "s=5", "s=15", "s=15", "iterations=24", "iterations=25", None]
+    stored = cell_from_json(tiny_cell().model_copy(update={"execution": "fused"}).to_json())
+    assert set(differences([tiny_cell(), stored]).values()) == {
+        "execution=eager",
+        "execution=fused",
+    }
     shown = {(cell.slug, text) for cell, text in zip(cells, found, strict=True)}
     assert len(shown) == len(cells)
