@@ -22,7 +22,6 @@ from marginbench.command_line.verbs.submit import submit
 from marginbench.command_line.verbs.suites import suites
 from marginbench.command_line.verbs.table1 import table1
 from marginbench.command_line.verbs.tune import tune
-from marginbench.command_line.verbs.watch import watch
 
 
 @click.group(
@@ -51,7 +50,6 @@ for verb in (
     cancel,
     export,
     embed,
-    watch,
 ):
     main.add_command(verb)
 

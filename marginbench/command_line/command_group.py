@@ -42,6 +42,8 @@ class Group(click.Group):
         except click.UsageError as error:
             if isinstance(error, click.NoSuchOption):
                 error.message = self._unknown_option(error)  # type: ignore[misc]
+            if error.message == "No such command 'watch'.":  # removed: anybody here could read it
+                error.message += " Use `marginbench report SUITE --every 60`."  # type: ignore[misc]
             error.message = printable(error.message)  # type: ignore[misc]
             raise
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from marginbench.command_line.live_display import make_console
+from marginbench.command_line.live_report import report_while_running
 from marginbench.command_line.printed_tables import print_table, printed
 from marginbench.command_line.suite_selection import SuiteSelection
 from marginbench.command_line.terminal import command_line
@@ -46,10 +47,13 @@ def report_suite(
     sections: tuple[str, ...],
     against: str | None = None,
     compare: Path | None = None,
+    every: float | None = None,
 ) -> int:
     """Write the report from what is there, compared with the head ``against`` if it is given.
 
-    With ``compare`` it also shows what has changed since the runs below that folder.
+    With ``compare`` it also shows what has changed since the runs below that folder; with ``every``
+    it is written again as cells end, see
+    :func:`marginbench.command_line.live_report.report_while_running`.
 
     Returns:
         Exit status: 0, or 1 if a cell is damaged or a section could not be made.
@@ -57,16 +61,27 @@ def report_suite(
     Raises:
         UserError: as :func:`run_suite`, an unknown section, or a head that is not there.
     """
-    console = make_console()
     if sections:
         chosen_sections(list(sections))
     suite_run = selection.open()
     before = None if compare is None else _open_before(selection, compare)
+
+    def make(run: SuiteRun, statuses: list[CellStatus] | None, every: float | None) -> int:
+        return show_report(
+            make_console(quiet=every is not None),
+            run,
+            list(sections) or None,
+            against=against,
+            before=before,
+            statuses=statuses,
+            every=every,
+        )
+
     with no_empty_folders_on_error(suite_run.folder):
         check_writable(suite_run.folder)
-        return show_report(
-            console, suite_run, list(sections) or None, against=against, before=before
-        )
+        if every is None:
+            return make(suite_run, None, None)
+        return report_while_running(selection, every, make)
 
 
 def report_suites(
@@ -75,6 +90,7 @@ def report_suites(
     sections: tuple[str, ...],
     against: str | None = None,
     compare: Path | None = None,
+    every: float | None = None,
 ) -> int:
     """Write one report of several suites, into ``RUNS/A+B/report``; see :func:`report_suite`.
 
@@ -82,8 +98,10 @@ def report_suites(
         Exit status: 0, or 1 if a section could not be made.
 
     Raises:
-        UserError: see :func:`report_suite`; a suite that is given twice.
+        UserError: see :func:`report_suite`; a suite that is given twice; ``every``.
     """
+    if every is not None:
+        raise UserError("--every is not allowed with several suites; allowed: with one")
     from marginbench.reporting.compared_tables import with_baseline
     from marginbench.reporting.page import write_report
     from marginbench.reporting.several_suites import together
@@ -137,6 +155,7 @@ def show_report(
     against: str | None = None,
     before: SuiteRun | None = None,
     statuses: list[CellStatus] | None = None,
+    every: float | None = None,
 ) -> int:
     """Make the report and print its comparison tables, and what is wrong with it.
 
@@ -148,6 +167,7 @@ def show_report(
         against: the head that the others are compared with; None for the suite's baseline.
         before: the same cells in another runs folder, to be shown side by side.
         statuses: of the cells, where they were looked at just now.
+        every: see :func:`marginbench.reporting.page.write_report`.
 
     Returns:
         Exit status: 0, or 1 if a cell is damaged, a section could not be made, or the report could
@@ -164,9 +184,11 @@ def show_report(
     if kept is None:
         try:
             more = [] if before is None else [_suite_changes(before, suite_run)]
-            # A page with more than the suite's own cells is nobody's to keep.
-            own = None if more else made_from
-            tables, failed = _make_report(suite_run, statuses, sections, own, notes, against, more)
+            # A page with more than the suite's own cells, or that is written again, is not kept.
+            own = None if more or every else made_from
+            tables, failed = _make_report(
+                suite_run, statuses, sections, own, notes, against, more, every
+            )
         except OSError as error:
             path = error.filename2 or error.filename or folder
             reason = error.strerror or error
@@ -235,6 +257,7 @@ def _make_report(
     notes: list[str],
     against: str | None,
     more: list[Section],
+    every: float | None,
 ) -> tuple[list[PrintedTable], list[tuple[str, str]]]:
     """The comparison tables, and the sections that could not be made, with the reason."""
     from marginbench.reporting.compared_tables import with_baseline
@@ -247,7 +270,9 @@ def _make_report(
     if against is not None:
         frame = with_baseline(frame, against)
     forget(folder)
-    report = write_report(frame, suite_run.suite, folder, sections, notes, command_line(), more)
+    report = write_report(
+        frame, suite_run.suite, folder, sections, notes, command_line(), more, every
+    )
     shown = [table for table in report.tables if table.name.startswith(PRINTED)]
     if made_from is not None and not report.failed_sections:
         remember(folder, made_from, {table.name: table.caption for table in shown})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import platform
+import re
 import time
 import traceback
 from collections.abc import Sequence
@@ -33,9 +34,12 @@ from marginbench.reporting.sections import (
     sections_of,
 )
 from marginbench.reporting.table_files import latex_document, write_table
-from marginbench.text import printable
+from marginbench.runs.cell_status import FINISHED
+from marginbench.text import count, printable
 
 ASSETS = Path(__file__).parent / "assets"
+REFRESH = '<meta http-equiv="refresh" content="{}">'
+_REFRESHING = re.compile(REFRESH.format(r"\d+"))
 LIBRARY = ("vega.min.js", "vega-lite.min.js")
 
 
@@ -62,6 +66,7 @@ def write_report(
     notes: Sequence[str] = (),
     command: str = "",
     more: Sequence[Section] = (),
+    every: float | None = None,
 ) -> Report:
     """Make the sections from the results frame, and write page and files.
 
@@ -75,6 +80,7 @@ def write_report(
         notes: on the results as a whole, shown first.
         command: what made the page, for its foot.
         more: sections beside those that are registered.
+        every: seconds after which the page loads itself again in a browser; None for never.
 
     Raises:
         UserError: an unknown section, or a folder that cannot be written.
@@ -93,6 +99,8 @@ def write_report(
         page = _template().render(
             suite=suite,
             notes=notes,
+            refresh=Markup(REFRESH.format(max(1, round(every)))) if every else "",
+            ended=_finished(frame) if every else "",
             sections=shown,
             made=time.strftime("%Y-%m-%d %H:%M"),
             command=command,
@@ -109,6 +117,16 @@ def write_report(
             f"the report folder {str(folder)!r} cannot be written: {error.strerror or error}"
         ) from error
     return report
+
+
+def _finished(frame: pd.DataFrame) -> str:
+    finished = int(frame["state"].isin([state.value for state in FINISHED]).sum())
+    return f"{finished:,} of {count(len(frame), 'cell')} finished"
+
+
+def without_refresh(page: str) -> str:
+    """A page that does not load itself again, of one that does."""
+    return _REFRESHING.sub("", page)
 
 
 class _Made(NamedTuple):

@@ -10,7 +10,7 @@ import click
 
 from marginbench.command_line.plugin_files import load_plugins
 from marginbench.command_line.search_options import tuned_option
-from marginbench.command_line.suite_options import folder_option, suite_options
+from marginbench.command_line.suite_options import FiniteNumber, folder_option, suite_options
 from marginbench.command_line.suite_selection import SuiteSelection
 
 
@@ -33,6 +33,13 @@ from marginbench.command_line.suite_selection import SuiteSelection
 @folder_option(
     "--compare",
     help="Other runs of SUITE, from before a change: show what has changed since.",
+)
+@click.option(
+    "--every",
+    type=FiniteNumber(min=1),
+    metavar="S",
+    help="Write it again whenever a cell has ended, until all have; the run folders are read every "
+    "S seconds, and the page loads itself again as often.",
 )
 @click.argument("more_suites", nargs=-1, metavar="[SUITE]...")
 def report(more_suites: tuple[str, ...], **options: Any) -> None:
