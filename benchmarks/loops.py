@@ -16,10 +16,10 @@ from marginbench.data import ImageData, data_source
 from marginbench.experiments.cells import Cell, make_cell
 from marginbench.experiments.resolution import resolve_cell
 from marginbench.heads import head_names
+from marginbench.runs.environment import LIMIT_VARIABLE
 from marginbench.training.checkpoints import Progress
 from marginbench.training.experiment import build_experiment
 from marginbench.training.step import TrainingStep
-from marginbench.training.streaming import LIMIT_VARIABLE
 
 SMALL_NETS = (
     Net("mnist", 0.125, (1, 28, 28), 64, False),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import io
 import os
 import re
 import stat
@@ -14,12 +15,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from marginbench.errors import UserError
+
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 MOST_TEXT = 2**26
 """Bytes of a text file that is read whole; the largest that the project writes has 1 % of it."""
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> io.BufferedReader:
     """Open a file to read it, without waiting for a pipe's writer and without reading a device.
 
     Raises:
@@ -115,16 +118,46 @@ def write_atomically(
         durable: whether to wait until the content is on the disk, tens of milliseconds, so that
             even a power cut loses nothing. Not needed for what a checkpoint can restore.
     """
+    with _put_in_place(path) as temporary, temporary.open("wb") as file:
+        write(file)
+        file.flush()
+        if durable:
+            os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def output_file(path: Path) -> Iterator[Path]:
+    """A block that writes a file that a user asked for, under the name that it is given.
+
+    If the block ends well, the file gets its own name, and replaces one that is there. It has the
+    permissions that the umask gives.
+
+    Raises:
+        UserError: it cannot be written, or something other than a file is there.
+    """
+    try:
+        # A link stays, and the file that it names is replaced.
+        target = Path(os.path.realpath(path))
+        if os.path.lexists(target) and not target.is_file():
+            raise OSError(errno.EINVAL, "it is not a file", str(path))
+        with _put_in_place(target) as temporary:
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+    except OSError as error:
+        raise UserError(f"{str(path)!r} cannot be written: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def _put_in_place(path: Path) -> Iterator[Path]:
+    """A block that writes a file under another name, which becomes ``path`` if it ends well."""
     temporary = temporary_beside(path)
     try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
+        yield temporary
         temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def write_text_atomically(path: Path, text: str, *, durable: bool = True) -> None:

@@ -1,13 +1,17 @@
 """What failed blocks and killed writers leave goes; what others made stays."""
 
+import errno
 import os
 import socket
+import stat
 from pathlib import Path
 
 import pytest
 
+from marginbench.errors import UserError
 from marginbench.files import (
     no_empty_folders_on_error,
+    output_file,
     read_regular,
     remove_temporaries,
     temporary_beside,
@@ -83,3 +87,64 @@ def test_a_file_is_read_to_its_last_byte_and_no_further(tmp_path):
     assert read_regular(path, 5) == b"12345"
     with pytest.raises(OSError, match="it has 5 bytes; allowed: at most 4"):
         read_regular(path, 4)
+
+
+def write_output(path, text="new"):
+    with output_file(path) as temporary:
+        temporary.write_text(text)
+
+
+def test_an_output_file_has_the_umasks_mode_and_replaces_the_earlier_one(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    before = os.umask(0o027)
+    try:
+        write_output(path)
+    finally:
+        os.umask(before)
+    assert path.read_text() == "new"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_output_file_that_is_a_link_stays_one(tmp_path):
+    (tmp_path / "link").symlink_to("file")
+    write_output(tmp_path / "link")
+    write_output(tmp_path / "link", "newer")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_text() == "newer"
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a folder", "a link to a device", "a link to itself"])
+def test_what_is_no_file_is_never_replaced(kind, tmp_path):
+    path = tmp_path / "odd"
+    ODD[kind](path)
+    before = path.lstat().st_ino
+    with pytest.raises(UserError, match=r"odd' cannot be written: it is not a file"):
+        write_output(path)
+    assert path.lstat().st_ino == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("below", ["missing/file", "a-file/file", "x" * 300])
+def test_an_output_file_that_cannot_be_made_is_refused_in_a_line(below, tmp_path):
+    (tmp_path / "a-file").touch()
+    with pytest.raises(UserError, match=r"cannot be written: (No such|Not a dir|File name too)"):
+        write_output(tmp_path / below)
+
+
+@pytest.mark.parametrize("how", ["disk", "error"])
+def test_a_failed_writer_leaves_the_earlier_file(how, tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    error = OSError(errno.ENOSPC, "No space left on device") if how == "disk" else KeyError()
+
+    def write():
+        with output_file(path) as temporary:
+            temporary.write_text("half")
+            raise error
+
+    with pytest.raises(UserError if how == "disk" else KeyError):
+        write()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]

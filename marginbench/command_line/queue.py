@@ -17,6 +17,7 @@ from marginbench.dispatch.slurm.commands import LocalSlurm, cancel_jobs
 from marginbench.dispatch.slurm.inspection import inspect_suite
 from marginbench.dispatch.slurm.jobs import jobs_of_only
 from marginbench.errors import UserError
+from marginbench.files import read_regular
 from marginbench.text import count
 
 MIN_KEY = 4
@@ -87,9 +88,11 @@ def show_logs(selection: SuiteSelection, name: str) -> int:
     shown = 0
     for file in files:
         try:
-            # A pipe would be waited for.
-            text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
-        except OSError:
+            text = read_regular(file).decode(errors="replace")
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            click.echo(f"{file} cannot be read: {error.strerror or error}", err=True)
             continue
         if text:
             shown += 1

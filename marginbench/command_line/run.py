@@ -37,6 +37,7 @@ from marginbench.experiments.cells import FUSED
 from marginbench.files import no_empty_folders_on_error
 from marginbench.plugins.registrations import check_known, plugin_files
 from marginbench.runs.cell_status import FINISHED, CellStatus, State
+from marginbench.runs.environment import check_environment
 from marginbench.runs.run_folder import RunFolder
 from marginbench.runs.stale_results import is_stale
 from marginbench.runs.suite_runs import SuiteRun, check_writable
@@ -84,6 +85,7 @@ def run_cells(
     for section in suite_run.suite.sections or ():
         # Before any training: the report would be refused.
         check_known("section", section)
+    check_environment()
     _check_device(device)
     stale: set[str] = set()
 

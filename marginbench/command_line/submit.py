@@ -35,6 +35,7 @@ from marginbench.dispatch.slurm.submitting import (
 from marginbench.errors import UserError
 from marginbench.plugins.registrations import check_known, plugin_files
 from marginbench.runs.code_version import changes, code_version
+from marginbench.runs.environment import check_environment
 from marginbench.runs.lease import Lease
 from marginbench.runs.lease_state import read_lease
 from marginbench.runs.run_folder import RunFolder
@@ -83,6 +84,7 @@ def submit_suite(
     for section in suite_run.suite.sections or ():
         # Before any training: the report would be refused.
         check_known("section", section)
+    check_environment()
     slurm = LocalSlurm()
     settings = _settings(console, suite_run, profile, given, slurm)
     limits = slurm.limits if settings.executor == "slurm" else SlurmLimits("local", 1, 1)

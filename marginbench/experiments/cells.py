@@ -20,6 +20,7 @@ from marginbench.plugins.parameters import (
     neutral_values,
     out_of_key,
 )
+from marginbench.text import quoted
 
 SCHEMA_VERSION: Literal[1] = 1
 FUSED = "fused"
@@ -104,10 +105,10 @@ class Cell(FrozenValue):
     def is_stored_as(self, text: str) -> bool:
         """Whether a text has the values of :meth:`to_json`; cheaper than reading a cell of it."""
         try:
-            stored = from_json(text, allow_inf_nan=False)
+            return as_text(from_json(text, allow_inf_nan=False)) == as_text(self._values())
         except ValueError:
+            # No JSON, or a number that JSON has and a float cannot hold.
             return False
-        return as_text(stored) == as_text(self._values())
 
     def _values(self) -> dict[str, Any]:
         return canonical(self.model_dump(mode="json"))
@@ -185,9 +186,15 @@ def cell_from_json(text: str) -> Cell:
     """A cell from :meth:`Cell.to_json`.
 
     Raises:
-        UserError: the text is no JSON, or no cell.
+        UserError: the text is no JSON, or no cell; or a cell that has no key or no slug.
     """
     try:
-        return Cell.model_validate_json(text)
+        cell = Cell.model_validate_json(text)
+        if any(not name.isprintable() for name in (cell.key, cell.slug)):
+            raise UserError(f"cell: its name {quoted(cell.slug)} cannot be printed")
     except ValidationError as error:
         raise UserError(refusal("cell", Cell, error)) from None
+    except (ValueError, OverflowError, TypeError, LookupError) as error:
+        # A parameter may have any JSON value: 1e400, an integer of thousands of digits.
+        raise UserError(f"cell: it has no key ({quoted(str(error))})") from None
+    return cell

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import struct
+import time
 import warnings
 from collections.abc import Callable, Hashable, Iterable
 from importlib import import_module
@@ -13,7 +15,7 @@ import pandas as pd
 
 from marginbench.errors import UserError
 from marginbench.experiments.suites import Suite
-from marginbench.files import no_empty_folders_on_error
+from marginbench.files import no_empty_folders_on_error, output_file
 from marginbench.reporting.drawing import WIDTHS, paper_columns
 from marginbench.reporting.figure_files import save_figure
 from marginbench.reporting.sections import sections_of
@@ -22,6 +24,7 @@ from marginbench.text import distinct
 
 EXTRAS = {"pyarrow": "parquet", "tensorboardX": "tensorboard"}
 """The extra of marginbench that brings a library."""
+EVENTS = "events.out.tfevents.marginbench"
 _WORDS = {1: "one-column", 2: "two-columns"}
 
 
@@ -62,6 +65,8 @@ def write_parquet(results: pd.DataFrame, folder: Path) -> list[Path]:
 def write_tensorboard(results: pd.DataFrame, folder: Path) -> list[Path]:
     """Write an event file a finished cell: its errors, loss and learning rate by iteration.
 
+    The file's name is always the same, so that a second export replaces the first one's.
+
     Args:
         results: see :func:`marginbench.runs.results.results`.
         folder: gets a folder ``SETTING/HEAD/seed N`` a cell, for ``tensorboard --logdir``.
@@ -72,7 +77,10 @@ def write_tensorboard(results: pd.DataFrame, folder: Path) -> list[Path]:
     Raises:
         UserError: tensorboardX is not installed.
     """
-    writer_class = _library("tensorboardX").SummaryWriter
+    _library("tensorboardX")
+    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.summary import scalar
+
     looks = history(results)
     # Two comparisons of a suite may have one setting's name.
     settings = list(zip(results["comparison"], results["setting"], strict=True))
@@ -86,13 +94,30 @@ def write_tensorboard(results: pd.DataFrame, folder: Path) -> list[Path]:
             folder / of_settings[of_keys[key]] / of_labels[first["label"]] / f"seed {first['seed']}"
         )
         folders.append(place)
-        with writer_class(str(place)) as writer:
-            for look in rows.drop(columns=["key", "label", "seed"]).to_dict("records"):
-                step = int(look.pop("iteration"))
-                for name, value in look.items():
-                    if value is not None and not pd.isna(value):
-                        writer.add_scalar(name, float(value), step)
+        events = [Event(wall_time=time.time(), file_version="brain.Event:2")]
+        for look in rows.drop(columns=["key", "label", "seed"]).to_dict("records"):
+            step = int(look.pop("iteration"))
+            events += [
+                Event(wall_time=time.time(), step=step, summary=scalar(name, float(value)))
+                for name, value in look.items()
+                if value is not None and not pd.isna(value)
+            ]
+        place.mkdir(parents=True, exist_ok=True)
+        with output_file(place / EVENTS) as temporary:
+            temporary.write_bytes(b"".join(_record(event.SerializeToString()) for event in events))
     return folders
+
+
+def _record(event: bytes) -> bytes:
+    """An event as event files have it: its length, the event, and a checksum after each.
+
+    tensorboardX writes in a thread, which prints a traceback on a full disk.
+    """
+    from tensorboardX.record_writer import masked_crc32c
+
+    length = struct.pack("<Q", len(event))
+    checksums = [struct.pack("<I", masked_crc32c(part)) for part in (length, event)]
+    return length + checksums[0] + event + checksums[1]
 
 
 def write_figures(results: pd.DataFrame, suite: Suite, folder: Path) -> list[Path]:
@@ -146,7 +171,8 @@ def _write_frames(
     paths = []
     for name, frame in frames.items():
         paths.append(folder / f"{name}.{ending}")
-        write(frame, paths[-1])
+        with output_file(paths[-1]) as temporary:
+            write(frame, temporary)
     return paths
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from marginbench.plugins.loading import loaded_plugin_files
 from marginbench.processes import in_parts
 from marginbench.runs.cell_status import CellStatus, State
 from marginbench.runs.code_version import code_version, digest
-from marginbench.runs.run_files import FILES, as_json, read_json
+from marginbench.runs.run_files import FILES, as_json, read_json, read_text
 from marginbench.runs.run_folder import RunFolder
 from marginbench.runs.suite_runs import SuiteRun
 
@@ -143,8 +144,7 @@ def _has(folder: Path, files: dict[str, int]) -> bool:
 
 
 def _read(path: Path, caption: str) -> PrintedTable:
-    with path.open(encoding="utf-8", newline="") as file:
-        columns, *rows = csv.reader(file)
+    columns, *rows = csv.reader(io.StringIO(read_text(path), newline=""))
     if not isinstance(caption, str) or any(len(row) != len(columns) for row in rows):
         raise ValueError(f"{path} is not the table that was written")
     return PrintedTable(caption, columns, rows)

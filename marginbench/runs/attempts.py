@@ -18,6 +18,7 @@ from typing import Any
 
 from pydantic import AliasChoices, Field, FiniteFloat, ValidationError
 
+from marginbench.files import read_regular
 from marginbench.runs.run_files import StoredModel
 
 FILE = "attempts.jsonl"
@@ -56,7 +57,7 @@ class Attempt(_Line):
 
     submission: str
     job: str
-    restart: int
+    restart: int = Field(ge=0, lt=2**31)
     host: str
     started: FiniteFloat
     checkpoint: int
@@ -140,7 +141,7 @@ def _checkpoint(folder: Path) -> int:
 def _append(folder: Path, line: dict[str, Any]) -> None:
     # One write of one short line: a reader sees it whole, or torn at the end and leaves it out.
     text = "\n" + json.dumps(line) + "\n"
-    file = os.open(folder / FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    file = os.open(folder / FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o644)
     try:
         os.write(file, text.encode())
     finally:
@@ -149,7 +150,7 @@ def _append(folder: Path, line: dict[str, Any]) -> None:
 
 def _lines(path: Path) -> Iterator[Attempt | _End]:
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = read_regular(path).decode(errors="replace")
     except OSError:
         return
     # Lines are written with an empty one before, in case the last one was torn.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ class CellFiles:
             DamagedFile: it does not read well, or is another cell's.
         """
         path = self.path / "result.json"
-        return read_result_file(path, self.key) if path.exists() else None
+        return read_result_file(path, self.key) if os.path.lexists(path) else None
 
     def write_result(self, result: dict[str, Any]) -> None:
         """result.json, last of all files, and the end of any earlier failure."""

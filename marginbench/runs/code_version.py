@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import marginbench
+from marginbench.files import open_regular
 from marginbench.plugins.loading import (
     HEADS_GROUP,
     REGULARISERS_GROUP,
@@ -49,9 +50,10 @@ def code_version(*, reports: bool = False) -> dict[str, Any]:
 
 
 def digest(file: Path) -> str:
-    """A hash of a file's content; "" where it cannot be read."""
+    """A hash of a file's content; "" where it cannot be read, or is no file."""
     try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+        with open_regular(file) as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()[:16]
     except OSError:
         return ""
 

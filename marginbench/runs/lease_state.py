@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import Field, FiniteFloat, ValidationError
 
+from marginbench.files import read_regular
 from marginbench.runs.process_identity import process_lives, this_machine
 from marginbench.runs.run_files import StoredModel
 from marginbench.text import duration
@@ -100,7 +101,7 @@ def read_lease(folder: Path) -> LeaseState | None:
         path = folder / f"lease-{number}.json"
         try:
             age = time.time() - path.stat().st_mtime
-            text = path.read_bytes()
+            text = read_regular(path)
         except OSError:
             if reading == _MOST_READS - 1:
                 raise

@@ -7,8 +7,10 @@ cells were resolved to: as long as the code is the same, torch need not be impor
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Container, Iterable, Iterator
+import os
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +19,17 @@ from pydantic import ValidationError
 from marginbench.errors import DamagedFile, UserError
 from marginbench.experiments.cells import Cell, cell_from_json
 from marginbench.experiments.resolution import Resolver
-from marginbench.files import write_text_atomically
+from marginbench.files import read_regular, write_text_atomically
 from marginbench.plugins.registrations import plugin_files
 from marginbench.runs.code_version import code_version, digest
-from marginbench.runs.run_files import read_json
+from marginbench.runs.run_files import read_sealed, sealed
 from marginbench.runs.run_folder import RunFolder
 from marginbench.text import quoted
 
 CELLS = "cells.jsonl"
 RESOLUTION = "resolution.json"
 BEGIN = '{"key": "'
+_MOST_BYTES = 2**30
 
 
 def recorded_cells(suite_folder: Path, known: Container[str]) -> tuple[list[RunFolder], list[str]]:
@@ -41,7 +44,11 @@ def recorded_cells(suite_folder: Path, known: Container[str]) -> tuple[list[RunF
     """
     found: dict[str, RunFolder] = {}
     unread = []
-    for number, line in enumerate(_lines(suite_folder), start=1):
+    try:
+        lines = _lines(suite_folder)
+    except OSError as error:
+        return [], [f"{suite_folder / CELLS} cannot be read: {error.strerror or error}"]
+    for number, line in enumerate(lines, start=1):
         key = _key(line)
         if key is not None and (key in known or key in found):
             continue
@@ -57,7 +64,13 @@ def recorded_cells(suite_folder: Path, known: Container[str]) -> tuple[list[RunF
 
 
 def recorded_keys(suite_folder: Path) -> set[str]:
-    """The keys of the manifest's whole lines."""
+    """The keys of the manifest's whole lines; none if it cannot be read."""
+    with contextlib.suppress(OSError):
+        return _keys(suite_folder)
+    return set()
+
+
+def _keys(suite_folder: Path) -> set[str]:
     return {key for line in _lines(suite_folder) if (key := _key(line)) is not None}
 
 
@@ -68,9 +81,9 @@ def record_cells(suite_folder: Path, runs: Iterable[RunFolder]) -> None:
     as once.
 
     Raises:
-        OSError: the manifest cannot be written.
+        OSError: the manifest cannot be read or written.
     """
-    there = recorded_keys(suite_folder)
+    there = _keys(suite_folder)
     lines = [
         f'{BEGIN}{run.key}", "cell": {json.dumps(json.loads(run.cell.to_json()))}}}\n'
         for run in runs
@@ -87,12 +100,12 @@ def record_cells(suite_folder: Path, runs: Iterable[RunFolder]) -> None:
             file.write(begin + "".join(lines).encode())
 
 
-def _lines(suite_folder: Path) -> Iterator[str]:
-    try:
-        with (suite_folder / CELLS).open(encoding="utf-8", errors="replace") as file:
-            yield from file
-    except OSError:
-        return
+def _lines(suite_folder: Path) -> list[str]:
+    path = suite_folder / CELLS
+    if not os.path.lexists(path):
+        return []
+    content = read_regular(path, _MOST_BYTES)
+    return [line.decode(errors="replace") for line in content.splitlines(keepends=True)]
 
 
 def _key(line: str) -> str | None:
@@ -117,7 +130,7 @@ def _cell(line: str) -> Cell:
 def known_resolver(suite_folder: Path) -> Resolver:
     """A resolver that knows what was kept for the suite, if it was kept by the same code."""
     try:
-        content = read_json(suite_folder / RESOLUTION)
+        content = read_sealed(suite_folder / RESOLUTION, must=True)
         if content.get("code") == _code():
             return Resolver(content["parts"])
     except (DamagedFile, KeyError, ValidationError, AttributeError, TypeError):
@@ -132,14 +145,12 @@ def keep_resolution(suite_folder: Path, resolver: Resolver) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    content = {"code": _code(), "parts": resolver.found()}
+    content = sealed({"code": _code(), "parts": resolver.found()})
     text = json.dumps(content) + "\n"
     path = suite_folder / RESOLUTION
-    try:
-        if path.read_text(encoding="utf-8") == text:
+    with contextlib.suppress(OSError):
+        if read_regular(path) == text.encode():
             return
-    except (OSError, UnicodeDecodeError):
-        pass
     write_text_atomically(path, text, durable=False)
 
 

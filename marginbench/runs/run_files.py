@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -13,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import from_json
 
 from marginbench.errors import DamagedFile
+from marginbench.files import read_regular
+from marginbench.text import quoted
 
 ASIDE = "result-of-other-code.json"
 """A result that a new one is to replace; it counts as none."""
@@ -32,7 +35,6 @@ FILES = (
 )
 _NAMES = {*FILES, "log.txt"}
 HISTORY_FIELDS = {"iteration", "learning_rate", "loss", "train_error", "test_error"}
-_SHOWN = 60
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -71,7 +73,7 @@ def odd_file(entries: Iterable[os.DirEntry[str]]) -> str | None:
 def read_failure_file(path: Path) -> dict[str, Any] | None:
     """A failure.json, or None; a damaged one is a failure that is not final."""
     try:
-        if not path.exists():
+        if not os.path.lexists(path):
             return None
         return checked(path, _Failure, read_json(path)).model_dump()
     except DamagedFile as error:
@@ -84,7 +86,7 @@ def read_history_file(path: Path) -> list[dict[str, Any]]:
     Raises:
         DamagedFile: a line does not read; the message names it.
     """
-    if not path.exists():
+    if not os.path.lexists(path):
         return []
     rows = []
     for number, line in enumerate(read_text(path).splitlines(), start=1):
@@ -105,13 +107,10 @@ def read_text(path: Path) -> str:
     """A text file whole.
 
     Raises:
-        DamagedFile: it is missing, no file, cannot be read, or is not UTF-8.
+        DamagedFile: it is missing, no file, too large, cannot be read, or is not UTF-8.
     """
     try:
-        # A pipe would be waited for.
-        if not path.is_file() and path.exists():
-            raise DamagedFile(path, "it is not a file")
-        return path.read_text(encoding="utf-8")
+        return read_regular(path).decode()
     except UnicodeDecodeError:
         raise DamagedFile(path, "it is not UTF-8 text") from None
     except FileNotFoundError:
@@ -137,6 +136,38 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def sealed(content: dict[str, Any]) -> dict[str, Any]:
+    """What a file is to hold, with a digest, for a file that decides what is trained."""
+    content = _finite(content)
+    return {**content, "digest": _digest(content)}
+
+
+def read_sealed(path: Path, *, must: bool) -> dict[str, Any]:
+    """A JSON object as :func:`sealed` made it, without the digest.
+
+    Args:
+        path: the file.
+        must: whether there must be a digest; files of earlier versions have none.
+
+    Raises:
+        DamagedFile: see :func:`read_json`, or it was changed after it was written.
+    """
+    content = read_json(path)
+    digest = content.pop("digest", None)
+    if (must or digest is not None) and digest != _digest(content):
+        raise DamagedFile(path, "its digest is not that of its content: it was changed")
+    return content
+
+
+def _digest(content: dict[str, Any]) -> str:
+    try:
+        text = json.dumps(content, sort_keys=True)
+    except ValueError:
+        # An integer of thousands of digits.
+        return ""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def checked(path: Path, model: type[Model], value: dict[str, Any]) -> Model:
     """What a file holds, its types checked.
 
@@ -150,9 +181,7 @@ def checked(path: Path, model: type[Model], value: dict[str, Any]) -> Model:
         name = ".".join(str(part) for part in first["loc"])
         if first["type"] == "missing":
             raise DamagedFile(path, f"the field {name} is missing") from None
-        shown = repr(first["input"])
-        shown = shown if len(shown) <= _SHOWN else shown[:_SHOWN] + " ..."
-        raise DamagedFile(path, f"{name} = {shown}: {first['msg']}") from None
+        raise DamagedFile(path, f"{name} = {quoted(first['input'])}: {first['msg']}") from None
 
 
 def is_number(value: Any) -> bool:

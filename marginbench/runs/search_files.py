@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from marginbench.errors import DamagedFile, UserError
 from marginbench.experiments.head_search import HeadSearch
 from marginbench.experiments.search import TRIALS
 from marginbench.files import write_text_atomically
-from marginbench.runs.run_files import as_json, read_json
+from marginbench.runs.run_files import as_json, read_sealed, sealed
 
 SEARCH_FILE = "search.json"
 
@@ -32,7 +33,7 @@ def write_searches(
     """
     content = {**asked, "searches": [search.model_dump(mode="json") for search in searches]}
     try:
-        write_text_atomically(folder / SEARCH_FILE, as_json(content))
+        write_text_atomically(folder / SEARCH_FILE, as_json(sealed(content)))
     except OSError as error:
         reason = error.strerror or error
         raise UserError(f"{folder} cannot be written: {reason}") from error
@@ -45,10 +46,10 @@ def read_searches(folder: Path) -> tuple[list[HeadSearch], dict[str, Any]] | Non
         DamagedFile: the file does not read well.
     """
     path = folder / SEARCH_FILE
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
     try:
-        content = read_json(path)
+        content = read_sealed(path, must=False)
         searches = [HeadSearch.model_validate(entry) for entry in content["searches"]]
     except (ValidationError, KeyError, TypeError):
         raise DamagedFile(path, "it holds no searches") from None
@@ -62,7 +63,7 @@ def last_asked_for(folder: Path) -> dict[str, Any]:
     """ "trials" and "repeats"; empty where nothing was searched or the file is damaged."""
     path = folder / SEARCH_FILE
     try:
-        return read_json(path) if path.exists() else {}
+        return read_sealed(path, must=False) if path.exists() else {}
     except DamagedFile:
         # It is written anew.
         return {}

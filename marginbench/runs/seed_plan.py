@@ -8,6 +8,7 @@ how much of the level may be used up after a fraction of the seeds.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,14 +17,14 @@ from typing import Any
 
 from marginbench.errors import DamagedFile, UserError
 from marginbench.files import write_text_atomically
-from marginbench.runs.run_files import as_json, read_json
+from marginbench.runs.run_files import as_json, read_sealed, sealed
 from marginbench.text import quoted
 
 PLAN = "until-decided.json"
 LOOKS = (5, 8, 12, 18, 30, 50, 80)
 """Seeds at which results are looked at, as far as they are fewer than the most."""
 MAX_SEEDS = 30
-FEWEST_SEEDS = 5
+FEWEST_SEEDS, MOST_SEEDS = 5, 10_000
 """At a look."""
 _NORMAL = NormalDist()
 
@@ -82,18 +83,18 @@ def read_plan(suite_folder: Path) -> SeedPlan | None:
         UserError: the file is damaged; the message says that the looks are not known without it.
     """
     path = suite_folder / PLAN
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
     try:
-        content: dict[str, Any] = read_json(path)
+        content: dict[str, Any] = read_sealed(path, must=False)
     except DamagedFile as error:
         raise UserError(str(error)) from None
     seeds = {"max_seeds": content.get("max_seeds"), "first_look": content.get("first_look", 5)}
     for name, value in seeds.items():
-        if type(value) is not int or value < FEWEST_SEEDS:
+        if type(value) is not int or not FEWEST_SEEDS <= value <= MOST_SEEDS:
             raise UserError(
-                f"{path}: {name} = {quoted(value)} is not allowed; allowed: a whole number of at "
-                f"least {FEWEST_SEEDS}"
+                f"{path}: {name} = {quoted(value)} is not allowed; allowed: a whole number from "
+                f"{FEWEST_SEEDS} to {MOST_SEEDS:,}"
             )
     spending = str(content.get("spending"))
     if spending not in SPENDING:
@@ -133,4 +134,4 @@ def keep_plan(suite_folder: Path, plan: SeedPlan) -> None:
         OSError: it cannot be written.
     """
     content = {**asdict(plan), "looks": plan.looks}
-    write_text_atomically(suite_folder / PLAN, as_json(content, indent=2))
+    write_text_atomically(suite_folder / PLAN, as_json(sealed(content), indent=2))

@@ -8,6 +8,7 @@ first read with stand-ins that make nothing, which compare each tensor with its 
 from __future__ import annotations
 
 import math
+import os
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from marginbench.data.formats.archives import (
 from marginbench.data.formats.pickle_stand_ins import Function, RefusedPickle, StandIn
 from marginbench.data.formats.plain_pickle import read_plain_pickle
 from marginbench.errors import DamagedFile
+from marginbench.files import open_regular
 
 FIRST_BYTES = b"PK\x03\x04"
 MOST_DIMENSIONS = 64
@@ -79,8 +81,8 @@ def read_torch_file(path: Path) -> Any:
 
 
 def _check(path: Path) -> None:
-    check_memory(path.stat().st_size)
-    with path.open("rb") as file:
+    with open_regular(path) as file:
+        check_memory(os.fstat(file.fileno()).st_size)
         # Otherwise torch takes it for a file of its former format, whatever archive follows.
         if file.read(len(FIRST_BYTES)) != FIRST_BYTES:
             raise DamagedArchive("it does not begin as a zip archive")

@@ -11,7 +11,7 @@ import torch
 from marginbench.data.files.image_folders import image_files
 from marginbench.data.formats.images import Preprocessing, decode_image
 from marginbench.errors import UserError
-from marginbench.files import write_atomically
+from marginbench.files import output_file
 from marginbench.training.trained import load_trained
 
 BATCH = 256
@@ -62,10 +62,8 @@ def embed(
         with torch.no_grad():
             parts.append(backbone(torch.from_numpy(np.stack(decoded))).numpy())
     arrays = {"features": np.concatenate(parts), "files": np.array([str(file) for file in files])}
-    try:
-        write_atomically(path, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
-    except OSError as error:
-        raise UserError(f"{str(path)!r} cannot be written: {error.strerror or error}") from error
+    with output_file(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
     return len(files)
 
 

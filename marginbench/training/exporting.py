@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
-import uuid
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from marginbench.errors import UserError
+from marginbench.files import output_file
+from marginbench.runs.run_files import read_text
 from marginbench.training.trained import Trained, images_of_cell, load_trained
 
 OPSET = 17
@@ -79,17 +81,12 @@ def export_model(
     write, run = kinds[path.suffix]
     trained = load_trained(run_folder, plugins=plugins)
     images = _images(run_folder, trained)
-    temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
-    try:
-        with _as_user_error(path):
-            names = json.dumps(trained.backbone.class_names)
-            cell = (Path(run_folder) / "cell.json").read_text()
-            write(trained, temporary, {"cell": cell, "class_names": names})
-            found = run(trained, temporary, images)
-            difference = _check(path, trained, images, found)
-            temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with _libraries_named(path), output_file(path) as temporary:
+        names = json.dumps(trained.backbone.class_names)
+        cell = read_text(Path(run_folder) / "cell.json")
+        write(trained, temporary, {"cell": cell, "class_names": names})
+        found = run(trained, temporary, images)
+        difference = _check(path, trained, images, found)
     return difference, len(images)
 
 
@@ -108,8 +105,8 @@ def _images(run_folder: str | Path, trained: Trained) -> Tensor:
 
 
 @contextlib.contextmanager
-def _as_user_error(path: Path) -> Iterator[None]:
-    """A block that writes the file."""
+def _libraries_named(path: Path) -> Iterator[None]:
+    """A block that needs libraries, which may be missing, to write the file."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -117,8 +114,6 @@ def _as_user_error(path: Path) -> Iterator[None]:
             f"{str(path)!r} needs {error.name}, which is not installed: "
             "pip install 'marginbench[export]'"
         ) from error
-    except OSError as error:
-        raise UserError(f"{str(path)!r} cannot be written: {error.strerror or error}") from error
 
 
 def _check(path: Path, trained: Trained, images: Tensor, found: tuple[Tensor, Tensor]) -> float:
@@ -143,14 +138,15 @@ def _outputs(trained: Trained, images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _write_safetensors(trained: Trained, path: Path, metadata: dict[str, str]) -> None:
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     tensors = {f"backbone.{k}": v for k, v in trained.backbone.backbone.state_dict().items()}
     tensors |= {f"head.{k}": v for k, v in trained.head.state_dict().items()}
     tensors["mean_image"] = trained.backbone.mean_image
     # Its own copy of each: safetensors refuses tensors that share memory or are not contiguous.
     own = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
-    save_file(own, os.fspath(path), metadata=metadata | {"format": "pt"})
+    # The library's own writer ignores the umask, and has an error of its own for a full disk.
+    path.write_bytes(save(own, metadata=metadata | {"format": "pt"}))
 
 
 def _run_safetensors(trained: Trained, path: Path, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -181,7 +177,7 @@ def _write_onnx(trained: Trained, path: Path, metadata: dict[str, str]) -> None:
             torch.onnx.export(
                 ImagesToFeatures(trained).eval(),
                 (example,),
-                os.fspath(path),
+                written := io.BytesIO(),  # type: ignore[arg-type]
                 input_names=["images"],
                 output_names=["features", "logits"],
                 dynamic_axes={name: {0: "N"} for name in ("images", "features", "logits")},
@@ -192,10 +188,10 @@ def _write_onnx(trained: Trained, path: Path, metadata: dict[str, str]) -> None:
         except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
             first = " ".join(str(error).split())[:300]
             raise UserError(f"this model cannot be written as ONNX: {first}") from error
-    model = onnx.load(os.fspath(path))
+    model = onnx.load_from_string(written.getvalue())
     for key, value in metadata.items():
         model.metadata_props.add(key=key, value=value)
-    onnx.save(model, os.fspath(path))
+    path.write_bytes(model.SerializeToString())
 
 
 def _run_onnx(trained: Trained, path: Path, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,13 +7,13 @@ import warnings
 
 import torch
 
+from marginbench.runs.environment import GRAPH_VARIABLE
 from marginbench.training.checkpoints import Progress
 from marginbench.training.experiment import Experiment
 from marginbench.training.optimisers import count_rate_cuts, learning_rate
 from marginbench.training.seeds import seed_draws
 
 WARM_UP_STEPS = 11
-GRAPH_VARIABLE = "MARGINBENCH_CUDA_GRAPH"
 
 
 class TrainingStep:

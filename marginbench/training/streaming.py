@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,11 +11,10 @@ import psutil
 import torch
 from torch import Tensor
 
-from marginbench.errors import UserError
+from marginbench.runs.environment import resident_bytes
 
-LIMIT_VARIABLE = "MARGINBENCH_RESIDENT_BYTES"
-"""So many bytes of images may lie on the device; else :data:`SHARE` of its free memory."""
 SHARE = 0.5
+"""Of a device's free memory, for images, if the environment has no limit."""
 AHEAD = 4
 """Batches read before they are needed."""
 
@@ -27,11 +25,9 @@ def resident_limit(device: torch.device) -> int:
     Raises:
         UserError: the variable holds no whole number ≥ 0.
     """
-    given = os.environ.get(LIMIT_VARIABLE)
+    given = resident_bytes()
     if given is not None:
-        if not given.isdecimal():
-            raise UserError(f"{LIMIT_VARIABLE} = {given!r} is not allowed; allowed: integer ≥ 0")
-        return int(given)
+        return given
     if device.type == "cuda":
         return int(SHARE * torch.cuda.mem_get_info(device)[0])
     return int(SHARE * psutil.virtual_memory().available)

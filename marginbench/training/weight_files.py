@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from marginbench.data.formats.archives import damage_named
 from marginbench.errors import DamagedFile, UserError
+from marginbench.files import open_regular
 from marginbench.training.checkpoint_files import FIRST_BYTES, read_torch_file
 
 _HEADER_START = slice(8, 9)
@@ -32,7 +34,7 @@ def read_weight_file(path: Path) -> dict[str, Tensor]:
             tensors.
         UserError: it is a safetensors file, and the library is not installed.
     """
-    with path.open("rb") as file:
+    with damage_named(path), open_regular(path) as file:
         start = file.read(16)
     if start.startswith(FIRST_BYTES):
         content: Any = read_torch_file(path)

@@ -1,6 +1,8 @@
 """Results and histories for other programs, figures for papers."""
 
 import json
+import resource
+import signal
 import sys
 
 import pandas as pd
@@ -31,6 +33,26 @@ def test_results_and_histories_come_back_as_they_were(results, tmp_path, kind):
     assert looks["test_error"].tolist() == [0.5, 0.25, 0.25, 0.125]
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet", "tensorboard"])
+def test_a_full_disk_costs_no_earlier_file_and_is_told_in_a_line(results, tmp_path, kind):
+    pytest.importorskip({"parquet": "pyarrow", "tensorboard": "tensorboardX"}.get(kind, "pandas"))
+    write = getattr(export, f"write_{kind}")
+    export.exported(lambda into: write(results, into), tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert before
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40, limits[1]))
+    try:
+        with pytest.raises(UserError, match=r"cannot be written: .*File too large") as refused:
+            export.exported(lambda into: write(results, into), tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert "\n" not in str(refused.value)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
 def test_event_files_hold_every_look(results, tmp_path):
     pytest.importorskip("tensorboardX")
     from tensorboardX.event_file_writer import EventsWriter  # noqa: F401
@@ -41,7 +63,9 @@ def test_event_files_hold_every_look(results, tmp_path):
         "MNIST (Table 2)/softmax/seed 0",
         "a∕b/arcface/seed 1",
     ]
+    assert export.write_tensorboard(results, tmp_path / "events") == folders
     (file,) = folders[0].iterdir()
+    assert "tfevents" in file.name
     content, values = file.read_bytes(), {}
     while content:
         # A record: its length in 8 bytes, 4 of a checksum, the event, 4 of a checksum.

@@ -167,14 +167,14 @@ def test_a_file_that_is_not_to_be_read_damages_that_cell_at_most(
     path = suite_run.runs[which].path / name
     if not path.exists():
         path.write_bytes(b"{}")
-    opens = io.open
+    opens = os.open
 
     def refusing(file, *arguments, **named):
         if str(file) == str(path):
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
         return opens(file, *arguments, **named)
 
-    monkeypatch.setattr(io, "open", refusing)
+    monkeypatch.setattr(os, "open", refusing)
     thorough, _ = inspect_in_every_way(suite_run, monkeypatch)
     expected = [State.DONE, State.FAILED, State.NOT_STARTED]
     changed = thorough.pop(which)

@@ -1,14 +1,21 @@
 """The manifest: every cell that was ever run or submitted, and what its parts were resolved to."""
 
+import json
+import os
+from pathlib import Path
+
 import pytest
 
+from marginbench.errors import UserError
 from marginbench.runs import manifest
 from marginbench.runs.manifest import (
     keep_resolution,
     known_resolver,
     record_cells,
     recorded_cells,
+    recorded_keys,
 )
+from marginbench.runs.run_files import sealed
 from marginbench.runs.suite_runs import open_suite
 
 
@@ -45,9 +52,28 @@ def test_a_line_that_a_killed_process_began_costs_itself_alone(suite_run):
     assert f"{file}, line 2: " in unread[0]
 
 
-def test_a_folder_in_its_place_is_no_reason_to_fail_reading(suite_run):
-    (suite_run.folder / "cells.jsonl").mkdir(parents=True)
-    assert recorded_cells(suite_run.folder, set()) == ([], [])
+@pytest.mark.parametrize("put", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_file_in_its_place_is_named_and_neither_read_nor_written(put, suite_run):
+    file = suite_run.folder / "cells.jsonl"
+    file.parent.mkdir(parents=True)
+    put(file)
+    named = f"{file} cannot be read: it is not a file"
+    assert recorded_cells(suite_run.folder, set()) == ([], [named])
+    assert recorded_keys(suite_run.folder) == set()
+    with pytest.raises(UserError, match="cannot be written: it is not a file"):
+        suite_run.record()
+
+
+def test_a_resolution_that_was_changed_is_made_anew(suite_run):
+    # A parameter that is changed there would be trained under another cell's name.
+    folder = suite_run.folder
+    folder.mkdir(parents=True)
+    keep_resolution(folder, suite_run.resolver)
+    file = folder / "resolution.json"
+    text = file.read_text()
+    assert '"widths": [4]' in text
+    file.write_text(text.replace('"widths": [4]', '"widths": [8]'))
+    assert known_resolver(folder).found() == {}
 
 
 def test_what_was_resolved_is_known_again_as_long_as_the_code_is_the_same(suite_run, monkeypatch):
@@ -77,6 +103,6 @@ def test_resolved_parts_of_the_wrong_form_are_made_anew(suite_run, parts):
     folder.mkdir(parents=True)
     keep_resolution(folder, suite_run.resolver)
     file = folder / "resolution.json"
-    begin, _, _ = file.read_text().partition('"parts": ')
-    file.write_text(f'{begin}"parts": {parts}}}')
+    code = json.loads(file.read_text())["code"]
+    file.write_text(json.dumps(sealed({"code": code, "parts": json.loads(parts)})))
     assert known_resolver(folder).found() == {}

@@ -10,9 +10,10 @@ from marginbench.experiments.cells import make_cell
 from marginbench.experiments.grids import component
 from marginbench.experiments.resolution import resolve_cell
 from marginbench.plugins.loading import load_plugin_file
+from marginbench.runs.environment import GRAPH_VARIABLE
 from marginbench.training.checkpoints import Progress, load_checkpoint, save_checkpoint
 from marginbench.training.experiment import build_experiment
-from marginbench.training.step import GRAPH_VARIABLE, WARM_UP_STEPS, TrainingStep
+from marginbench.training.step import WARM_UP_STEPS, TrainingStep
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 

@@ -12,9 +12,10 @@ from marginbench.errors import UserError
 from marginbench.experiments.cells import Schedule, make_cell
 from marginbench.experiments.grids import component
 from marginbench.experiments.resolution import resolve_cell
+from marginbench.runs.environment import LIMIT_VARIABLE
 from marginbench.training.experiment import build_experiment
 from marginbench.training.loop import Interrupted
-from marginbench.training.streaming import AHEAD, LIMIT_VARIABLE, BatchStream, resident_limit
+from marginbench.training.streaming import AHEAD, BatchStream, resident_limit
 from tests.conftest import train_cell
 
 CPU = torch.device("cpu")
@@ -118,7 +119,8 @@ def test_what_goes_wrong_while_reading_ahead_is_raised_by_the_step(monkeypatch):
         stream.load(0)
 
 
-def test_a_limit_that_is_no_number_is_refused(monkeypatch):
-    monkeypatch.setenv(LIMIT_VARIABLE, "4 GB")
-    with pytest.raises(UserError, match="MARGINBENCH_RESIDENT_BYTES = '4 GB'"):
+@pytest.mark.parametrize("given", ["4 GB", "", "-1", "1e9", "٣", "9" * 5000, "1\n"])
+def test_a_limit_that_is_no_number_is_refused(given, monkeypatch):
+    monkeypatch.setenv(LIMIT_VARIABLE, given)
+    with pytest.raises(UserError, match=r"MARGINBENCH_RESIDENT_BYTES = '.*allowed: integer"):
         resident_limit(CPU)

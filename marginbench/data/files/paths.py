@@ -19,13 +19,13 @@ def data_root() -> Path:
     names its data relative to it, so that data which moves as a whole stays the same data.
     """
     given = os.environ.get(ROOT_VARIABLE)
-    return Path(given).expanduser().absolute() if given else _default_cache() / "data"
+    return _folder(ROOT_VARIABLE, given) if given else _default_cache() / "data"
 
 
 def cache_folder() -> Path:
     """Where decoded images are kept: ``MARGINBENCH_CACHE``, else ``~/.cache/marginbench``."""
     given = os.environ.get(CACHE_VARIABLE)
-    return Path(given).expanduser().absolute() if given else _default_cache()
+    return _folder(CACHE_VARIABLE, given) if given else _default_cache()
 
 
 def data_path(name: str, field: str = "name") -> Path:
@@ -54,6 +54,15 @@ def data_path(name: str, field: str = "name") -> Path:
             f"folder, which --data or {ROOT_VARIABLE} sets"
         )
     return path
+
+
+def _folder(variable: str, given: str) -> Path:
+    try:
+        return Path(given).expanduser().absolute()
+    except RuntimeError:
+        raise UserError(
+            f"{variable} = {given!r} is not allowed; allowed: a folder; there is no such user"
+        ) from None
 
 
 def _default_cache() -> Path:

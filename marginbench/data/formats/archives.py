@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 
 from marginbench.errors import DamagedFile
+from marginbench.files import open_regular
 
 ENCRYPTED = 1
 # Deflate makes no more than 1,032 bytes of one.
@@ -31,7 +32,7 @@ def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
         OSError: the file cannot be read.
     """
     try:
-        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             _check_parts(archive.infolist(), path.stat().st_size)
             yield archive
     except DamagedArchive:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -11,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from marginbench.errors import UserError
+from marginbench.files import open_regular
 
 Colour = Literal["grey", "rgb"]
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
@@ -60,7 +62,10 @@ def decode_image(where: str, source: Path | BinaryIO, preprocessing: Preprocessi
             :data:`MOST_PIXELS` or 8 bits a channel, or smaller than the crop.
     """
     try:
-        with Image.open(source, formats=FORMATS) as opened:
+        with (
+            open_regular(source) if isinstance(source, Path) else nullcontext(source) as file,
+            Image.open(file, formats=FORMATS) as opened,
+        ):
             width, height = opened.size
             if width * height > MOST_PIXELS:
                 raise UserError(
@@ -80,7 +85,8 @@ def decode_image(where: str, source: Path | BinaryIO, preprocessing: Preprocessi
         ) from None
     except Exception as error:
         # Decoders raise nearly anything at a damaged file.
-        raise UserError(f"{where} cannot be decoded: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{where} cannot be decoded: {reason}") from error
 
 
 def preprocess(where: str, image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from marginbench.data.formats.archives import DamagedArchive
 from marginbench.errors import UserError
+from marginbench.files import MOST_TEXT, read_regular
 
 
 @contextlib.contextmanager
@@ -26,14 +27,18 @@ def reading(path: Path) -> Iterator[None]:
         raise UserError(f"{str(path)!r} cannot be read: {error}") from None
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, most: int = MOST_TEXT) -> str:
     """A file's text.
 
+    Args:
+        path: the file.
+        most: the number of bytes that it may have.
+
     Raises:
-        UserError: it cannot be read or is not in UTF-8.
+        UserError: it cannot be read, is larger or is not in UTF-8.
     """
     try:
         with reading(path):
-            return path.read_text(encoding="utf-8-sig")
+            return read_regular(path, most).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{str(path)!r} is no text in UTF-8: {error}") from None

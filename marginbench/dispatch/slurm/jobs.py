@@ -17,6 +17,7 @@ from marginbench.dispatch.slurm.commands import LocalSlurm, QueuedJob
 from marginbench.dispatch.slurm.node_checks import NODE_ERROR
 from marginbench.dispatch.slurm.submission import Array, Submission
 from marginbench.errors import DamagedFile
+from marginbench.files import read_regular
 from marginbench.runs.cell_status import FINISHED
 from marginbench.runs.process_identity import process_lives, this_host, this_machine
 from marginbench.runs.quick_status import quick_status
@@ -83,7 +84,7 @@ class Job:
         """The line of its output that says most about its end, or that there is none."""
         for path in reversed(self.submission.output(self.id)):
             try:
-                text = path.read_text(encoding="utf-8", errors="replace")
+                text = read_regular(path).decode(errors="replace")
             except OSError:
                 continue
             lines = [line.strip() for line in text.splitlines() if line.strip()]

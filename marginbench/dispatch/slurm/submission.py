@@ -24,7 +24,7 @@ from pydantic import BaseModel, ValidationError
 from marginbench.dispatch.slurm.settings import ClusterSettings
 from marginbench.errors import DamagedFile, UserError
 from marginbench.experiments.cells import Cell, cell_from_json
-from marginbench.files import write_text_atomically
+from marginbench.files import read_regular, write_text_atomically
 from marginbench.plugins.allowed_values import refusal
 from marginbench.runs.code_version import digest
 from marginbench.runs.environment import own_environment
@@ -72,6 +72,9 @@ class _ArrayFile(BaseModel):
     jobs: list[list[str]]
     ids: list[str]
     owner: list[dict[str, Any]]
+
+
+_MOST_BYTES = 2**30
 
 
 class SubmissionFile(BaseModel):
@@ -207,8 +210,8 @@ class Submission:
         """
         path = self._cells_file(array)
         try:
-            with path.open(encoding="utf-8") as file:
-                lines = [line for number, line in enumerate(file) if number in indices]
+            lines = read_regular(path, _MOST_BYTES).splitlines()
+            lines = [line for number, line in enumerate(lines) if number in indices]
             found = [[cell_from_json(text) for text in json.loads(line)] for line in lines]
         except (OSError, ValueError, TypeError, UserError) as error:
             raise DamagedFile(path, f"it cannot be read ({error})") from None
