@@ -8,6 +8,11 @@ What a plug-in or a notebook needs is imported from here:
 ``register_head``         class decorator: make a head known by a name
 ``Regulariser``           base class of a regulariser: the filters of a layer → penalty
 ``register_regulariser``  class decorator: make a regulariser known by a name
+``Backbone``              base class of a backbone: images → features; any module will do
+``register_backbone``     function decorator: make a backbone known by a name
+``ImageData``             what a data source returns: images, labels, class names, pairs to verify
+``VerificationPairs``     pairs of images to verify, of classes that are not trained on
+``data_source``           function decorator: make a data source known by a name
 ``suite``                 function decorator: make a suite, a named list of cells, known by a name
 ``grid``                  the product of choices as cells
 ``component``             a part of a cell with its parameters: ``component("arcface", m=0.3)``
@@ -35,6 +40,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from marginbench.backbones import Backbone, register_backbone
+    from marginbench.data import ImageData, VerificationPairs, data_source
     from marginbench.experiments.cell_fields import Optimiser, Schedule
     from marginbench.experiments.grids import component, grid
     from marginbench.experiments.search import Search
@@ -49,10 +56,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Backbone",
     "Choice",
     "CosineHead",
     "Figure",
     "Head",
+    "ImageData",
     "LogUniform",
     "Optimiser",
     "Regulariser",
@@ -61,9 +70,12 @@ __all__ = [
     "SectionContent",
     "Table",
     "Uniform",
+    "VerificationPairs",
     "component",
+    "data_source",
     "grid",
     "load_trained",
+    "register_backbone",
     "register_head",
     "register_regulariser",
     "results",
@@ -73,10 +85,12 @@ __all__ = [
 
 # Read by marginbench.plugins.source_modules too, which follows imports without running them.
 LAZY_NAMES = {
+    "Backbone": "marginbench.backbones",
     "Choice": "marginbench.plugins.search_ranges",
     "CosineHead": "marginbench.heads",
     "Figure": "marginbench.reporting.sections",
     "Head": "marginbench.heads",
+    "ImageData": "marginbench.data",
     "LogUniform": "marginbench.plugins.search_ranges",
     "Optimiser": "marginbench.experiments.cell_fields",
     "Regulariser": "marginbench.regularisers",
@@ -85,9 +99,12 @@ LAZY_NAMES = {
     "SectionContent": "marginbench.reporting.sections",
     "Table": "marginbench.reporting.sections",
     "Uniform": "marginbench.plugins.search_ranges",
+    "VerificationPairs": "marginbench.data",
     "component": "marginbench.experiments.grids",
+    "data_source": "marginbench.data",
     "grid": "marginbench.experiments.grids",
     "load_trained": "marginbench.training.trained",
+    "register_backbone": "marginbench.backbones",
     "register_head": "marginbench.heads",
     "register_regulariser": "marginbench.regularisers",
     "results": "marginbench.runs.results",

@@ -11,8 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from marginbench import component, grid, regularisers, results
+from marginbench import backbones, component, data, grid, regularisers, results
 from marginbench.command_line import main
+from marginbench.data import check_data
 from marginbench.dispatch.slurm.settings import make_settings, read_profile
 from marginbench.experiments import suites
 from marginbench.experiments.cells import make_cell
@@ -20,6 +21,7 @@ from marginbench.experiments.resolution import resolve_cell
 from marginbench.experiments.suites import find_suite
 from marginbench.plugins import loading, registrations
 from marginbench.reporting import sections
+from marginbench.training.model_check import check_models
 from tests.command_line import conftest as commands
 from tests.conftest import train_cell
 
@@ -53,7 +55,8 @@ def block_with(word):
 @pytest.fixture
 def folder(tmp_path, monkeypatch, scratch_registry):
     """An empty folder, with the files that the documents say to save; registries to spoil."""
-    for registry in (suites._registry, sections._registry, regularisers._registry):
+    for room in (suites, sections, regularisers, data, backbones):
+        registry = room._registry
         registry.names()
         for attribute in ("_entries", "_origins"):
             monkeypatch.setattr(registry, attribute, dict(getattr(registry, attribute)))
@@ -76,6 +79,8 @@ FILES = {
     "my_section.py": "@section(",
     "my_search.py": '@suite("searched"',
     "my_regulariser.py": '@register_regulariser("centred")',
+    "my_data.py": '@data_source("stripes")',
+    "my_backbone.py": '@register_backbone("two-layers")',
 }
 
 
@@ -106,6 +111,8 @@ def test_the_commands_with_files_are_those_tested_here():
         "marginbench report digits --plugin my_section.py --section slowest",
         "marginbench run birds.py --data .",
         "marginbench run digits --plugin my_head.py --head wide-angle:m=0.3",
+        "marginbench run my_backbone.py",
+        "marginbench run my_data.py",
         "marginbench run my_regulariser.py",
         "marginbench run my_suite.py --size small",
         "marginbench tune my_search.py",
@@ -141,6 +148,18 @@ def test_the_regulariser_keeps_its_contract_and_trains(folder, marginbench):
     result, run = train_cell(cell, folder / "runs")
     assert result["outcome"] == "finished"
     assert 0 < run.read_history()[-1]["regularisation"] < 1
+
+
+@pytest.mark.parametrize("file", ["my_data.py", "my_backbone.py"])
+def test_own_data_and_an_own_backbone_are_trained(file, folder):
+    cell, *_ = [resolve_cell(cell) for cell in find_suite(file).cells(1)]
+    check_models([cell], check_data([cell.data]))
+    short = {"iterations": 60, "batch_size": 32, "evaluations": 1}
+    result, _ = train_cell(
+        make_cell(**{**cell.model_dump(), "schedule": short, "execution": "eager"}), folder / "runs"
+    )
+    assert result["outcome"] == "finished"
+    assert result["test_error"] < 0.2
 
 
 def test_the_suite_the_head_and_the_section_make_rows(folder, marginbench):

@@ -6,12 +6,14 @@ model resnet18 of the family timm.
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from marginbench.backbones.initial_weights import (
@@ -52,7 +54,26 @@ class Backbone(nn.Module):
         )
 
 
-BackboneFunction = Callable[..., Backbone]
+class ModuleBackbone(Backbone):
+    """A plain module as a backbone.
+
+    Args:
+        module: images (N, C, H, W) → features (N, D).
+        out_features: D.
+    """
+
+    def __init__(self, module: nn.Module, out_features: int) -> None:
+        super().__init__()
+        self.module = module
+        self.out_features = out_features
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) → (N, D)."""
+        features: Tensor = self.module(images)
+        return features
+
+
+BackboneFunction = Callable[..., nn.Module]
 
 _registry: Registry[BackboneFunction] = Registry("backbone", lambda: import_all_modules(__name__))
 
@@ -60,8 +81,10 @@ _registry: Registry[BackboneFunction] = Registry("backbone", lambda: import_all_
 def register_backbone(name: str) -> Callable[[BackboneFunction], BackboneFunction]:
     """Function decorator: make a backbone known.
 
-    The function takes the image shape (C, H, W); its keyword-only arguments are its parameters.
-    Those of :func:`marginbench.backbones.initial_weights.initial_weights` are added to them.
+    The function takes the image shape (C, H, W) and returns a :class:`Backbone`, or any module
+    that makes features (N, D) of images (N, C, H, W); D of such a module is found by one forward
+    pass. Its keyword-only arguments are its parameters. Those of
+    :func:`marginbench.backbones.initial_weights.initial_weights` are added to them.
     """
 
     def add(function: BackboneFunction) -> BackboneFunction:
@@ -164,9 +187,30 @@ def build_backbone(
     # Of those that all backbones share it gets what its signature asks for.
     taken = inspect.signature(function).parameters
     own = {key: value for key, value in values.items() if key in taken}
-    backbone = function(*model, image_shape, **own)
+    backbone = _as_backbone(f"backbone {name!r}", function(*model, image_shape, **own), image_shape)
     accept_weights(f"backbone {name!r}", backbone, image_shape, values)
     return backbone
+
+
+def _as_backbone(owner: str, made: Any, image_shape: tuple[int, int, int]) -> Backbone:
+    """What a backbone's function has returned, with its D."""
+    if not isinstance(made, nn.Module):
+        raise UserError(f"{owner}: it returns a {type(made).__name__}; allowed: a torch.nn.Module")
+    if isinstance(made, Backbone) and hasattr(made, "out_features"):
+        return made
+    # A copy, which may change its buffers, and draw random numbers.
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        found = copy.deepcopy(made).eval()(torch.zeros(2, *image_shape))
+    if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != 2:
+        kind = f"a tensor {tuple(found.shape)}" if isinstance(found, Tensor) else type(found)
+        raise UserError(
+            f"{owner}: it makes {kind} of images (2, {', '.join(map(str, image_shape))}); "
+            "expected: features (2, D)"
+        )
+    if not isinstance(made, Backbone):
+        return ModuleBackbone(made, found.shape[1])
+    made.out_features = found.shape[1]
+    return made
 
 
 def _find(name: str) -> tuple[BackboneFunction, tuple[str, ...]]:

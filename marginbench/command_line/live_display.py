@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 
 from rich.console import Console
 from rich.markup import escape
@@ -20,11 +21,11 @@ from rich.progress import (
 from marginbench.command_line.terminal import Terminal
 from marginbench.dispatch.local import DispatchProgress
 from marginbench.experiments.cells import Cell
-from marginbench.runs.cell_status import CellStatus, State
+from marginbench.runs.cell_status import FINISHED, CellStatus, State, failures_alike
 from marginbench.runs.conditions import differences
 from marginbench.runs.run_folder import RunFolder
 from marginbench.runs.suite_runs import SuiteRun
-from marginbench.text import percent
+from marginbench.text import count, percent
 
 STYLES = {
     **dict.fromkeys(["done"], "green"),
@@ -81,6 +82,9 @@ class LiveDisplay:
     def __call__(self, progress: DispatchProgress) -> None:
         for folder, status in progress.ended[self._shown :]:
             self._shown += 1
+            if status.state not in FINISHED:
+                # Why is said once, at the end.
+                status = replace(status, message="")
             self._console.print(f"[{self._shown}/{progress.total}] {self._line(folder, status)}")
         for key, (folder, status) in list(progress.busy.items()):
             if key not in self._shown_busy:
@@ -136,6 +140,19 @@ def print_cells(console: Console, suite_run: SuiteRun, chosen: list[RunFolder]) 
     for folder in chosen:
         line = f"  {folder.path.name} {escape(apart.get(folder.key, ''))}"
         console.print(line.rstrip(), soft_wrap=True)
+
+
+def print_failures(console: Console, failed: Iterable[tuple[RunFolder, CellStatus]]) -> None:
+    """Why cells failed, with the path of their output; once for those that failed alike."""
+    for alike in failures_alike(failed):
+        folder, status = alike[0]
+        path, message = escape(str(folder.path)), escape(status.message)
+        if len(alike) == 1:
+            console.print(f"[red]{status.state}[/] {path}: {message}")
+        else:
+            number = count(len(alike), "cell")
+            console.print(f"{number} [red]{status.state}[/] alike: {message}; first: {path}")
+        console.print(f"  its output: {escape(str(folder.log))}")
 
 
 def print_damaged(console: Console, folder: RunFolder, message: str) -> None:

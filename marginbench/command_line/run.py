@@ -17,6 +17,7 @@ from marginbench.command_line.live_display import (
     make_console,
     print_cells,
     print_damaged,
+    print_failures,
 )
 from marginbench.command_line.report import show_report
 from marginbench.command_line.suite_selection import SuiteSelection
@@ -134,7 +135,11 @@ def run_cells(
             if here:
                 start_server(cells)
             # Before any training, and once: missing data are fetched, damaged ones are an error.
-            check_data([folder.cell.data for folder in todo])
+            shapes = check_data([folder.cell.data for folder in todo])
+            from marginbench.training.model_check import check_models
+
+            for message in check_models(cells, shapes):
+                console.print(f"[yellow]note[/]: {escape(message)}; its cells will fail")
         suite_run.record()
     progress = DispatchProgress(total=0)
     if started_by_torchrun():
@@ -147,7 +152,9 @@ def run_cells(
         if not no_report:
             _load_drawing_meanwhile()
         progress = _train(console, [task_of(folder) for folder in todo], workers)
+    failed = [(f, s) for f, s in progress.ended if s.state not in FINISHED]
     if progress.stopping:
+        print_failures(console, [(f, s) for f, s in failed if s.state != State.STOPPED])
         left = len(todo) - sum(status.state in FINISHED for _, status in progress.ended)
         console.print(
             f"[yellow]stopped[/]: {count(left, 'cell')} to go; the same command continues",
@@ -157,11 +164,7 @@ def run_cells(
     if not no_report:
         known = None if todo else statuses
         exit_status = show_report(console, suite_run, None, keep=True, statuses=known)
-    failed = [(f, s) for f, s in progress.ended if s.state not in FINISHED]
-    for folder, status in failed:
-        path, message = escape(str(folder.path)), escape(status.message)
-        console.print(f"[red]{status.state}[/] {path}: {message}")
-        console.print(f"  its output: {escape(str(folder.log))}")
+    print_failures(console, failed)
     for folder, message in damaged:
         print_damaged(console, folder, message)
     return 1 if failed or damaged else exit_status

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -23,7 +24,7 @@ from marginbench.dispatch.slurm.cell_states import (
 )
 from marginbench.dispatch.slurm.inspection import inspect_suite
 from marginbench.runs import attempts
-from marginbench.runs.cell_status import CellStatus
+from marginbench.runs.cell_status import CellStatus, State, failures_alike
 from marginbench.runs.code_version import changes, code_version
 from marginbench.runs.conditions import differences
 from marginbench.runs.stale_results import code_notes
@@ -32,6 +33,7 @@ from marginbench.text import count, duration
 
 MANY = 200
 BAD = (CellState.FAILED, CellState.DAMAGED, CellState.LOST)
+_SAID_ONCE = (State.FAILED, State.DAMAGED)
 # Of thousands of cells, these come first.
 _FIRST = (*BAD, CellState.RUNNING, CellState.STARTING, CellState.REQUEUED, CellState.STOPPED)
 
@@ -75,6 +77,11 @@ def status_table(
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("cell", "setting", "state", "iteration", ""):
         table.add_column(column, overflow="fold")
+    bad = ((cell.folder, replace(cell.status, message=cell.note)) for cell in shown if cell.note)
+    alike = [
+        group for group in failures_alike(bad) if len(group) > 1 and group[0][1].state in _SAID_ONCE
+    ]
+    said = {folder.key for group in alike for folder, _ in group}
     for cell in shown:
         status = cell.status if overview.thorough else cell.folder.status()
         style = STYLES.get(cell.state, "default")
@@ -83,13 +90,17 @@ def status_table(
             escape(", ".join(filter(None, [cell.folder.cell.setting, apart.get(cell.folder.key)]))),
             f"[{style}]{cell.state}[/]",
             f"{status.iteration}/{cell.folder.cell.schedule.iterations}",
-            escape(_note(cell)),
+            "" if cell.folder.key in said else escape(_note(cell)),
         )
     parts: list[RenderableType] = [table] if shown else []
     if left_out:
         parts.append(Text(f"{count(left_out, 'cell')} not listed; --all lists every one"))
     number = count(len(overview.cells), "cell")
     parts.append(Text(": ".join(filter(None, [number, describe_states(overview.cells)]))))
+    for group in alike:
+        folder, status = group[0]
+        words = f"{count(len(group), 'cell')} {status.state} alike: {status.message}"
+        parts.append(Text(f"{words}; first: {folder.path.name}", style="red"))
     parts += [Text(line) for line in _verdict_lines(suite_run)]
     notes = suite_run.unread + search_notes(suite_run) + _notes(overview)
     parts += [Text(f"note: {line}", style="yellow") for line in notes]

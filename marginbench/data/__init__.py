@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from marginbench.data.image_data import ImageData as ImageData
@@ -13,6 +16,7 @@ from marginbench.data.image_data import VerificationPairs as VerificationPairs
 from marginbench.errors import UserError
 from marginbench.plugins.component import Component
 from marginbench.plugins.folder_imports import import_all_modules
+from marginbench.plugins.loading import as_user_error
 from marginbench.plugins.parameters import resolve
 from marginbench.plugins.registry import Registry
 
@@ -118,12 +122,46 @@ def load_data(name: str, given: Mapping[str, Any], seed: int = 0) -> ImageData:
     values = resolve_data_parameters(name, given)
     with _named(name):
         drawn_by = [seed] if values.get("split") == "per-seed" else []
-        data = _registry.get(name)(*drawn_by, **values)
+        data = _loaded(name, _registry.get(name), drawn_by, values)
         check_split("training", data.train_images, data.train_labels, data.class_names)
         check_split("test", data.test_images, data.test_labels, data.class_names)
         for pairs in data.verification:
             check_pairs(pairs, data)
     return data
+
+
+def _loaded(
+    name: str, source: DataSource, drawn_by: list[int], values: dict[str, Any]
+) -> ImageData:
+    """What a source returns.
+
+    Of a source that is not built in, errors become one line, types are checked, and arrays are
+    taken as tensors.
+    """
+    if source.__module__.startswith(f"{__name__}."):
+        return source(*drawn_by, **values)
+    import numpy as np
+    import torch
+
+    file = inspect.getsourcefile(source) or ""
+    with as_user_error(f"data source {name!r} ({file})", Path(file)):
+        data = source(*drawn_by, **values)
+    if not isinstance(data, ImageData):
+        raise UserError(
+            f"it returns a {type(data).__name__}; allowed: marginbench.ImageData, whose images are "
+            "uint8 tensors or arrays (N, C, H, W) and whose labels int64 (N,)"
+        )
+    arrays: dict[str, Any] = {}
+    for field in ("train_images", "train_labels", "test_images", "test_labels"):
+        value = getattr(data, field)
+        if not isinstance(value, (torch.Tensor, np.ndarray)):
+            raise UserError(
+                f"{field} of its ImageData is a {type(value).__name__}; allowed: a tensor or an "
+                "array, all of it in memory (of a torch Dataset: torch.stack its images)"
+            )
+        arrays[field] = torch.as_tensor(value)
+        arrays[field] = arrays[field].long() if field.endswith("labels") else arrays[field]
+    return replace(data, class_names=tuple(data.class_names), **arrays)
 
 
 def data_content(data: Component) -> str:
@@ -154,18 +192,24 @@ def are_here(data: Component) -> bool:
     return data.name not in _contents or bool(data_content(data))
 
 
-def check_data(components: Iterable[Component]) -> None:
+def check_data(
+    components: Iterable[Component],
+) -> dict[str, tuple[tuple[int, int, int], int]]:
     """Load each of the data once, so that nothing is trained on what is damaged.
 
     Args:
         components: the ``data`` of the cells that are to be run.
 
+    Returns:
+        Image shape (C, H, W) and number of classes, by a component's JSON.
+
     Raises:
         UserError: see :func:`load_data`.
     """
-    seen: set[str] = set()
+    shapes: dict[str, tuple[tuple[int, int, int], int]] = {}
     for component in components:
         text = component.model_dump_json()
-        if text not in seen:
-            seen.add(text)
-            load_data(component.name, component.parameters)
+        if text not in shapes:
+            data = load_data(component.name, component.parameters)
+            shapes[text] = data.image_shape, data.num_classes
+    return shapes

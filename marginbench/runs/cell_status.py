@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
+from marginbench.runs.cell_files import CellFiles
 from marginbench.runs.lease_state import LeaseState
 
 
@@ -20,6 +22,8 @@ class State(StrEnum):
     STOPPED = "stopped"
     NOT_STARTED = "not started"
 
+
+Folder = TypeVar("Folder", bound=CellFiles)
 
 FINISHED = (State.DONE, State.DIVERGED)
 
@@ -57,3 +61,14 @@ def running_status(lease: LeaseState) -> CellStatus:
 def known_iteration(lease: LeaseState) -> int:
     """How far the run is, as its owner last recorded."""
     return int(lease.progress.get("iteration", 0))
+
+
+def failures_alike(
+    failed: Iterable[tuple[Folder, CellStatus]],
+) -> list[list[tuple[Folder, CellStatus]]]:
+    """Cells by state and message, in the order of the first of each; their own paths aside."""
+    found: dict[tuple[str, str], list[tuple[Folder, CellStatus]]] = {}
+    for folder, status in failed:
+        message = status.message.replace(str(folder.path), "")
+        found.setdefault((status.state, message), []).append((folder, status))
+    return list(found.values())

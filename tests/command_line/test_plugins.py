@@ -98,3 +98,47 @@ def test_a_package_that_does_not_import_is_named_and_costs_only_itself(
     assert "'broken_package'" in listing.stderr
     assert "ModuleNotFoundError" in listing.stderr
     assert "arcface" in listing.stdout
+
+
+CURSED = """
+from torch import nn
+
+from marginbench import Schedule, grid, register_backbone, suite
+
+
+class Cursed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(64, 4)
+
+    def forward(self, images):
+        if len(images) == 32:
+            raise RuntimeError("a batch of 32 is cursed")
+        return self.linear(images.flatten(1))
+
+
+@register_backbone("cursed")
+def cursed(image_shape):
+    return Cursed()
+
+
+@suite("cursed", description="fails in every cell", seeds=2)
+def suite_of_cursed(seeds):
+    return grid(
+        data="digits",
+        backbone="cursed",
+        head=["softmax", "arcface"],
+        schedule=Schedule(iterations=20, batch_size=32),
+        seed=seeds,
+    )
+"""
+
+
+def test_failures_that_are_alike_are_printed_once(marginbench, tmp_path):
+    (tmp_path / "cursed.py").write_text(CURSED)
+    error = "RuntimeError: a batch of 32 is cursed"
+    for command in (["run", "--no-report"], ["status"]):
+        done = marginbench(command[0], tmp_path / "cursed.py", *command[1:])
+        assert done.returncode == 1
+        assert done.stdout.count(error) == 1
+        assert f"4 cells failed alike: {error}; first: " in " ".join(done.stdout.split())
