@@ -8,7 +8,7 @@ import seaborn as sns
 
 from marginbench import Figure, SectionContent, section
 from marginbench.reporting.comparison_table import compare
-from marginbench.reporting.drawing import literal, new_figure
+from marginbench.reporting.drawing import class_labels, literal, new_figure
 from marginbench.runs.conditions import settings
 from marginbench.runs.results import evaluation, finished_runs, is_in_evaluation
 from marginbench.text import slug
@@ -29,7 +29,7 @@ def class_cosine(results: pd.DataFrame) -> SectionContent:
             continue
         done = finished_runs(rows)
         # Long names stand upright below the panels, which are not to shrink for them.
-        class_names = [literal(str(name)) for name in done.iloc[0]["class_names"]]
+        class_names = class_labels(done.iloc[0]["class_names"])
         few = len(class_names) <= FEW_CLASSES
         upright = few and max(map(len, class_names)) > SHORT_NAME
         figure, axes = new_figure(1, len(labels), width=4.6, height=6.4 if upright else 4.4)

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from marginbench import Figure, SectionContent, section
 from marginbench.reporting.drawing import (
     class_colours,
+    class_labels,
     clear_unused,
     literal,
     new_figure,
@@ -28,7 +29,8 @@ def features(results: pd.DataFrame) -> SectionContent:
     """For every setting with 2-D features: one panel a head, of the first finished seed."""
     figures = []
     for name, rows in settings(results):
-        done = finished_runs(rows)
+        # Without test images no features are kept.
+        done = finished_runs(rows).dropna(subset=["test_error"])
         done = done[done["feature_dimension"] == 2].drop_duplicates("label")
         if done.empty:
             continue
@@ -57,6 +59,7 @@ def _draw(axis: Axes, row: Any, split: str) -> pd.DataFrame:
     arrays = evaluation(row.folder)
     points, labels = arrays[f"{split}_features"], arrays[f"{split}_labels"]
     palette = class_colours(row.class_names)
+    shown = class_labels(row.class_names)
     for number, name in enumerate(row.class_names):
         of_class = points[labels == number]
         axis.scatter(
@@ -66,7 +69,7 @@ def _draw(axis: Axes, row: Any, split: str) -> pd.DataFrame:
             alpha=0.7,
             linewidths=0,
             color=palette[name],
-            label=literal(str(name)),
+            label=shown[number],
             rasterized=True,
         )
     reach = np.linalg.norm(points, axis=1).max()

@@ -10,6 +10,7 @@ import pandas as pd
 from marginbench import Figure
 from marginbench.reporting.drawing import (
     LabelStyle,
+    class_labels,
     literal,
     new_figure,
     outside_legend,
@@ -113,7 +114,8 @@ def by_class_and_difficulty(
     few = len(order) <= FEW_CLASSES
     by_class.set_xticks(range(len(order)) if few else [])
     if few:
-        by_class.set_xticklabels([literal(str(c)) for c in order], rotation=90)
+        shown = dict(zip(sorted(order), class_labels(sorted(order)), strict=True))
+        by_class.set_xticklabels([shown[c] for c in order], rotation=90)
     by_class.set_xlabel("class, the hardest first")
     by_class.set_ylabel("mean AVH")
     by_difficulty.set_xticks(range(len(names)), names)

@@ -6,9 +6,11 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
+from functools import cache
 from typing import Any, NamedTuple
 
 import seaborn as sns
+from matplotlib import font_manager, rcParams
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -21,6 +23,18 @@ PAGE_DASHES = {"-": (), "--": (6, 3), "-.": (7, 2, 2, 2), ":": (2, 2)}
 # Seaborn's palette for the colour-blind, in an order that keeps neighbours apart.
 HUES = [sns.color_palette("colorblind")[i] for i in (0, 2, 8, 7, 4, 3, 1)]
 
+
+LONGEST_CLASS = 30
+"""Letters of a class's name in a figure; the figure's data have the whole name."""
+_OF_MANY_LETTERS = (
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Zen Hei"),
+    *("WenQuanYi Micro Hei", "IPAexGothic", "Droid Sans Fallback", "PingFang SC"),
+    *("Hiragino Sans", "Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "Arial Unicode MS"),
+)
+_THERE = {font.name for font in font_manager.fontManager.ttflist}
+FAMILIES = ["DejaVu Sans", *(family for family in _OF_MANY_LETTERS if family in _THERE)]
+"""The fonts whose letters a figure has, Chinese, Japanese and Korean ones where they are there."""
+rcParams["font.family"] = [*rcParams["font.family"], *FAMILIES]
 
 WIDTHS = {1: 3.35, 2: 6.9}
 """Inches that a figure has in one and in two columns of a paper's page."""
@@ -60,7 +74,7 @@ def new_figure(
     scale = min(1.0, WIDTHS[_columns.get()] / natural) * _LARGEST_SHRINKING
     # The text does not become smaller with the panels: they keep some height for it.
     size = (columns * width * scale, rows * height * max(scale, 0.55))
-    with sns.axes_style("whitegrid"), paper_style():
+    with sns.axes_style("whitegrid", {"font.family": rcParams["font.family"]}), paper_style():
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False, height_ratios=ratios)
     return figure, list(axes.flat)
@@ -87,6 +101,32 @@ def literal(name: str) -> str:
     shown = name.replace("$", r"\$")
     # A legend leaves out labels that begin with an underscore; a space of no width changes that.
     return f"\u200b{shown}" if shown.startswith("_") else shown
+
+
+def class_labels(names: Iterable[str]) -> list[str]:
+    """Names of classes as a figure shows them: short, each another, and without missing letters.
+
+    Args:
+        names: in the order of their numbers. A long one keeps its beginning and its end; one of
+            letters that no font here has becomes "class NUMBER", and one that is there already
+            gets its number.
+    """
+    shown: list[str] = []
+    for number, name in enumerate(map(str, names)):
+        text = name
+        if len(name) > LONGEST_CLASS:
+            text = f"{name[: LONGEST_CLASS // 2]}…{name[-LONGEST_CLASS // 3 :]}"
+        if not all(any(font.get_char_index(ord(letter)) for font in _fonts()) for letter in text):
+            text = f"class {number}"
+        while literal(text) in shown:
+            text += f" ({number})"
+        shown.append(literal(text))
+    return shown
+
+
+@cache
+def _fonts() -> list[Any]:
+    return [font_manager.get_font(font_manager.findfont(family)) for family in FAMILIES]
 
 
 class LabelStyle(NamedTuple):
