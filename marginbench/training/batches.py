@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
+from marginbench.data import load_data
 from marginbench.errors import UserError
 from marginbench.experiments.cell_fields import Schedule
+from marginbench.experiments.cells import Cell
+from marginbench.heads import head_class
 from marginbench.training.seeds import generator
+
+CHECKED_BATCHES = 200
 
 
 def draw_batches(labels: Tensor, schedule: Schedule, seed: int) -> Tensor:
@@ -40,20 +47,44 @@ def draw_batches(labels: Tensor, schedule: Schedule, seed: int) -> Tensor:
     return order.view(schedule.iterations, schedule.batch_size)
 
 
-def check_pairs(batches: Tensor, labels: Tensor, head_name: str) -> None:
-    """Make sure that a pair loss finds pairs.
+def check_pairs(labels: Tensor, schedule: Schedule, head_name: str) -> None:
+    """Make sure that a pair loss finds pairs: the same answer for every seed and order of images.
+
+    A batch without pairs is no error, only of no use to the loss.
+
+    Args:
+        labels: (N,), of the training images.
+        schedule: by which batches are drawn.
+        head_name: for the message.
 
     Raises:
-        UserError: a tenth of the first batches or more holds no two images of one class.
+        UserError: a tenth of the batches or more holds no two images of one class.
     """
-    ordered = labels[batches[:200].long()].sort(dim=1).values
-    has_pair = (ordered[:, 1:] == ordered[:, :-1]).any(dim=1)
+    few = schedule.model_copy(update={"iterations": CHECKED_BATCHES})
+    ordered = labels.sort().values
+    drawn = ordered[draw_batches(ordered, few, seed=0).long()].sort(dim=1).values
+    has_pair = (drawn[:, 1:] == drawn[:, :-1]).any(dim=1)
     lacking = 1 - has_pair.double().mean().item()
     if lacking >= 0.1:
         raise UserError(
             f"head {head_name!r} learns from pairs of one class, and {lacking:.0%} of the batches "
             "hold none: set schedule.sampling = 'pairs', or a larger schedule.batch_size"
         )
+
+
+def check_batches(cells: Iterable[Cell]) -> None:
+    """:func:`check_pairs` of all cells, before any of them is trained.
+
+    Raises:
+        UserError: see there, and :func:`marginbench.data.load_data`.
+    """
+    checked = set()
+    for cell in cells:
+        what = (cell.data.model_dump_json(), cell.schedule.model_dump_json(), cell.head.name)
+        if what not in checked and head_class(cell.head.name).needs_pairs:
+            labels = load_data(cell.data.name, cell.data.parameters, cell.seed).train_labels
+            check_pairs(labels, cell.schedule, cell.head.name)
+        checked.add(what)
 
 
 def _balanced(labels: Tensor, needed: int, random: torch.Generator) -> Tensor:

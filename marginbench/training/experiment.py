@@ -246,7 +246,7 @@ def build_experiment(
     for pairs in data.verification:
         check_verification(pairs, cell.verification, backbone.out_features)
     if head.needs_pairs:
-        check_pairs(batches, data.train_labels, cell.head.name)
+        check_pairs(data.train_labels, cell.schedule, cell.head.name)
     mean_image = mean_to_subtract(backbone, data.train_images)
     codes = draw_crop_flip(cell.schedule, cell.seed)
     ranks = ranks or Ranks()

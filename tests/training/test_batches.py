@@ -5,7 +5,8 @@ import torch
 
 from marginbench.errors import UserError
 from marginbench.experiments.cell_fields import Schedule
-from marginbench.training.batches import check_pairs, draw_batches
+from marginbench.training.batches import check_batches, check_pairs, draw_batches
+from tests.conftest import tiny_cell
 
 LABELS = torch.arange(10).repeat_interleave(7)
 
@@ -63,11 +64,34 @@ def test_pairs_that_cannot_be_drawn_are_refused(size, samples):
 
 
 def test_a_pair_loss_without_pairs_is_refused():
-    labels = torch.arange(1000)
-    batches = draw_batches(labels, Schedule(iterations=9, batch_size=8, evaluations=1), seed=0)
+    labels, schedule = torch.arange(1000), Schedule(iterations=9, batch_size=8, evaluations=1)
     with pytest.raises(UserError, match=r"'contrastive'.*100%.*sampling = 'pairs'"):
-        check_pairs(batches, labels, "contrastive")
-    check_pairs(batches, labels % 2, "contrastive")
+        check_pairs(labels, schedule, "contrastive")
+    check_pairs(labels % 2, schedule, "contrastive")
+
+
+@pytest.mark.parametrize("size", range(14, 26))
+def test_whether_batches_have_pairs_depends_on_no_seed(size):
+    # Around these sizes a tenth of the batches is without a pair, in some draws more, in some less.
+    labels = torch.arange(600) % 60
+    schedule = Schedule(iterations=40, batch_size=size, evaluations=1)
+    refused = set()
+    for seed in range(50):
+        shuffled = labels[torch.randperm(600, generator=torch.Generator().manual_seed(seed))]
+        try:
+            check_pairs(shuffled, schedule, "contrastive")
+            refused.add(False)
+        except UserError:
+            refused.add(True)
+    assert len(refused) == 1
+
+
+def test_a_pair_loss_without_pairs_is_refused_before_any_cell_is_trained():
+    schedule = Schedule(iterations=20, batch_size=2)
+    cells = [tiny_cell(head, schedule=schedule) for head in ("softmax", "contrastive")]
+    check_batches(cells[:1])
+    with pytest.raises(UserError, match="'contrastive' learns from pairs"):
+        check_batches(cells)
 
 
 def test_balanced_batches_show_every_class_equally_often_and_every_image_in_turn():
