@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 
 
 class UserError(Exception):
@@ -11,6 +16,37 @@ class UserError(Exception):
     The message names the thing (file, field, value) and what is allowed; the command line prints
     it without a traceback and exits with a non-zero status.
     """
+
+
+def each(
+    function: Callable[[Item], Made], items: Iterable[Item], what: str, over: Callable = map
+) -> list[Made]:
+    """A function of each item; one error tells of all items that it refuses.
+
+    Args:
+        function: may raise a UserError.
+        items: its arguments.
+        what: they are, for the message: "images".
+        over: ``map``, or that of a pool.
+
+    Raises:
+        UserError: their number and the first three errors; a single one as it stands.
+    """
+
+    def attempt(item: Item) -> Made | UserError:
+        try:
+            return function(item)
+        except UserError as error:
+            return error
+
+    made = list(over(attempt, items))
+    refused = [one for one in made if isinstance(one, UserError)]
+    if len(refused) > 1:
+        first = "; ".join(map(str, refused[:3]))
+        raise UserError(f"{len(refused):,} {what} are refused, the first of them: {first}")
+    if refused:
+        raise refused[0]
+    return made
 
 
 def one_line(error: Exception) -> str:

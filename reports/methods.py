@@ -71,6 +71,11 @@ def methods(results: pd.DataFrame) -> SectionContent:
         shared, conditions = _conditions(results)
         text.append(f"All cells: {shared}.")
         tables += conditions
+        for name, group in results.groupby("setting", sort=False):
+            # Where each cell tests another set of a protocol, or is split by its seed, they differ.
+            said = [*dict.fromkeys(tuple(lines) for lines in group["remarks"].dropna() if lines)]
+            of = f" (the first of {len(said)} that differ)" if len(said) > 1 else ""
+            text += [f"Images of {name}{of}: {' '.join(said[0])}"] if said else []
     return SectionContent(text=text, tables=tables)
 
 

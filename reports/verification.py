@@ -34,12 +34,11 @@ NAMED_PAIRS = 10
 @section("verification", title="Verification", order=50)
 def verification(results: pd.DataFrame) -> SectionContent:
     """For every set of pairs: accuracy, retrieval, ROC, histograms, identification, hard pairs."""
-    text, tables, figures = [], [], []
+    tables, figures = [], []
     styles = label_styles(results["label"])
     found = verdicts(results)
     for setting in verified_settings(results):
         done = setting.done()
-        text += [f"{setting.name}{setting.of_first}: {remark}" for remark in setting.remarks]
         compared = compare(setting.rows, VERIFICATION_ACCURACY)
         own = (found["setting"] == setting.name) & (found["measure"] == VERIFICATION_ACCURACY)
         verdict_of = {row.label: row for row in found[own].itertuples()}
@@ -58,7 +57,7 @@ def verification(results: pd.DataFrame) -> SectionContent:
         figures.append(curve_figure(setting, styles))
         figures.append(histogram_figure(setting))
         figures.append(dimension_figure(setting, styles))
-    return SectionContent(text=text, tables=tables, figures=figures)
+    return SectionContent(tables=tables, figures=figures)
 
 
 def _accuracy_table(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
@@ -20,7 +21,9 @@ from rich.progress import (
 
 from marginbench.command_line.terminal import Terminal
 from marginbench.dispatch.local import DispatchProgress
+from marginbench.errors import UserError
 from marginbench.experiments.cells import Cell
+from marginbench.plugins.component import Component
 from marginbench.runs.cell_status import FINISHED, CellStatus, State, failures_alike
 from marginbench.runs.conditions import differences
 from marginbench.runs.run_folder import RunFolder
@@ -160,3 +163,14 @@ def print_damaged(console: Console, folder: RunFolder, message: str) -> None:
     console.print(f"[red]damaged[/]: {escape(message)}")
     where = escape(str(folder.path))
     console.print(f"  to train this cell again, move or delete its folder {where}")
+
+
+def print_unread(console: Console, cells: Iterable[Cell]) -> None:
+    """Say which files of the cells' data are there and not read, where they are there."""
+    from marginbench.data import unread_files
+
+    for data in dict.fromkeys(cell.data.model_dump_json() for cell in cells):
+        # On a login node the data may be missing: the jobs will tell.
+        with contextlib.suppress(UserError):
+            if unread := unread_files(Component.model_validate_json(data)):
+                console.print(f"[yellow]note[/]: {escape(unread)}")

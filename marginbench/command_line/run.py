@@ -18,6 +18,7 @@ from marginbench.command_line.live_display import (
     print_cells,
     print_damaged,
     print_failures,
+    print_unread,
 )
 from marginbench.command_line.report import show_report
 from marginbench.command_line.suite_selection import SuiteSelection
@@ -124,6 +125,7 @@ def run_cells(
     )
     if dry_run:
         print_cells(console, suite_run, todo)
+        print_unread(console, cells)
         for folder, message in damaged:
             print_damaged(console, folder, message)
         return 1 if damaged else 0
@@ -131,15 +133,20 @@ def run_cells(
         check_writable(suite_run.folder)
         if todo:
             from marginbench.data import check_data
+            from marginbench.training.batches import check_batches
 
             if here:
                 start_server(cells)
             # Before any training, and once: missing data are fetched, damaged ones are an error.
-            shapes = check_data([folder.cell.data for folder in todo])
+            shapes = check_data(
+                [folder.cell.data for folder in todo],
+                lambda name, lines: console.print(f"  {escape(name)}: {escape(' '.join(lines))}"),
+            )
             from marginbench.training.model_check import check_models
 
             for message in check_models(cells, shapes):
                 console.print(f"[yellow]note[/]: {escape(message)}; its cells will fail")
+            check_batches(cells)
         suite_run.record()
     progress = DispatchProgress(total=0)
     if started_by_torchrun():

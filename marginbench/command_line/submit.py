@@ -11,7 +11,12 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from marginbench.command_line.live_display import make_console, print_cells, print_damaged
+from marginbench.command_line.live_display import (
+    make_console,
+    print_cells,
+    print_damaged,
+    print_unread,
+)
 from marginbench.command_line.search_messages import print_notes, search_notes
 from marginbench.command_line.suite_selection import SuiteSelection
 from marginbench.dispatch.slurm.array_plan import batches, plan_arrays
@@ -98,6 +103,7 @@ def submit_suite(
         todo = [cell.folder for cell in overview.asked if cell.state in wanted]
         stale = [c.folder for c in overview.cells if retrain_stale and is_stale(c.folder, c.status)]
         _print_summary(console, suite_run, overview, len(todo) + len(stale), retry_failed)
+        print_unread(console, [folder.cell for folder in todo + stale])
         return todo + stale, stale
 
     if dry_run:

@@ -32,9 +32,15 @@ _completions: dict[str, Completion] = {}
 
 _contents: dict[str, Callable[[], str]] = {}
 
+_unread: dict[str, Callable[[dict[str, Any]], str]] = {}
+
 
 def data_source(
-    name: str, *, complete: Completion | None = None, content: Callable[[], str] | None = None
+    name: str,
+    *,
+    complete: Completion | None = None,
+    content: Callable[[], str] | None = None,
+    unread: Callable[[dict[str, Any]], str] | None = None,
 ) -> Callable[[DataSource], DataSource]:
     """Function decorator: make a data source known. Keyword-only arguments are its parameters.
 
@@ -44,6 +50,7 @@ def data_source(
             hash of their content, so that it becomes part of the cell's key.
         content: of a set that everybody has, whose content is no parameter: see
             :func:`data_content`.
+        unread: takes the parameters, and says which files are there that are not read.
     """
 
     def add(function: DataSource) -> DataSource:
@@ -52,6 +59,8 @@ def data_source(
             _completions[name] = complete
         if content is not None:
             _contents[name] = content
+        if unread is not None:
+            _unread[name] = unread
         return function
 
     return add
@@ -117,16 +126,13 @@ def load_data(name: str, given: Mapping[str, Any], seed: int = 0) -> ImageData:
             with the source.
     """
     # Here, since what only names a source does without numpy and torch.
-    from marginbench.data.checks import check_pairs, check_split
+    from marginbench.data.checks import check_loaded
 
     values = resolve_data_parameters(name, given)
     with _named(name):
         drawn_by = [seed] if values.get("split") == "per-seed" else []
         data = _loaded(name, _registry.get(name), drawn_by, values)
-        check_split("training", data.train_images, data.train_labels, data.class_names)
-        check_split("test", data.test_images, data.test_labels, data.class_names)
-        for pairs in data.verification:
-            check_pairs(pairs, data)
+        check_loaded(data)
     return data
 
 
@@ -192,13 +198,43 @@ def are_here(data: Component) -> bool:
     return data.name not in _contents or bool(data_content(data))
 
 
+def unread_files(data: Component) -> str:
+    """Which files of a cell's data are there and not read, if any; nothing is decoded.
+
+    Raises:
+        UserError: files that are missing or cannot be read.
+    """
+    if "content" in data.parameters:
+        # Of a user's files: for those of a public set no source is imported.
+        _registry.get(data.name)
+    if data.name not in _unread or not are_here(data):
+        return ""
+    with _named(data.name):
+        values = resolve(f"data source {data.name!r}", _registry.get(data.name), data.parameters)
+        return _unread[data.name](values)
+
+
+def remarks(component: Component, data: ImageData) -> list[str]:
+    """Sentences for the report: those of the source, what its images are, and what is not read.
+
+    Args:
+        component: a resolved cell's ``data``.
+        data: as :func:`load_data` made it of this component.
+    """
+    from marginbench.data.account import account
+
+    return [*data.remarks, *account(data), *filter(None, [unread_files(component)])]
+
+
 def check_data(
     components: Iterable[Component],
+    remark: Callable[[str, list[str]], object] = lambda name, lines: None,
 ) -> dict[str, tuple[tuple[int, int, int], int]]:
     """Load each of the data once, so that nothing is trained on what is damaged.
 
     Args:
         components: the ``data`` of the cells that are to be run.
+        remark: called for each with the source's name (and a user's files') and :func:`remarks`.
 
     Returns:
         Image shape (C, H, W) and number of classes, by a component's JSON.
@@ -211,5 +247,7 @@ def check_data(
         text = component.model_dump_json()
         if text not in shapes:
             data = load_data(component.name, component.parameters)
+            own = f"{component.name} {component.parameters.get('name', '')}".strip()
+            remark(own, remarks(component, data))
             shapes[text] = data.image_shape, data.num_classes
     return shapes

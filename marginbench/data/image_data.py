@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 
@@ -86,6 +88,8 @@ class ImageData:
         verification: sets of pairs of classes not trained on.
         remarks: sentences for the report: what was left out, and by which list.
         one_shot: a task of classes not trained on, where there is one.
+        named: images (M, C, H, W), uint8, and the file of each, for :mod:`marginbench.data.account`
+            to name: all that the source has, trained on or not. None without files.
     """
 
     train_images: Tensor
@@ -96,6 +100,7 @@ class ImageData:
     verification: tuple[VerificationPairs, ...] = ()
     remarks: tuple[str, ...] = ()
     one_shot: OneShotTask | None = None
+    named: tuple[np.ndarray, Sequence[str]] | None = None
 
     @property
     def num_classes(self) -> int:

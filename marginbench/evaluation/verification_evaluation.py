@@ -171,7 +171,8 @@ def _by_dimension(scorer: _Scorer, pairs: VerificationPairs, width: int) -> list
     """(C, accuracy) after PCA to C = 1, 2, 4, … dimensions, and all of them."""
     folds = np.unique(pairs.fold.numpy()) if pairs.tested_folds is None else pairs.tested_folds
     limit = min([width, *(len(_fitting_images(pairs, int(fold))) - 1 for fold in folds)])
-    chosen = [2**i for i in range(limit.bit_length()) if 2**i < limit] + [limit]
+    # Pairs of an image with itself leave nothing to fit on.
+    chosen = [2**i for i in range(limit.bit_length()) if 2**i < limit] + [limit] * (limit > 0)
     result = []
     for dimensions in chosen:
         accuracy = _accuracy(pairs, lambda fold, c=dimensions: scorer(fold, True, c))  # type: ignore[misc]

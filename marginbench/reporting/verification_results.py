@@ -56,7 +56,6 @@ class VerifiedSetting:
             folds), those of :data:`RETRIEVAL` (NaN where a cell has none), train_error, entries
             (the cells' numbers, see :func:`evaluate_verification`), folders and comparisons (of
             the cells).
-        remarks: of the data.
     """
 
     name: str
@@ -64,7 +63,6 @@ class VerifiedSetting:
     description: str
     cells_a_run: int
     rows: pd.DataFrame
-    remarks: tuple[str, ...]
 
     def done(self) -> pd.DataFrame:
         """The rows that are complete."""
@@ -130,7 +128,6 @@ def verified_settings(results: pd.DataFrame) -> list[VerifiedSetting]:
         if done.empty:
             continue
         entries = done.iloc[0]["verification"]
-        remarks = tuple(done.iloc[0]["remarks"] or ())
         cells = int(rows.groupby(["label", "seed"]).size().max())
         for entry in entries:
             found.append(
@@ -140,7 +137,6 @@ def verified_settings(results: pd.DataFrame) -> list[VerifiedSetting]:
                     description=entry["description"],
                     cells_a_run=cells,
                     rows=_runs(rows, entry["name"]),
-                    remarks=remarks,
                 )
             )
     names = distinct(one.name for one in found)

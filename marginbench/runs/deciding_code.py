@@ -42,6 +42,7 @@ NOT_DECIDING = frozenset(
         "",
         ".backbones",
         ".data",
+        ".data.account",
         ".data.checks",
         ".data.files.downloads",
         ".data.files.paths",

@@ -10,7 +10,7 @@ import torch
 
 from marginbench.data.files.image_folders import image_files
 from marginbench.data.formats.images import Preprocessing, decode_image
-from marginbench.errors import UserError
+from marginbench.errors import UserError, each
 from marginbench.files import output_file
 from marginbench.training.trained import load_trained
 
@@ -58,7 +58,9 @@ def embed(
     parts = []
     for start in range(0, len(files), BATCH):
         chosen = files[start : start + BATCH]
-        decoded = [decode_image(repr(str(file)), file, preprocessing) for file in chosen]
+        decoded = each(
+            lambda file: decode_image(repr(str(file)), file, preprocessing), chosen, "images"
+        )
         with torch.no_grad():
             parts.append(backbone(torch.from_numpy(np.stack(decoded))).numpy())
     arrays = {"features": np.concatenate(parts), "files": np.array([str(file) for file in files])}

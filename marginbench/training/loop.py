@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 import marginbench
+from marginbench.data import remarks
 from marginbench.errors import UserError
 from marginbench.evaluation.final import final_evaluation, recorded_retrieval
 from marginbench.evaluation.layer_energies import layer_energies
@@ -215,7 +216,7 @@ def _finish(
         "class_names": [printable_line(n) for n in experiment.data.class_names[:NAMED_CLASSES]],
         "train_images": len(experiment.train_labels),
         "test_images": len(experiment.test_labels),
-        "remarks": list(experiment.data.remarks),
+        "remarks": remarks(experiment.cell.data, experiment.data),
         "device": device_name(experiment.device, experiment.ranks.size),
         "code": experiment.code.digest,
         "content": experiment.content,

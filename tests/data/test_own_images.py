@@ -2,11 +2,13 @@
 
 import multiprocessing
 import shutil
+import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from marginbench.data import load_data, resolve_data_parameters
 from marginbench.data.files.content import _key_once
@@ -229,3 +231,84 @@ def test_choices_of_classes_that_cannot_be_are_refused(write_folder, root):
     ):
         with pytest.raises(UserError, match=words):
             load_data("folder", {"name": "mine", **given})
+
+
+def test_all_bad_files_are_refused_at_once(write_folder):
+    folder = write_folder(each=6)
+    for number in range(4):
+        pixels = np.zeros((7, 9), dtype=np.uint16)
+        Image.fromarray(pixels).save(folder / "train" / "ant" / f"{number}.png")
+    (folder / "test" / "bee" / "0.png").write_bytes(b"")
+    (folder / "test" / "bee" / "1.png").write_bytes(b"no image")
+    whole = (folder / "test" / "bee" / "2.png").read_bytes()
+    (folder / "test" / "bee" / "2.png").write_bytes(whole[:60])
+    for size in ({}, {"size": 8}):
+        with pytest.raises(UserError, match=r"7 images are refused, .*0\.png.*1\.png") as refusal:
+            load_data("folder", {"name": "mine", **size})
+        assert str(refusal.value).count(".png' is of mode 'I;16'") == 3
+        assert "\n" not in str(refusal.value)
+
+
+def test_all_images_of_another_size_are_counted(write_folder):
+    folder = write_folder()
+    for number in range(3):
+        Image.new("RGB", (5, 5)).save(folder / "test" / "bee" / f"{number}.png")
+    with pytest.raises(UserError, match=r"3 images are refused, .*5×5 pixels .* is 9×7"):
+        load_data("folder", {"name": "mine"})
+
+
+def test_all_unreadable_files_are_refused_at_once(write_folder, monkeypatch):
+    folder = write_folder()
+    unreadable = [folder / "train" / "ant" / name for name in ("1.png", "2.png")]
+    opened = Path.open
+
+    def refuse(path, *args, **options):
+        if path in unreadable:
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *args, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(
+        UserError, match=r"2 files are refused, .*1\.png' cannot be read: Perm.*2\.png"
+    ):
+        load_data("folder", {"name": "mine"})
+
+
+def test_warnings_of_the_decoder_name_the_images(write_folder, monkeypatch):
+    write_folder()
+    upright = ImageOps.exif_transpose
+
+    def warning(image):
+        about = ("corrupt EXIF data", UserWarning, "PIL/ImageOps.py", 1, "PIL.ImageOps")
+        warnings.warn_explicit(*about)
+        return upright(image)
+
+    monkeypatch.setattr(ImageOps, "exif_transpose", warning)
+    with pytest.warns(UserWarning, match=r"test/ant/0\.png' \(and 15 more\): corrupt EXIF") as told:
+        load_data("folder", {"name": "mine", "size": 8})
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_list_of_classes_may_begin_with_a_byte_order_mark(write_folder, root, mark):
+    write_folder(classes=("ant", "bee", "cat", "dog"))
+    (root / "list.txt").write_text(f"{mark}cat\r\n\ndog\n", encoding="utf-8")
+    data = load_data("folder", {"name": "mine", "left_out_file": "list.txt"})
+    assert data.class_names == ("ant", "bee")
+
+
+def test_all_wrong_lines_of_a_list_are_refused_at_once(write_folder, root):
+    write_folder(classes=("ant", "bee", "cat", "dog"))
+    (root / "list.txt").write_text("emu\ncat\ncat\n" + 10_000 * "x")
+    with pytest.raises(
+        UserError, match=r"3 lines are refused, .*'emu'.*line 3: .*line 4"
+    ) as refusal:
+        load_data("folder", {"name": "mine", "left_out_file": "list.txt"})
+    assert len(str(refusal.value)) < 1500
+
+
+def test_all_wrong_arrays_of_an_archive_are_refused_at_once(root):
+    floats, labels = np.zeros((4, 5, 5)), np.zeros(4)
+    np.savez(root / "a.npz", x_train=floats, y_train=labels, x_test=floats, y_test=labels)
+    with pytest.raises(UserError, match=r"2 arrays are refused, .*x_train is float64.*x_test is"):
+        load_data("npz", {"name": "a.npz"})

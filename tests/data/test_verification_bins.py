@@ -37,6 +37,21 @@ def test_what_python_3_writes_is_read(tmp_path, protocol, images, pack):
     assert found.same == SAME
 
 
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+@pytest.mark.parametrize("kind", [bool, np.bool_, int, np.int64, np.int32, np.uint8])
+@pytest.mark.parametrize("pack", [list, tuple, np.array])
+def test_answers_are_read_as_the_common_recipes_write_them(tmp_path, protocol, kind, pack):
+    path = tmp_path / "lfw.bin"
+    content = pickle.dumps((encoded(), pack([kind(same) for same in SAME])), protocol=protocol)
+    for core in (b"numpy._core.multiarray", b"numpy.core.multiarray"):
+        # The length of a short text stands before it.
+        changed = content.replace(b"numpy._core.multiarray", core) if protocol == 2 else content
+        path.write_bytes(changed)
+        found = read_bin(path).same
+        assert found == SAME
+        assert all(type(answer) is bool for answer in found)
+
+
 def test_names_of_numpy_1_are_read_too(tmp_path):
     path = tmp_path / "lfw.bin"
     content = pickle.dumps((arrays(False), SAME), protocol=2)
@@ -101,7 +116,14 @@ def test_one_image_named_again_and_again_is_refused(tmp_path):
         ([encoded()], "is no verification set; allowed: two lists"),
         ((encoded(), 5), "is no verification set"),
         ((encoded()[:-1], SAME), "23 images and 12 pairs"),
-        ((encoded(), [1] * 12), "answer 0 is of type int"),
+        (
+            (encoded(), [True, *[2] * 11]),
+            "11 answers are wrong, the first of them answer 1, of type int",
+        ),
+        (
+            (encoded(), [1.0] * 12),
+            "12 answers are wrong, the first of them answer 0, of type float",
+        ),
         ((["x"] * 24, SAME), "image 0 is of type str"),
         (([*encoded()[:-1], []], SAME), "image 23 is of type list"),
         (([np.zeros((2, 3), np.uint8)], SAME), r"image 0 is of type array of the shape \(2, 3\)"),

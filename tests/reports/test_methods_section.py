@@ -62,3 +62,12 @@ def test_processors_that_round_differently_are_named(processors, devices, words)
     assert found == devices | {"cuda": 1}
     assert ("round differently" in " ".join(content.text)) is (words is not None)
     assert (words or "") in " ".join(content.text)
+
+
+def test_what_is_remarked_of_images_is_said_once_a_setting():
+    lines = ["4 training images of 2 classes, 2 each.", "In 'birds' are not read: 1 hidden."]
+    rows = [row(setting="a", seed=seed, comparison="a", remarks=lines) for seed in range(2)]
+    rows.append(row(setting="b", comparison="b", remarks=[]))
+    text = methods(frame(rows)).text
+    assert f"Images of a: {' '.join(lines)}" in text
+    assert sum("Images of" in line for line in text) == 1

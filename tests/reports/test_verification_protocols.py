@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from marginbench.reports.methods import methods
 from marginbench.reports.verification import verification
 
 from marginbench.evaluation.receiver_operating import characteristic
@@ -49,7 +50,8 @@ def test_ten_cells_of_a_protocol_make_one_result(tmp_path):
     accuracy = table(content, "verification-accuracy-faces")
     assert accuracy["seeds"].tolist() == ["2", "2"]
     of_first = f"(in the first of {FOLDS} trainings)"
-    assert content.text == [f"faces {of_first}: set 1 is tested"]
+    told = methods(frame(rows)).text
+    assert f"Images of faces (the first of {FOLDS} that differ): set 1 is tested" in told
     told = {t.name.removesuffix("-faces") for t in content.tables if of_first in t.caption}
     assert told == {"verification-accuracy", "retrieval", "identification"}
 

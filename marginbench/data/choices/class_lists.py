@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from marginbench.data.formats.reading import reading
-from marginbench.errors import UserError
+from marginbench.data.formats.reading import read_text
+from marginbench.errors import UserError, each
+
+LONGEST_NAME = 100
 
 
 def last_classes(share: float, names: Sequence[str]) -> tuple[int, ...]:
@@ -40,26 +42,24 @@ def listed_classes(path: Path, names: Sequence[str]) -> tuple[int, ...]:
             fewer than two classes on either side.
     """
     where = repr(str(path))
-    try:
-        with reading(path):
-            text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise UserError(f"{where} is not UTF-8 text") from None
     number_of = {name: number for number, name in enumerate(names)}
-    found: dict[int, int] = {}
-    for line_number, line in enumerate(text.splitlines(), start=1):
-        name = line.strip()
-        if not name:
-            continue
+    line_of: dict[str, int] = {}
+
+    def number(entry: tuple[int, str]) -> int:
+        at, name = f"{where}, line {entry[0]}", entry[1]
         if name not in number_of:
+            # A line of a file that is no list can be longer than a screen.
             shown = ", ".join(names[:20])
-            raise UserError(f"{where}, line {line_number}: no class {name!r}; allowed: {shown}")
-        if number_of[name] in found:
+            raise UserError(f"{at}: no class {name[:LONGEST_NAME]!r}; allowed: {shown}")
+        if name in line_of:
             raise UserError(
-                f"{where}, line {line_number}: the class {name!r} is in line "
-                f"{found[number_of[name]]} already; allowed: each once"
+                f"{at}: the class {name!r} is in line {line_of[name]} already; allowed: each once"
             )
-        found[number_of[name]] = line_number
+        line_of[name] = entry[0]
+        return number_of[name]
+
+    lines = enumerate(map(str.strip, read_text(path).splitlines()), start=1)
+    found = each(number, (entry for entry in lines if entry[1]), "lines")
     if not 2 <= len(found) <= len(names) - 2:
         raise UserError(
             f"{where} names {len(found)} of {len(names)} classes; allowed: 2 to {len(names) - 2}"

@@ -21,6 +21,7 @@ class ImageSets:
         train_labels, test_labels: (N,), int64, in [0, K).
         class_names: K names.
         left_out: classes that the source itself has for verification and retrieval only.
+        named: see :class:`marginbench.data.ImageData`.
     """
 
     train_images: np.ndarray
@@ -29,6 +30,7 @@ class ImageSets:
     test_labels: np.ndarray
     class_names: tuple[str, ...]
     left_out: tuple[int, ...] = ()
+    named: tuple[np.ndarray, Sequence[str]] | None = None
 
     @property
     def splits(
@@ -109,10 +111,12 @@ def without_classes(sets: ImageSets, left_out: Sequence[int]) -> ImageSets:
     new_label = np.full(len(sets.class_names), -1)
     new_label[kept] = np.arange(len(kept))
     train, test = new_label[sets.train_labels] >= 0, new_label[sets.test_labels] >= 0
-    return ImageSets(
+    return replace(
+        sets,
         train_images=sets.train_images[train],
         train_labels=new_label[sets.train_labels[train]],
         test_images=sets.test_images[test],
         test_labels=new_label[sets.test_labels[test]],
         class_names=tuple(sets.class_names[k] for k in kept),
+        left_out=(),
     )

@@ -132,6 +132,7 @@ def choose_images(
         test_labels=torch.from_numpy(sets.test_labels[test]),
         class_names=sets.class_names,
         verification=verification,
+        named=sets.named,
     )
 
 

@@ -16,9 +16,12 @@ import PIL
 
 from marginbench.data.files.content import check_content
 from marginbench.data.files.paths import cache_folder
+from marginbench.data.formats.images import named_warnings
+from marginbench.errors import UserError, each
 from marginbench.files import locked, open_regular, write_atomically
 
-FORMAT = 1
+# 2: transparent images are on white.
+FORMAT = 2
 BLOCK = 256
 
 Item = TypeVar("Item")
@@ -92,13 +95,22 @@ def decoded_images(
         items: N of anything that identifies an image.
         shape: (C, H, W).
         decode: makes an image of an item.
+
+    Raises:
+        UserError: as ``decode``, of all items that it refuses.
     """
 
     def blocks() -> Iterator[np.ndarray]:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        with ThreadPoolExecutor(cores or 1) as pool:
+        with ThreadPoolExecutor(cores or 1) as pool, named_warnings():
             for start in range(0, len(items), BLOCK):
-                yield np.stack(list(pool.map(decode, items[start : start + BLOCK])))
+                try:
+                    block = list(pool.map(decode, items[start : start + BLOCK]))
+                except UserError:
+                    # All are decoded, to be refused together.
+                    each(lambda item: decode(item).shape, items, "images", pool.map)
+                    raise
+                yield np.stack(block)
 
     return cached_array(what, (len(items), *shape), np.uint8, blocks, files)
 

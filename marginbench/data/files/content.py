@@ -15,11 +15,14 @@ import numpy as np
 from marginbench.data.choices.image_sets import ImageSets
 from marginbench.data.files.image_folders import image_files
 from marginbench.data.files.paths import cache_folder
+from marginbench.data.formats.images import is_transparent
 from marginbench.data.formats.reading import reading
-from marginbench.errors import UserError
+from marginbench.errors import UserError, each
 from marginbench.files import read_regular, write_text_atomically
 
 CONTENT_LENGTH = 16
+VERSION = b"2"
+"""Of the way in which content is hashed: earlier digests that are kept are not taken."""
 
 
 def content_key(path: Path) -> str:
@@ -30,14 +33,18 @@ def content_key(path: Path) -> str:
     """
     files = [path] if path.is_file() else image_files(path)
 
+    def line(file: Path) -> bytes:
+        name = "" if file == path else file.relative_to(path).as_posix()
+        with reading(file), file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            stream.seek(0)
+            # Earlier versions dropped the transparency: other pixels, and so other content.
+            mark = "\0on white" if name and is_transparent(stream) else ""
+        return os.fsencode(name) + f"\0{digest}{mark}\n".encode()
+
     def compute() -> str:
-        total = hashlib.sha256()
-        for file in files:
-            name = "" if file == path else file.relative_to(path).as_posix()
-            with file.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            total.update(os.fsencode(name) + f"\0{digest}\n".encode())
-        return total.hexdigest()[:CONTENT_LENGTH]
+        lines = b"".join(each(line, files, "files"))
+        return hashlib.sha256(lines).hexdigest()[:CONTENT_LENGTH]
 
     return kept_digest(str(path), files, compute)
 
@@ -54,7 +61,7 @@ def kept_digest(what: str, files: Iterable[Path], compute: Callable[[], str]) ->
         UserError: something cannot be read.
     """
     with reading(Path(what)):
-        listing = hashlib.sha256(os.fsencode(what))
+        listing = hashlib.sha256(VERSION + os.fsencode(what))
         for file in files:
             state = file.stat()
             # The time of the last change is no user's to set: archives and copies give files of

@@ -16,7 +16,7 @@ from marginbench.data.formats.array_archives import (
     read_arrays,
 )
 from marginbench.data.formats.reading import reading
-from marginbench.errors import UserError
+from marginbench.errors import UserError, each
 
 LAYOUTS = (
     ("x_train", "y_train", "x_test", "y_test"),
@@ -82,9 +82,9 @@ def _load(
             raise UserError(f"{where} holds {', '.join(held) or 'nothing'}; allowed: {allowed}")
         wanted = [*layout, *(["classes"] if "classes" in held else [])]
         headers = array_headers(path, wanted)
+        each(lambda name: _check_images(f"{where}: {name}", headers[name]), layout[::2], "arrays")
+        each(lambda name: _check_labels(f"{where}: {name}", headers[name]), layout[1::2], "arrays")
         for split, images, labels in zip(SPLITS, layout[::2], layout[1::2], strict=False):
-            _check_images(f"{where}: {images}", headers[images])
-            _check_labels(f"{where}: {labels}", headers[labels])
             if headers[images].shape[0] != headers[labels].shape[0]:
                 raise UserError(
                     f"{where} has {headers[images].shape[0]} {split} images and "

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import warnings
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -23,8 +25,51 @@ MOST_PIXELS = 89_478_485
 
 EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
 
+Fit = Literal["squash", "crop", "pad"]
+"""How an image of another shape becomes square. "squash": width and height each by a factor of its
+own. "crop": the largest square in the middle. "pad": whole, with black bars."""
+
 # Refused here, so there is nothing to warn of.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+_decoding = threading.local()
+
+
+@contextlib.contextmanager
+def named_warnings() -> Iterator[None]:
+    """A block that decodes images, in threads or not; warnings in it get the images' names."""
+    first: dict[str, list[str]] = {}
+
+    shown = warnings.showwarning
+
+    def keep(message: Warning | str, *about: Any) -> None:
+        if where := getattr(_decoding, "where", ""):
+            first.setdefault(str(message), []).append(where)
+        else:
+            shown(message, *about)
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("always", module=r"PIL\b")
+        warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+        warnings.showwarning = keep  # type: ignore[assignment]
+        yield
+    for text, names in first.items():
+        more = f" (and {len(names) - 1:,} more)" if len(names) > 1 else ""
+        warnings.warn(f"{min(names)}{more}: {text}", stacklevel=2)
+
+
+def is_transparent(file: BinaryIO) -> bool:
+    """Whether an encoded image has an alpha channel or a transparent colour; nothing is decoded."""
+    # JPEG has none, and is what large sets are of.
+    if file.read(2) == b"\xff\xd8":
+        return False
+    # Whatever is damaged is refused once it is decoded.
+    with (
+        contextlib.suppress(Exception),
+        warnings.catch_warnings(action="ignore"),
+        Image.open(file, formats=FORMATS) as opened,
+    ):
+        return opened.has_transparency_data
+    return False
 
 
 @dataclass(frozen=True)
@@ -36,11 +81,13 @@ class Preprocessing:
         colour: "grey" for C = 1, "rgb" for C = 3.
         crop: first cut to the central crop×crop pixels, rounded towards the upper left; None for
             the whole image.
+        fit: what then becomes of an image that is not square.
     """
 
     size: int | None
     colour: Colour
     crop: int | None = None
+    fit: Fit = "squash"
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -50,7 +97,9 @@ class Preprocessing:
 
 
 def decode_image(where: str, source: Path | BinaryIO, preprocessing: Preprocessing) -> np.ndarray:
-    """One encoded image as (C, H, W), uint8; upright as its EXIF data says, transparency dropped.
+    """One encoded image as (C, H, W), uint8; upright as its EXIF data says, on white.
+
+    Of an animation or of several pages it is the first.
 
     Args:
         where: the image's name, for messages.
@@ -61,9 +110,12 @@ def decode_image(where: str, source: Path | BinaryIO, preprocessing: Preprocessi
         UserError: damaged or of another format than :data:`FORMATS`, more than
             :data:`MOST_PIXELS` or 8 bits a channel, or smaller than the crop.
     """
+    _decoding.where = where
     try:
         with (
-            open_regular(source) if isinstance(source, Path) else nullcontext(source) as file,
+            open_regular(source)
+            if isinstance(source, Path)
+            else contextlib.nullcontext(source) as file,
             Image.open(file, formats=FORMATS) as opened,
         ):
             width, height = opened.size
@@ -87,6 +139,8 @@ def decode_image(where: str, source: Path | BinaryIO, preprocessing: Preprocessi
         # Decoders raise nearly anything at a damaged file.
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{where} cannot be decoded: {reason}") from error
+    finally:
+        _decoding.where = ""
 
 
 def preprocess(where: str, image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
@@ -100,6 +154,10 @@ def preprocess(where: str, image: np.ndarray, preprocessing: Preprocessing) -> n
 
 
 def _preprocessed(where: str, image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
+    if image.has_transparency_data:
+        # Opaque pixels come out as they were.
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     image = image.convert("L" if preprocessing.colour == "grey" else "RGB")
     crop, size = preprocessing.crop, preprocessing.size
     if crop is not None:
@@ -113,6 +171,11 @@ def _preprocessed(where: str, image: Image.Image, preprocessing: Preprocessing) 
         image = image.crop((left, top, left + crop, top + crop))
     if size is not None and image.size != (size, size):
         # Bilinear over the area that a pixel covers, so that shrinking does not alias.
-        image = image.resize((size, size), Image.Resampling.BILINEAR)
+        resize: dict[Fit, Callable[..., Image.Image]] = {
+            "squash": Image.Image.resize,
+            "crop": ImageOps.fit,
+            "pad": ImageOps.pad,
+        }
+        image = resize[preprocessing.fit](image, (size, size), Image.Resampling.BILINEAR)
     array = np.asarray(image)
     return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)

@@ -9,7 +9,7 @@ import torch
 
 from marginbench.data import OneShotRun, OneShotTask
 from marginbench.data.formats.images import Preprocessing, decode_image
-from marginbench.data.formats.reading import reading
+from marginbench.data.formats.reading import read_text, reading
 from marginbench.errors import UserError
 
 LABELS = "class_labels.txt"
@@ -48,8 +48,7 @@ def read_one_shot_runs(root: Path, size: int) -> OneShotTask | None:
 
 def _run(path: Path, size: int, images: list[np.ndarray]) -> OneShotRun:
     """One run; its images are appended to the others."""
-    with reading(path):
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = read_text(path).splitlines()
     pairs = []
     for number, line in enumerate(lines, start=1):
         parts = line.split()

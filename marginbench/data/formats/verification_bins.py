@@ -53,6 +53,8 @@ def read_bin(path: Path) -> EncodedPairs:
     if type(value) not in (list, tuple) or len(value) != 2:
         raise UserError(f"{where} is no verification set; {wanted}")
     images, same = value
+    if type(same) is PickledArray and len(same.shape) == 1:
+        same = same.values().tolist()
     if type(images) not in (list, tuple) or type(same) not in (list, tuple):
         raise UserError(f"{where} is no verification set; {wanted}")
     if len(images) > MOST_IMAGES:
@@ -68,16 +70,22 @@ def read_bin(path: Path) -> EncodedPairs:
                 kind = f"array of the shape {image.shape}"
             raise UserError(f"{where}: image {number} is of type {kind}; {wanted}")
         encoded.append(image)
-    wrong = next((k for k, value in enumerate(same) if type(value) is not bool), None)
-    if wrong is not None:
+    wrong = [
+        k
+        for k, answer in enumerate(same)
+        if type(answer) not in (bool, int) or answer not in (0, 1)
+    ]
+    if wrong:
+        kind = type(same[wrong[0]]).__name__
         raise UserError(
-            f"{where}: answer {wrong} is of type {type(same[wrong]).__name__}; {wanted}"
+            f"{where}: {len(wrong)} answers are wrong, the first of them answer {wrong[0]}, of "
+            f"type {kind}; {wanted}"
         )
     if len(images) != 2 * len(same):
         raise UserError(f"{where} has {len(images)} images and {len(same)} pairs; {wanted}")
     if len(same) < FOLDS:
         raise UserError(f"{where} has {len(same)} pairs; allowed: {FOLDS} or more, one a fold")
-    return EncodedPairs(encoded, list(same))
+    return EncodedPairs(encoded, [bool(answer) for answer in same])
 
 
 def verification_bin(path: Path, content: str, preprocessing: Preprocessing) -> VerificationPairs:

@@ -151,7 +151,7 @@ def _read_batches(
         where = f"{str(folder / name)!r} is damaged"
         batch = _read_fields(folder / name)
         data, numbers = batch.get("data"), batch.get(labels_field)
-        if type(data) is not PickledArray or data.shape[1:] != (3072,):
+        if type(data) is not PickledArray or data.code != "u1" or data.shape[1:] != (3072,):
             raise UserError(f"{where}: 'data' must be bytes (N, 3072)")
         if type(numbers) is not list or not all(type(n) is int for n in numbers):
             raise UserError(f"{where}: {labels_field!r} must be a list of integers")

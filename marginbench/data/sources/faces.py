@@ -28,11 +28,12 @@ from marginbench.data.choices.validation_people import (
 )
 from marginbench.data.files.array_cache import decoded_images
 from marginbench.data.files.content import Part, check_contents, fill_in_content
+from marginbench.data.files.image_folders import unread_files
 from marginbench.data.files.paths import data_path
 from marginbench.data.formats.images import Colour, Preprocessing
 from marginbench.data.formats.verification_bins import verification_bin
 from marginbench.data.sources.face_sets import FaceSet, read_face_set, training_parts
-from marginbench.data.sources.lfw_images import find_image_folder, read_lfw_images
+from marginbench.data.sources.lfw_images import find_image_folder, read_lfw_images, unread_lfw
 from marginbench.errors import UserError
 from marginbench.plugins.parameters import AddedLater, PositiveInteger
 
@@ -47,7 +48,13 @@ def _parts(values: Mapping[str, Any]) -> list[Part]:
     return _find_paths(*(values[field] for field in names)).parts
 
 
-@data_source("faces", complete=fill_in_content(_parts))
+def _unread(values: Mapping[str, Any]) -> str:
+    (_, training), *others = _parts(values)
+    lines = [unread_files(training, lambda parts: len(parts) > 1)] if training.is_dir() else []
+    return " ".join(lines + [unread_lfw(path) for _, path in others if path.is_dir()]).strip()
+
+
+@data_source("faces", complete=fill_in_content(_parts), unread=_unread)
 def faces(
     *,
     name: str,

@@ -30,6 +30,7 @@ from marginbench.data.sources.lfw_images import (
     ProtocolCell,
     find_image_folder,
     read_lfw_images,
+    unread_lfw,
 )
 from marginbench.errors import UserError
 from marginbench.plugins.parameters import AddedLater, PositiveInteger
@@ -60,7 +61,11 @@ def _parts(values: Mapping[str, Any]) -> list[Part]:
     return [("images", find_image_folder(folder, values["images"], can_choose=True)), *files]
 
 
-@data_source("lfw", complete=fill_in_content(_parts))
+@data_source(
+    "lfw",
+    complete=fill_in_content(_parts),
+    unread=lambda values: unread_lfw(dict(_parts(values))["images"]),
+)
 def lfw(
     *,
     name: str = "lfw",

@@ -13,9 +13,9 @@ import torch
 from marginbench.data import VerificationPairs
 from marginbench.data.choices.lfw_protocol import ImageId, Pair
 from marginbench.data.files.array_cache import decoded_images
-from marginbench.data.files.image_folders import image_files
+from marginbench.data.files.image_folders import image_files, unread_files
 from marginbench.data.formats.images import Preprocessing, decode_image
-from marginbench.errors import UserError
+from marginbench.errors import UserError, each
 
 ImageFolder = Literal["lfw", "lfw_funneled", "lfw-funneled", "lfw-deepfunneled"]
 """What the archives of the original, the funneled and the deep-funneled images unpack to."""
@@ -109,7 +109,7 @@ class LfwImages:
         for _, pair in all_pairs:
             for image in (pair.first, pair.second):
                 named.setdefault(image, pair.where)
-        rows = [self.row(image, where) for image, where in named.items()]
+        rows = each(lambda entry: self.row(*entry), named.items(), "images")
         images = {image: position for position, image in enumerate(named)}
         people = {person: k for k, person in enumerate(sorted({p.person for p in images}))}
         return VerificationPairs(
@@ -163,6 +163,17 @@ class ProtocolCell:
         )
 
 
+def unread_lfw(folder: Path) -> str:
+    """:func:`unread_files` of a folder of images."""
+    return unread_files(folder, lambda parts: _is_image(Path(*parts)))
+
+
+def _is_image(path: Path) -> bool:
+    """Whether it is NAME/NAME_0001.jpg, in the folder of images."""
+    number = path.stem.removeprefix(f"{path.parent.name}_")
+    return len(path.parts) == 2 and len(number) == 4 and number.isdecimal()
+
+
 def read_lfw_images(folder: Path, content: str, preprocessing: Preprocessing) -> LfwImages:
     """All images of a folder, decoded once: one cache whatever protocol and fold.
 
@@ -176,11 +187,9 @@ def read_lfw_images(folder: Path, content: str, preprocessing: Preprocessing) ->
     """
     files: dict[str, Path] = {}
     for file in image_files(folder):
-        person = file.parent.name
-        number = file.stem.removeprefix(f"{person}_")
-        if file.parent.parent != folder or len(number) != 4 or not number.isdecimal():
+        if not _is_image(file.relative_to(folder)):
             continue
-        key = f"{person}/{file.stem}"
+        key = f"{file.parent.name}/{file.stem}"
         if key in files:
             raise UserError(f"{str(file)!r} and {str(files[key])!r} are one image twice")
         files[key] = file

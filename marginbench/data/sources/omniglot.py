@@ -15,7 +15,7 @@ from marginbench.data.choices.splits import HELD_OUT_CLASSES, Draw
 from marginbench.data.files.array_cache import decoded_images
 from marginbench.data.files.content import content_key
 from marginbench.data.files.downloads import DOWNLOADS, fetch
-from marginbench.data.files.image_folders import image_files
+from marginbench.data.files.image_folders import image_files, unread_files
 from marginbench.data.files.paths import data_root
 from marginbench.data.formats.images import Preprocessing, decode_image
 from marginbench.data.formats.one_shot_runs import read_one_shot_runs
@@ -27,7 +27,11 @@ MINIMAL = ("images_background_small1", "images_background_small2")
 TESTED_OF_MINIMAL = 3
 
 
-@data_source("omniglot", content=lambda: _content())
+@data_source(
+    "omniglot",
+    content=lambda: _content(),
+    unread=lambda values: " ".join(map(unread_files, _folders(values["sets"]))).strip(),
+)
 def omniglot(
     *,
     sets: Literal["official", "minimal"] = "official",

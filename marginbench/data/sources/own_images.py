@@ -25,11 +25,11 @@ from marginbench.data.files.content import (
     check_contents,
     fill_in_content,
 )
-from marginbench.data.files.image_folders import image_files
+from marginbench.data.files.image_folders import image_files, unread_files
 from marginbench.data.files.paths import data_path
 from marginbench.data.formats.array_files import read_array_file
-from marginbench.data.formats.images import Colour, Preprocessing, decode_image, preprocess
-from marginbench.errors import UserError
+from marginbench.data.formats.images import Colour, Fit, Preprocessing, decode_image, preprocess
+from marginbench.errors import UserError, each
 from marginbench.plugins.parameters import AddedLater, PositiveInteger
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -43,7 +43,14 @@ def _parts(values: Mapping[str, Any]) -> list[Part]:
     ]
 
 
-@data_source("folder", complete=fill_in_content(_parts))
+def _unread(values: Mapping[str, Any]) -> str:
+    path = data_path(values["name"])
+    if _is_split(path):
+        return unread_files(path, lambda parts: len(parts) > 2 and parts[0] in ("train", "test"))
+    return unread_files(path, lambda parts: len(parts) > 1)
+
+
+@data_source("folder", complete=fill_in_content(_parts), unread=_unread)
 @with_image_choices
 def folder(
     *,
@@ -53,6 +60,7 @@ def folder(
     test_share: Share | None = None,
     left_out_share: Annotated[Share | None, AddedLater(None)] = None,
     left_out_file: Annotated[str | None, AddedLater(None)] = None,
+    fit: Annotated[Fit, AddedLater("squash")] = "squash",
     content: str = "",
 ) -> ImageSets:
     """Image files, a folder a class: NAME/train/CLASS/* and NAME/test/CLASS/*, or NAME/CLASS/*.
@@ -71,6 +79,7 @@ def folder(
             their names, as the second half of CUB-200-2011's (Song et al., CVPR 2016).
         left_out_file: instead, a text file with the name of one such class a line, relative to the
             data folder.
+        fit: with a size, see :data:`marginbench.data.formats.images.Fit`.
         content: hash of the images, and of the file if there is one; filled in, and with it given
             the cell is tied to it.
 
@@ -79,6 +88,7 @@ def folder(
             parameters that are not allowed.
     """
     path = data_path(name)
+    _check_fit(fit, size)
     if left_out_share is not None and left_out_file is not None:
         raise UserError(
             f"left_out_file = {left_out_file!r} is not allowed with left_out_share = "
@@ -87,7 +97,9 @@ def folder(
     parts = _parts({"name": name, "left_out_file": left_out_file})
     own = check_contents(parts, content)[""]
     is_open = left_out_share is not None or left_out_file is not None
-    sets = _read_folder(path, own, Preprocessing(size, colour), test_share, is_open=is_open)
+    sets = _read_folder(
+        path, own, Preprocessing(size, colour, fit=fit), test_share, is_open=is_open
+    )
     if left_out_file is not None:
         return replace(sets, left_out=listed_classes(data_path(left_out_file), sets.class_names))
     if left_out_share is not None:
@@ -101,6 +113,7 @@ def npz(
     *,
     name: str,
     size: PositiveInteger | None = None,
+    fit: Annotated[Fit, AddedLater("squash")] = "squash",
     content: str = "",
 ) -> ImageSets:
     """An npz file in the layout of Keras or MedMNIST, grey or RGB.
@@ -110,6 +123,7 @@ def npz(
     Args: those of :func:`marginbench.data.choices.splits.choose_images`, and
         name: of the file, relative to the data folder.
         size: every image is resized to size×size; None for the size that they have.
+        fit: with a size, see :data:`marginbench.data.formats.images.Fit`.
         content: as for ``folder``.
 
     Raises:
@@ -120,15 +134,21 @@ def npz(
     sets = read_array_file(path)
     # It may have changed since it was hashed.
     check_content(path, content)
-    return sets if size is None else _resized_sets(sets, content, size)
+    _check_fit(fit, size)
+    return sets if size is None else _resized_sets(sets, content, size, fit)
 
 
-def _resized_sets(sets: ImageSets, content: str, size: int) -> ImageSets:
+def _check_fit(fit: Fit, size: int | None) -> None:
+    if size is None and fit != "squash":
+        raise UserError(f"fit = {fit!r} is not allowed without a size; allowed: size = N")
+
+
+def _resized_sets(sets: ImageSets, content: str, size: int, fit: Fit) -> ImageSets:
     def resized(split: str, images: np.ndarray) -> np.ndarray:
         channels = images.shape[1]
-        preprocessing = Preprocessing(size, "grey" if channels == 1 else "rgb")
+        preprocessing = Preprocessing(size, "grey" if channels == 1 else "rgb", fit=fit)
         return decoded_images(
-            {"source": "npz", "content": content, "size": size, "split": split},
+            {"source": "npz", "content": content, "size": size, "split": split, "fit": fit},
             list(images),
             (channels, size, size),
             lambda image: preprocess(split, image, preprocessing),
@@ -149,7 +169,7 @@ def _read_folder(
     *,
     is_open: bool = False,
 ) -> ImageSets:
-    is_split = (path / "train").is_dir() and (path / "test").is_dir()
+    is_split = _is_split(path)
     if is_split and test_share is not None:
         raise UserError(
             f"test_share = {test_share:g} is not allowed, as {str(path)!r} has 'train' "
@@ -177,7 +197,12 @@ def _read_folder(
         train = np.setdiff1d(np.arange(len(files)), test)
     what = {"source": "folder", "content": content, "split": is_split, **asdict(preprocessing)}
     images = _decoded(what, files, preprocessing, (path, content))
-    return ImageSets(images[train], labels[train], images[test], labels[test], names)
+    named = (images, [file.relative_to(path).as_posix() for file in files])
+    return ImageSets(images[train], labels[train], images[test], labels[test], names, named=named)
+
+
+def _is_split(path: Path) -> bool:
+    return (path / "train").is_dir() and (path / "test").is_dir()
 
 
 def _decoded(
@@ -188,7 +213,11 @@ def _decoded(
     def decode(path: Path) -> np.ndarray:
         return decode_image(repr(str(path)), path, preprocessing)
 
-    shape = decode(files[0]).shape if preprocessing.size is None else preprocessing.shape
+    try:
+        shape = decode(files[0]).shape if preprocessing.size is None else preprocessing.shape
+    except UserError:
+        each(decode, files, "images")
+        raise
 
     def decode_alike(path: Path) -> np.ndarray:
         image = decode(path)
@@ -226,6 +255,8 @@ def _listed(
             own[file.parts[start]].append(file)
     empty = next((name for name in names if not own[name]), None)
     if required and empty is not None:
-        raise UserError(f"class {empty!r} has no image in {str(path / empty)!r}")
+        own_folder = path / empty
+        unread = unread_files(own_folder)
+        raise UserError(f"class {empty!r} has no image in {str(own_folder)!r} {unread}".rstrip())
     labels = np.repeat(np.arange(len(names)), [len(own[name]) for name in names])
     return [file for name in names for file in own[name]], labels
