@@ -27,6 +27,22 @@ class Group(click.Group):
                 stream.reconfigure(errors="backslashreplace")
         return super().main(*args, **options)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The first sentence on each verb, whole; click cuts it to one line."""
+        verbs = [(name, self.commands[name]) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, verb.get_short_help_str(1_000)) for name, verb in verbs])
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """As click does; an option that takes one value is refused if it is given twice."""
+        name, verb, rest = super().resolve_command(ctx, args)
+        given = [word.partition("=")[0] for word in rest]
+        for option in verb.params if verb is not None else ():
+            single = isinstance(option, click.Option) and not (option.multiple or option.is_flag)
+            if single and sum(given.count(word) for word in option.opts) > 1:
+                raise click.UsageError(f"{option.opts[0]} is given twice; allowed: once")
+        return name, verb, rest
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)

@@ -40,7 +40,7 @@ def parse_component(text: str) -> Component:
     A loss of pytorch-metric-learning keeps its family: ``pml:ProxyAnchorLoss:margin=0.2``.
 
     Raises:
-        UserError: the text has another form.
+        UserError: the text has another form, or gives a parameter twice.
     """
     family = FAMILY if text.startswith(FAMILY) else ""
     name, _, rest = text.removeprefix(family).partition(":")
@@ -52,6 +52,11 @@ def parse_component(text: str) -> Component:
             raise UserError(
                 f"{quoted(text)} is not allowed; allowed: NAME or "
                 "NAME:PARAMETER=VALUE,PARAMETER=VALUE"
+            )
+        if parameter.strip() in parameters:
+            raise UserError(
+                f"{quoted(text)} is not allowed: it gives {quoted(parameter.strip())} twice; "
+                "allowed: each parameter once"
             )
         try:
             parameters[parameter.strip()] = ast.literal_eval(value.strip())

@@ -11,13 +11,19 @@ import annotated_types
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from marginbench.text import quoted
+
 _BOUNDS = {
     annotated_types.Gt: (">", "above ", "gt"),
     annotated_types.Ge: ("≥", "", "ge"),
     annotated_types.Lt: ("<", "below ", "lt"),
     annotated_types.Le: ("≤", "", "le"),
 }
-_TYPES = {int: "integer", float: "number", bool: "True or False", str: "text"}
+_TYPES = {
+    **{int: "integer", float: "number", bool: "True or False", str: "text"},
+    **{Any: "any value", dict: "mapping", list: "list", tuple: "list"},
+}
+_MAPPINGS, _LISTS = (Mapping, dict), (tuple, Sequence, list)
 
 
 def allowed_values(field: FieldInfo) -> str:
@@ -25,34 +31,65 @@ def allowed_values(field: FieldInfo) -> str:
     return _allowed(field.annotation, field.metadata)
 
 
-def refusal(owner: str, model: type[BaseModel], error: ValidationError) -> str:
-    """Pydantic's complaint as one sentence a field: field, value, what is allowed."""
-    return "; ".join(_sentence(owner, model, e) for e in error.errors())
+def refusal(owner: str, model: type[BaseModel], error: ValidationError, most: int = 5) -> str:
+    """Pydantic's complaint as one sentence a field: field, value, what is allowed.
+
+    Args:
+        owner: of the fields.
+        model: that was checked.
+        error: its complaint.
+        most: the number of fields that are told of.
+    """
+    sentences = [_sentence(owner, model, e) for e in error.errors()[:most]]
+    more = error.error_count() - len(sentences)
+    return "; ".join([*sentences, f"and {more} more"] if more and most > 1 else sentences)
 
 
 def _sentence(owner: str, model: type[BaseModel], error: Any) -> str:
-    location = [str(part) for part in error["loc"]]
-    fields: Mapping[str, Any] = model.model_fields
-    field = None
-    for part in location:
-        field = fields.get(part)
-        inner: Any = getattr(field, "annotation", None)
-        is_model = isinstance(inner, type) and issubclass(inner, BaseModel)
-        fields = inner.model_fields if is_model else {}
-        if field is None:
-            break
-    path = ".".join(location) or "value"
+    path = ".".join(str(part) for part in error["loc"]) or "value"
     if error["type"] == "extra_forbidden":
-        parent: Any = model
-        for part in location[:-1]:
-            parent = parent.model_fields[part].annotation
-        return f"{owner} has no field {path!r}; there are: {', '.join(parent.model_fields)}"
+        parent = _annotation_at(model, error["loc"][:-1])[0]
+        names = ", ".join(parent.model_fields) if _is_model(parent) else "none"
+        return f"{owner} has no field {path!r}; there are: {names}"
     if error["type"] == "missing":
         return f"{owner} needs the field {path!r}"
-    # Of a field that is a model, what is wrong may lie deeper: then pydantic's words say it.
-    is_of_field = not fields or error["type"] == "model_type"
-    allowed = allowed_values(field) if field is not None and is_of_field else error["msg"]
-    return f"{owner}: {path} = {error['input']!r} is not allowed; allowed: {allowed}"
+    if error["type"] == "json_invalid":
+        return f"{owner} is not JSON: {error['ctx']['error']}"
+    if error["type"] in ("value_error", "assertion_error"):
+        allowed = str(error["ctx"]["error"])
+    else:
+        allowed = _allowed(*_annotation_at(model, error["loc"]))
+    if error["type"] == "finite_number":
+        allowed = allowed.replace("number", "finite number")
+    return f"{owner}: {path} = {quoted(error['input'])} is not allowed; allowed: {allowed}"
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _annotation_at(annotation: Any, location: Sequence[str | int]) -> tuple[Any, list[Any]]:
+    """The type at a place in a value, and its bounds; of a union's members the whole union."""
+    metadata: list[Any] = []
+    for part in location:
+        if get_origin(annotation) is Annotated:
+            annotation = get_args(annotation)[0]
+        if get_origin(annotation) in (Union, types.UnionType):
+            inner = [one for one in get_args(annotation) if one is not type(None)]
+            if len(inner) != 1:
+                break
+            annotation = inner[0]
+        origin, arguments = get_origin(annotation), get_args(annotation)
+        if _is_model(annotation) and part in annotation.model_fields:
+            field = annotation.model_fields[part]
+            annotation, metadata = field.annotation, list(field.metadata)
+        elif origin in _MAPPINGS and len(arguments) == 2:
+            annotation, metadata = arguments[1], []
+        elif origin in _LISTS and arguments:
+            annotation, metadata = arguments[0], []
+        else:
+            break
+    return annotation, metadata
 
 
 def _allowed(annotation: Any, metadata: list[Any]) -> str:
@@ -65,13 +102,13 @@ def _allowed(annotation: Any, metadata: list[Any]) -> str:
         return " or ".join(repr(choice) for choice in get_args(annotation))
     if origin in (Union, types.UnionType):
         return " or ".join(_allowed(choice, []) for choice in get_args(annotation))
-    if origin is Mapping:
+    if origin in _MAPPINGS:
         key, item = (_allowed(choice, []) for choice in get_args(annotation))
         return f"mapping from {key} to {item}"
-    if origin in (tuple, Sequence):
+    if origin in _LISTS:
         inner = [choice for choice in get_args(annotation) if choice is not Ellipsis]
         return f"list of {_allowed(inner[0], [])}" if inner else "list"
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if _is_model(annotation):
         # As a suite writes it: component("arcface", m=0.5), Schedule(iterations=100).
         name = annotation.__name__
         return f"{'component' if name == 'Component' else name}(...)"

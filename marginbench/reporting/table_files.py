@@ -42,6 +42,10 @@ _LETTERS = frozenset("äöüÄÖÜßæøåÆØÅœŒłŁ")
 _ACCENTS = frozenset("\u0300\u0301\u0302\u0303\u0308\u030c\u0327\u030a")
 
 
+_HYPHEN = re.compile(r"(?<![\w.)\]-])-(?=\.?\d)")
+"""For minus: before a number, and behind nothing that it could join or subtract from."""
+
+
 def write_table(table: Table, folder: Path) -> dict[str, Any]:
     """Write a table's files.
 
@@ -131,7 +135,7 @@ def latex_document(names: Sequence[str]) -> str:
 
 
 def _escaped(text: str) -> str:
-    return _SPECIAL.sub(lambda found: _in_latex(found[0]), text)
+    return _SPECIAL.sub(lambda found: _in_latex(found[0]), _HYPHEN.sub("−", text))
 
 
 def _in_latex(character: str) -> str:

@@ -15,7 +15,7 @@ from pydantic_core import from_json
 
 from marginbench.errors import DamagedFile
 from marginbench.files import read_regular
-from marginbench.text import quoted
+from marginbench.plugins.allowed_values import refusal
 
 ASIDE = "result-of-other-code.json"
 """A result that a new one is to replace; it counts as none."""
@@ -177,11 +177,7 @@ def checked(path: Path, model: type[Model], value: dict[str, Any]) -> Model:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "missing":
-            raise DamagedFile(path, f"the field {name} is missing") from None
-        raise DamagedFile(path, f"{name} = {quoted(first['input'])}: {first['msg']}") from None
+        raise DamagedFile(path, refusal("it", model, error, most=1)) from None
 
 
 def is_number(value: Any) -> bool:

@@ -247,3 +247,9 @@ def test_a_suite_file_that_is_not_there_is_called_one(name, tmp_path, monkeypatc
     (tmp_path / "some/folder").mkdir(parents=True)
     with pytest.raises(UserError, match=r"suite file .* no such file; allowed: the path"):
         find_suite(name)
+
+
+@pytest.mark.parametrize("text", ["arcface:m=0.3,m=0.4", "arcface:m=1,s=2, m =1", "pml:X:a=1,a=1"])
+def test_a_parameter_that_is_typed_twice_is_refused(text):
+    with pytest.raises(UserError, match=r"it gives '[ma]' twice; allowed: each parameter once"):
+        parse_component(text)

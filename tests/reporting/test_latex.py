@@ -23,6 +23,15 @@ def test_a_character_that_latex_lacks_is_spelt_out():
     assert "é ü Ł ñ" in text
 
 
+def test_a_hyphen_before_a_number_is_a_minus_and_others_are_none():
+    cells = ["-0.85", "[-0.85, -.20]", "m=-1", "5-6", "l-softmax", "1e-05", "seed-3", "a -2"]
+    text = latex(Table("n", "n", pd.DataFrame({"a": cells})))
+    rows = [line.removesuffix(r" \\").removeprefix("{}") for line in text.splitlines()[7:15]]
+    assert rows == [
+        "$-$0.85", "[$-$0.85, $-$.20]", "m=$-$1", "5-6", "l-softmax", "1e-05", "seed-3", "a $-$2",
+    ]  # fmt: skip
+
+
 @pytest.mark.skipif(
     shutil.which("pdflatex") is None,
     reason="no pdflatex: apt-get install texlive-latex-recommended",

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import zipfile
 
 import numpy as np
@@ -12,7 +13,9 @@ from marginbench.files import write_atomically
 from marginbench.runs.cell_status import State
 from marginbench.runs.results import evaluation
 from marginbench.runs.run_folder import RunFolder
+from marginbench.runs.suite_runs import open_suite
 from tests.conftest import tiny_cell, train_cell
+from tests.runs.made_runs import write_run
 
 
 @pytest.fixture
@@ -174,3 +177,14 @@ def test_a_result_that_cannot_be_set_aside_is_reported_in_one_line(tmp_path):
     with pytest.raises(UserError, match="cannot be written"):
         folder.set_result_aside()
     assert folder.read_result() is not None
+
+
+def test_two_runs_folders_are_merged_by_copying_their_run_folders(tiny_suite, tmp_path):
+    here, there = (open_suite(str(tiny_suite), tmp_path / name) for name in ("here", "there"))
+    write_run(here.runs[0], 0.1)
+    write_run(there.runs[1], 0.2)
+    there.record()
+    shutil.copytree(there.runs[1].path, here.folder / there.runs[1].path.name)
+    merged = open_suite(str(tiny_suite), tmp_path / "here")
+    assert [run.status().state for run in merged.runs] == ["done", "done", *["not started"] * 2]
+    assert merged.runs[1].read_result() == there.runs[1].read_result()

@@ -27,7 +27,7 @@ from marginbench.command_line.suite_selection import SuiteSelection
 )
 @click.option("--all", "every_cell", is_flag=True, help="List every cell, even of thousands.")
 def status(watch: bool, every: float, **options: Any) -> None:
-    """Show the cells of SUITE: done, running with progress, waiting (why), failed, lost, ..."""
+    """Show the cells of SUITE: done, running with progress, waiting (why), failed, lost."""
     from marginbench.command_line.status import show_status
 
     know_plugins(options.pop("plugins"))
