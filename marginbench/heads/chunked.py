@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from marginbench.heads import geometry
 from marginbench.heads.shards import Shard
 
 
@@ -154,7 +155,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             )
         # A look at the number costs nothing on the CPU, and a pass over the classifier's gradient
         # is a tenth of a step there; on CUDA it would wait for the device.
-        if upstream.device.type != "cpu" or upstream.item() != 1:
+        if not geometry.is_on_host(upstream) or upstream.item() != 1:
             for gradient in gradients:
                 if gradient is not None:
                     gradient.mul_(upstream)

@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from marginbench.heads import geometry
+
 
 def _norms(weight: Tensor) -> Tensor:
     """Of each row (K, D), as (K, 1), and infinity for a zero row, which so stays zero."""
-    if weight.device.type == "cpu":
+    if geometry.is_on_host(weight):
         norms = torch.linalg.vector_norm(weight, dim=1, keepdim=True)
         # Of longer and shorter rows the squares leave the range of float32, or its precision.
         if bool(((norms > 1e-15) & (norms < 1e18)).all()):

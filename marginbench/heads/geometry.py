@@ -6,6 +6,11 @@ import torch
 from torch import Tensor
 
 
+def is_on_host(tensor: Tensor) -> bool:
+    """Whether a look at the numbers costs nothing; of a GPU's tensor it waits for the device."""
+    return tensor.device.type == "cpu"
+
+
 def norm_and_direction(vectors: Tensor) -> tuple[Tensor, Tensor]:
     """Length and direction of each row.
 

@@ -94,7 +94,7 @@ class CompressiveEnergy(Regulariser):
             projection = self.get_buffer(f"projection_{layer}")
             if self.is_random:
                 # Drawn on the CPU, so that every device sees the same.
-                projection.copy_(torch.randn(projection.shape))
+                projection.copy_(torch.randn(projection.shape), non_blocking=True)
                 continue
             for _ in range(self.inner_steps):
                 projection.copy_(self._nearer(one, projection[0])[None])

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 from torch.optim.rmsprop import rmsprop
 
+from marginbench.heads import geometry
 from marginbench.training.functional_optimiser import FunctionalOptimiser
 
 
@@ -95,7 +96,7 @@ class RMSprop(FunctionalOptimiser):
 
     def _step(self, group: dict[str, Any], params: list[Tensor], gradients: list[Tensor]) -> None:
         # On CUDA this is the way by which a learning rate that is a tensor stays on the device.
-        on_cuda = bool(params) and params[0].is_cuda
+        on_device = bool(params) and not geometry.is_on_host(params[0])
         momentum = group["momentum"]
         rmsprop(
             params,
@@ -104,8 +105,8 @@ class RMSprop(FunctionalOptimiser):
             [],
             self._states(params, "momentum_buffer") if momentum else [],
             self._states(params, "step", scalar=True),
-            foreach=on_cuda,
-            capturable=on_cuda,
+            foreach=on_device,
+            capturable=on_device,
             lr=group["lr"],
             alpha=group["alpha"],
             eps=group["eps"],

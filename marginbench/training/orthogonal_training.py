@@ -8,6 +8,7 @@ of random vectors.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -46,7 +47,11 @@ class Rotation(nn.Module):
         self._dimension = dimension
         size = block if 0 < block < dimension else dimension
         self.register_buffer("chosen", torch.arange(size) if size < dimension else None)
-        self._turn = orthogonal(_Matrix(size), "weight", orthogonal_map=kind)
+        self._turn = _Matrix(size)
+        if kind == "cayley":
+            parametrize.register_parametrization(self._turn, "weight", _Cayley(size), unsafe=True)
+        else:
+            orthogonal(self._turn, "weight", orthogonal_map=kind)
         # What is the identity, to begin anew from.
         self._start = [p.detach().clone() for p in self._turn.parameters()]
 
@@ -78,7 +83,7 @@ class Rotation(nn.Module):
             return
         neurons.copy_(self(neurons))
         drawn = torch.randperm(self._dimension, generator=order)[: len(self.chosen)]
-        self.chosen.copy_(drawn.sort().values)
+        self.chosen.copy_(drawn.sort().values, non_blocking=True)
         for parameter, start in zip(self._turn.parameters(), self._start, strict=True):
             parameter.copy_(start)
 
@@ -89,6 +94,34 @@ class _Matrix(nn.Module):
     def __init__(self, size: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.eye(size))
+
+
+class _Cayley(nn.Module):
+    """A square matrix X → (I − A/2)⁻¹(I + A/2), A = L − Lᵀ, L the lower triangle of X.
+
+    What torch's parametrisation "cayley" computes, to the bit, with its buffer. But it lets the
+    host check whether I − A/2 is singular, which waits for the device and cannot be captured as a
+    CUDA graph. It never is (A is skew-symmetric) unless A is not finite, which shows in the
+    loss and in :meth:`OrthogonalTraining.error`.
+    """
+
+    base: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("base", torch.eye(size))
+
+    def forward(self, free: Tensor) -> Tensor:
+        lower = free.tril()
+        skew = lower - lower.mH
+        identity = torch.eye(len(free), dtype=free.dtype, device=free.device)
+        solved, _ = torch.linalg.solve_ex(
+            torch.add(identity, skew, alpha=-0.5), torch.add(identity, skew, alpha=0.5)
+        )
+        return self.base @ solved
+
+    def right_inverse(self, identity: Tensor) -> Tensor:
+        return -identity
 
 
 class OrthogonalTraining:
@@ -134,13 +167,13 @@ class OrthogonalTraining:
 
     @torch.no_grad()
     def error(self) -> float:
-        """The largest, over the layers, of ‖RᵀR − I‖_F / √p."""
-        worst = 0.0
+        """The largest, over the layers, of ‖RᵀR − I‖_F / √p; NaN if a rotation is not finite."""
+        errors = [0.0]
         for _, rotation in self._layers:
             matrix = rotation.matrix.double()
             identity = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
-            worst = max(worst, float((matrix.T @ matrix - identity).norm()) / len(matrix) ** 0.5)
-        return worst
+            errors.append(float((matrix.T @ matrix - identity).norm()) / len(matrix) ** 0.5)
+        return max(errors, key=lambda error: (math.isnan(error), error))
 
 
 def rotation_parameters(backbone: nn.Module) -> set[int]:

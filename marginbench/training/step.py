@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import warnings
-
 import torch
 
-from marginbench.runs.environment import GRAPH_VARIABLE
 from marginbench.training.checkpoints import Progress
 from marginbench.training.experiment import Experiment
 from marginbench.training.optimisers import count_rate_cuts, learning_rate
 from marginbench.training.seeds import seed_draws
-
-WARM_UP_STEPS = 11
+from marginbench.training.step_graph import StepGraph, may_capture
 
 
 class TrainingStep:
@@ -21,8 +16,8 @@ class TrainingStep:
 
     What changes from step to step lies on the device: the number of the step, and a table of the
     learning rates. So on CUDA the step is captured once as a graph and then replayed, the same
-    kernels in the same order without the cost of launching them. A head that cannot be captured
-    is trained without; ``MARGINBENCH_CUDA_GRAPH=0`` switches capture off.
+    kernels in the same order without the cost of launching them (:class:`StepGraph`). A cell that
+    cannot be captured is trained without; ``MARGINBENCH_CUDA_GRAPH=0`` switches capture off.
 
     What backbone and head draw while training, dropout say, comes from a seed of its own for each
     step, derived from the cell's seed, the iteration and the rank: a resumed run draws what an
@@ -31,6 +26,9 @@ class TrainingStep:
     Args:
         experiment: backbone and head in training mode whenever the step is taken.
         progress: where it stands; each step advances it.
+
+    Attributes:
+        graph: computes the steps by replaying one; None where that is not possible.
     """
 
     def __init__(self, experiment: Experiment, progress: Progress) -> None:
@@ -51,12 +49,11 @@ class TrainingStep:
         # Set anew here because a checkpoint brings the rate of its own moment.
         for group in experiment.optimiser.param_groups:
             group["lr"] = self._own_rates.get(group["multiple"], self._rate)
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._steps = 0
-        self._may_capture = (
-            device.type == "cuda"
-            and experiment.ranks.size == 1
-            and os.environ.get(GRAPH_VARIABLE) != "0"
+        self._part = ""
+        self.graph = (
+            StepGraph(experiment, self._compute, lambda: self._part)
+            if may_capture(experiment)
+            else None
         )
 
     def follow_plateau(self) -> None:
@@ -67,34 +64,24 @@ class TrainingStep:
 
     def __call__(self) -> None:
         """One step."""
+        if self.graph is not None:
+            self.graph.prepare()
         if self.experiment.stream is not None:
             self.experiment.stream.load(self.progress.iteration)
-        if self._graph is None and self._may_capture and self._steps == WARM_UP_STEPS:
-            self._capture()
         if self.experiment.rotations is not None:
             self.experiment.rotations.begin_step(self.progress.iteration, self.experiment.optimiser)
         if self.experiment.regularisation is not None:
             self.experiment.regularisation.renew(self.progress.iteration)
-        # After capture, which draws too. A graph that is replayed reads the seed anew.
+        # After capture, which draws too. A graph that is replayed reads the seed again.
         self._seed_draws(self.experiment.ranks.rank)
-        if self._graph is not None:
-            self._graph.replay()
-        elif self._may_capture:
-            # Before capture, steps must have run on another stream than the default one.
-            stream = torch.cuda.Stream(self.experiment.device)
-            stream.wait_stream(torch.cuda.current_stream(self.experiment.device))
-            with torch.cuda.stream(stream):
-                self._compute()
-            torch.cuda.current_stream(self.experiment.device).wait_stream(stream)
-        else:
-            self._compute()
-        self._steps += 1
+        (self.graph or self._compute)()
         self.progress.loss_count += 1
         self.progress.iteration += 1
 
     def _compute(self) -> None:
         """The step as the device sees it; every tensor that outlives it is changed in place."""
-        experiment = self.experiment
+        experiment, cell = self.experiment, self.experiment.cell
+        self._part = "the step"
         experiment.optimiser.zero_grad()
         self._rate.copy_(self._rates.index_select(0, self._position)[0] * self._cut)
         for multiple, rate in self._own_rates.items():
@@ -106,53 +93,25 @@ class TrainingStep:
         own = batch
         if experiment.ranks.size > 1:
             own = experiment.own_batches.index_select(0, self._position)[0]
+        self._part = f"backbone {cell.backbone.name!r}"
+        if experiment.rotations is not None:
+            self._part += f" with training.orthogonal_map = {cell.training.orthogonal_map!r}"
         features = experiment.training_features(own, codes)
         if experiment.ranks.size > 1:
             # Each rank drops out units of its own images; the head is the same on all of them.
             self._seed_draws("all")
+        self._part = f"head {cell.head.name!r}"
         loss = experiment.training_loss(features, batch)
-        if experiment.regularisation is None:
-            loss.backward()
-        else:
-            (loss + experiment.regularisation.value()).backward()
-        experiment.optimiser.step()
         self.progress.loss_sum.add_(loss.detach().double())
+        if experiment.regularisation is not None and cell.regulariser is not None:
+            self._part = f"regulariser {cell.regulariser.name!r}"
+            loss = loss + experiment.regularisation.value()
+        self._part = f"the gradient of head {cell.head.name!r} or backbone {cell.backbone.name!r}"
+        loss.backward()
+        self._part = f"optimiser.kind = {cell.optimiser.kind!r}"
+        experiment.optimiser.step()
         self._position.add_(1)
 
     def _seed_draws(self, rank: int | str) -> None:
         source = f"dropout/{self.progress.iteration}/{rank}"
         seed_draws(self.experiment.cell.seed, source, self.experiment.device)
-
-    def _capture(self) -> None:
-        """Record the step without running it."""
-        device = self.experiment.device
-        self.experiment.optimiser.zero_grad()
-        torch.cuda.synchronize(device)
-        graph = torch.cuda.CUDAGraph()
-        try:
-            with torch.cuda.device(device), torch.cuda.graph(graph):
-                self._compute()
-        except RuntimeError as error:
-            self._may_capture = False
-            torch.cuda.synchronize(device)
-            _leave_capture_mode(device)
-            self.experiment.optimiser.zero_grad()
-            first_line = str(error).strip().splitlines()[0]
-            warnings.warn(
-                f"head {self.experiment.cell.head.name!r} cannot be captured as a CUDA graph "
-                f"({first_line}); it is trained step by step, only slower",
-                stacklevel=2,
-            )
-        else:
-            self._graph = graph
-
-
-def _leave_capture_mode(device: torch.device) -> None:
-    """Let the device's generator draw again after a capture that failed.
-
-    In torch 2.4, say, its state stays in capture mode, where dropout outside a graph raises
-    "Offset increment outside graph capture encountered unexpectedly"; a copy's does not.
-    """
-    with torch.cuda.device(device):
-        generator = torch.cuda.default_generators[torch.cuda.current_device()]
-    generator.graphsafe_set_state(generator.clone_state())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,6 +105,17 @@ class BatchStream:
             slot.used.record(stream)
         self._free.append(slot)
         self._read_ahead()
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether a batch is on its way from the images, or waits for its turn."""
+        return any(not future.done() for future in self._coming)
+
+    def settle(self) -> None:
+        """Wait until no batch is on its way; none is read until the next :meth:`load`."""
+        wait(self._coming)
+        if self._copies is not None:
+            self._copies.synchronize()
 
     def _read_ahead(self) -> None:
         while self._free and self._next < len(self._batches):

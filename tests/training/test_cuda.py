@@ -13,7 +13,8 @@ from marginbench.plugins.loading import load_plugin_file
 from marginbench.runs.environment import GRAPH_VARIABLE
 from marginbench.training.checkpoints import Progress, load_checkpoint, save_checkpoint
 from marginbench.training.experiment import build_experiment
-from marginbench.training.step import WARM_UP_STEPS, TrainingStep
+from marginbench.training.step import TrainingStep
+from marginbench.training.step_graph import WARM_UP_STEPS
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -117,12 +118,12 @@ def trained(head, precision="float32", backbone="small"):
 )
 def test_the_replayed_graph_is_the_eager_step(head, precision, backbone, monkeypatch):
     with warnings.catch_warnings():
-        warnings.filterwarnings("error", message=".*cannot be captured")
+        warnings.filterwarnings("error", message=".*only slower")
         replayed, replayed_loss, replayed_weights = trained(head, precision, backbone)
-    assert replayed._graph is not None
+    assert replayed.graph.is_captured
     monkeypatch.setenv(GRAPH_VARIABLE, "0")
     eager, eager_loss, eager_weights = trained(head, precision, backbone)
-    assert eager._graph is None
+    assert eager.graph is None
     assert replayed_loss == pytest.approx(eager_loss, rel=1e-4)
     torch.testing.assert_close(replayed_weights, eager_weights, rtol=1e-3, atol=1e-4)
 
@@ -141,7 +142,7 @@ def test_every_optimiser_is_captured_and_waits_for_no_device(optimiser, monkeypa
         monkeypatch.setenv(GRAPH_VARIABLE, graph)
         experiment, progress = begun(cell_of("softmax").model_copy(update={"optimiser": optimiser}))
         step, weights = advance(experiment, progress, STEPS)
-        assert (step._graph is not None) == (graph == "1")
+        assert (step.graph is not None and step.graph.is_captured) == (graph == "1")
         found[graph] = weights
     torch.testing.assert_close(found["1"], found["0"], rtol=1e-3, atol=1e-4)
     step._position.zero_()
@@ -164,15 +165,15 @@ def test_a_checkpoint_goes_on_in_a_captured_graph(backbone, stop_at, tmp_path):
     resumed, _ = begun(cell)
     progress = load_checkpoint(path, cell.key, resumed)
     step, weights = advance(resumed, progress, STEPS)
-    assert step._graph is not None
+    assert step.graph.is_captured
     assert progress.loss_sum.item() == pytest.approx(undisturbed_loss, rel=1e-4)
     torch.testing.assert_close(weights, undisturbed_weights, rtol=1e-3, atol=1e-4)
 
 
 def test_dropout_goes_on_after_a_capture_that_failed(monkeypatch):
-    with pytest.warns(UserWarning, match="cannot be captured"):
+    with pytest.warns(UserWarning, match="waits-for-the-device. waits for the device"):
         step, loss, weights = trained("waits-for-the-device", backbone="dropping-on-cuda")
-    assert step._graph is None
+    assert not step.graph.is_captured
     monkeypatch.setenv(GRAPH_VARIABLE, "0")
     _, eager_loss, eager_weights = trained("waits-for-the-device", backbone="dropping-on-cuda")
     assert loss == pytest.approx(eager_loss, rel=1e-4)

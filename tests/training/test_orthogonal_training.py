@@ -2,10 +2,12 @@
 
 import copy
 import json
+import math
 
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import orthogonal
 
 from marginbench.errors import UserError
 from marginbench.evaluation.layer_energies import layer_energies
@@ -207,3 +209,27 @@ def test_standard_training_is_neutral_and_a_text_stands_for_its_kind():
         make_cell(**{**values, "training": {"block": 7}})
     with pytest.raises(UserError, match=r"training.kind = 'half' is not allowed; allowed: 'sta"):
         make_cell(**{**values, "training": "half"})
+
+
+def test_the_cayley_map_is_torchs_to_the_bit_and_needs_no_look_of_the_host():
+    rotation = Rotation(6, "cayley", 0)
+    theirs = orthogonal(torch.nn.Linear(6, 6, bias=False), "weight", orthogonal_map="cayley")
+    theirs.parametrizations.weight[0].base = torch.eye(6)
+    free = torch.randn(6, 6, generator=torch.Generator().manual_seed(0))
+    found = []
+    for module in (rotation._turn, theirs):
+        own = module.parametrizations.weight.original
+        own.data.copy_(free)
+        matrix = module.weight
+        (matrix * torch.arange(36.0).view(6, 6)).sum().backward()
+        found.append((matrix.detach(), own.grad))
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+    assert rotation._turn.state_dict().keys() == theirs.state_dict().keys()
+
+
+def test_a_rotation_that_is_not_finite_is_no_small_error():
+    experiment = build_experiment(opt_cell(), CPU)
+    assert experiment.rotations.error() < 1e-5
+    _, rotation = experiment.rotations._layers[0]
+    next(rotation.parameters()).data.fill_(torch.nan)
+    assert math.isnan(experiment.rotations.error())
