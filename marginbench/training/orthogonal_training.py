@@ -58,7 +58,7 @@ class Rotation(nn.Module):
     @property
     def matrix(self) -> Tensor:
         """R, (p, p), orthogonal up to rounding."""
-        matrix: Tensor = self._turn.weight  # type: ignore[assignment]
+        matrix: Tensor = self._turn.weight
         return matrix
 
     def forward(self, neurons: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 
 import torch
+from torch import nn
 
 from marginbench.runs.environment import GRAPH_VARIABLE
 from marginbench.training.experiment import Experiment
@@ -137,15 +138,17 @@ class StepGraph:
             self._graph = graph
 
     def _plain_attributes(self) -> dict[str, str]:
-        experiment = self._experiment
-        parts = {f"backbone {experiment.cell.backbone.name!r}": experiment.backbone}
-        parts[f"head {experiment.cell.head.name!r}"] = experiment.head
-        if experiment.regularisation is not None:
-            name = f"regulariser {experiment.cell.regulariser.name!r}"
-            parts[name] = experiment.regularisation.regulariser
+        experiment, cell = self._experiment, self._experiment.cell
+        parts: list[tuple[str, nn.Module]] = [
+            (f"backbone {cell.backbone.name!r}", experiment.backbone),
+            (f"head {cell.head.name!r}", experiment.head),
+        ]
+        if experiment.regularisation is not None and cell.regulariser is not None:
+            name = f"regulariser {cell.regulariser.name!r}"
+            parts.append((name, experiment.regularisation.regulariser))
         return {
             f"{part}: {path}": text
-            for part, module in parts.items()
+            for part, module in parts
             for path, text in plain_attributes(module).items()
         }
 
