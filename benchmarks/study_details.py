@@ -21,6 +21,7 @@ from marginbench.reporting.verdicts import (
     DIVERGED,
     EQUAL,
     NOT_DECIDED,
+    UNSTABLE,
     WORSE,
     finished_values,
 )
@@ -126,6 +127,7 @@ def seeds_table(decided: pd.DataFrame) -> pd.DataFrame:
                 "decided": f"{len(seeds)} of {len(heads)} heads",
                 "seeds of the decided": span(seeds),
                 "not decided at the end": _labels(heads, NOT_DECIDED),
+                "unstable": _labels(heads, UNSTABLE),
                 "diverged": _labels(heads, DIVERGED),
             }
         )

@@ -12,10 +12,9 @@ from marginbench.reporting.comparison_table import ComparedRow, compare
 from marginbench.reporting.proportions import wilson_interval
 from marginbench.reporting.verdict_words import (
     chance_text,
-    difference_text,
-    p_text,
     sentence,
-    short_verdict,
+    verdict_cells,
+    verdicts_by_label,
 )
 from marginbench.reporting.verdicts import verdicts
 from marginbench.runs.conditions import settings
@@ -31,11 +30,10 @@ def comparison(results: pd.DataFrame) -> SectionContent:
     for name, rows in settings(results):
         if only_verified(rows):
             continue
-        own = found[(found["setting"] == name) & (found["measure"] == TEST_ERROR)]
-        known = {row.label: row for row in own.itertuples()}
+        known = verdicts_by_label(found, name, TEST_ERROR)
         compared = compare(rows)
         images = rows["test_images"].dropna()
-        frame = pd.DataFrame([_cells(row, known.get(row.label), images) for row in compared])
+        frame = pd.DataFrame([_cells(row, known, images) for row in compared])
         caption = _caption(name, rows, compared)
         tables.append(Table(f"comparison-{slug(name)}", caption, frame))
     return SectionContent(text=[EXPLANATION] if tables else [], tables=tables)
@@ -47,8 +45,9 @@ EXPLANATION = (
     "started from the same backbone, so differences are taken seed by seed. A head is called "
     "better or worse where a paired t-test, Holm-corrected over all heads of the table, bears it "
     "at 5 %; equal where the corrected interval lies within the difference that the suite counts "
-    "as none. Else it is not decided; with so many seeds more it would be with a chance of 80 %, "
-    "if mean and spread are those seen so far."
+    "as none. Else it is not decided; with the number of further seeds that is shown it would be "
+    "with a chance of 80 %, if mean and spread are those seen so far. A head that diverged in more "
+    "seeds than the baseline and is not worse is unstable: neither better nor equal."
 )
 
 
@@ -78,24 +77,26 @@ def _verdict_table(name: str, measure: str, rows: pd.DataFrame) -> Table:
         )
     caption += (
         " In brackets the 95 % interval of the difference by itself. P(better): the chance that "
-        "one run of the head beats the baseline's run of the same seed, with its 95 % interval."
+        "one run of the head beats the baseline's run of the same seed, with its 95 % interval; a "
+        "diverged run has lost. Few seeds leave this interval wide: after three that are all won, "
+        "1.00 [0.29, 1.00], even a head that loses more often than not may be behind it."
     )
     kind = "" if measure == TEST_ERROR else f"{slug(MEASURES[measure])}-"
     return Table(f"verdicts-{kind}{slug(name)}", caption, frame)
 
 
-def _cells(row: ComparedRow, found: Any, images: pd.Series) -> dict[str, str]:
+def _cells(row: ComparedRow, found: dict[str, Any], images: pd.Series) -> dict[str, str]:
     low, high = wilson_interval(row.mean_test_error, int(images.iloc[0]) if len(images) else 0)
+    cells = verdict_cells(row.label, row.is_baseline, found)
     return {
         "head": row.label,
-        "verdict": "baseline" if row.is_baseline else short_verdict(found) if found else "–",
+        "verdict": cells.pop("verdict"),
         "test error %": _mean_and_deviation(row.test_errors),
         "test set 95 %": f"[{percent(low)}, {percent(high)}]" if low == low else "–",
         "train error %": _mean_and_deviation(row.train_errors),
         "gap": percent(row.mean_gap),
         "seeds": row.seed_count,
-        "difference": difference_text(found) if found else "" if row.is_baseline else "–",
-        "p (Holm)": p_text(found.p_corrected) if found else "",
+        **cells,
     }
 
 

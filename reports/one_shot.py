@@ -9,12 +9,13 @@ import pandas as pd
 from marginbench import SectionContent, Table, section
 from marginbench.reporting.compared_tables import ONE_SHOT_ERROR
 from marginbench.reporting.comparison_table import ComparedRow, compare
+from marginbench.reporting.verdict_words import verdict_cells, verdicts_by_label
 from marginbench.reporting.verdicts import verdicts
 from marginbench.runs.conditions import settings
 from marginbench.runs.results import finished_runs
 from marginbench.text import slug
 
-from .retrieval_table import mean_text, verdict_cells, verdicts_by_label
+from .retrieval_table import mean_text
 
 
 @section("one-shot", title="One-shot classification", order=55)
@@ -36,17 +37,15 @@ def one_shot(results: pd.DataFrame) -> SectionContent:
             "percentage points. A tie counts as wrong."
         )
         verdict_of = verdicts_by_label(found, name, ONE_SHOT_ERROR)
-        frame = pd.DataFrame(
-            [_cells(row, verdict_of.get(row.label)) for row in compare(rows, ONE_SHOT_ERROR)]
-        )
+        frame = pd.DataFrame([_cells(row, verdict_of) for row in compare(rows, ONE_SHOT_ERROR)])
         tables.append(Table(f"one-shot-{slug(name)}", caption, frame))
     return SectionContent(tables=tables)
 
 
-def _cells(row: ComparedRow, found: Any) -> dict[str, str]:
+def _cells(row: ComparedRow, found: dict[str, Any]) -> dict[str, str]:
     return {
         "head": row.label,
         "one-shot error %": mean_text(pd.Series(row.test_errors, dtype=float)),
         "seeds": row.seed_count,
-        **verdict_cells(row, found),
+        **verdict_cells(row.label, row.is_baseline, found),
     }

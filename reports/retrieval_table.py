@@ -11,7 +11,7 @@ from marginbench import Table
 from marginbench.reporting.compared_tables import MAP_AT_R
 from marginbench.reporting.comparison_table import ComparedRow, compare
 from marginbench.reporting.significance import mean_interval, shows_spread
-from marginbench.reporting.verdict_words import difference_text, p_text, short_verdict
+from marginbench.reporting.verdict_words import verdict_cells, verdicts_by_label
 from marginbench.reporting.verification_results import VerifiedSetting
 from marginbench.text import slug
 
@@ -35,7 +35,7 @@ def retrieval_table(setting: VerifiedSetting, found: pd.DataFrame) -> list[Table
     verdict_of = verdicts_by_label(found, setting.name, MAP_AT_R)
     frame = pd.DataFrame(
         [
-            _cells(row, done[done["label"] == row.label], verdict_of.get(row.label))
+            _cells(row, done[done["label"] == row.label], verdict_of)
             for row in compare(setting.rows, MAP_AT_R)
         ]
     )
@@ -49,7 +49,7 @@ def retrieval_table(setting: VerifiedSetting, found: pd.DataFrame) -> list[Table
     return [Table(f"retrieval-{slug(setting.name)}", caption, frame)]
 
 
-def _cells(row: ComparedRow, done: pd.DataFrame, found: Any) -> dict[str, str]:
+def _cells(row: ComparedRow, done: pd.DataFrame, found: dict[str, Any]) -> dict[str, str]:
     recall = [
         {f"Recall@{int(k)} %": value for k, value in entry["retrieval"]["recall_at"] if k > 1}
         for entries in done["entries"]
@@ -61,22 +61,7 @@ def _cells(row: ComparedRow, done: pd.DataFrame, found: Any) -> dict[str, str]:
         **{title: mean_text(done[name]) for name, title in NAMES.items()},
         **{title: f"{100 * value:.2f}" for title, value in means.items()},
         "seeds": row.seed_count,
-        **verdict_cells(row, found),
-    }
-
-
-def verdicts_by_label(found: pd.DataFrame, setting: str, measure: str) -> dict[str, Any]:
-    """The verdicts of one table by the heads' labels."""
-    own = found[(found["setting"] == setting) & (found["measure"] == measure)]
-    return {row.label: row for row in own.itertuples()}
-
-
-def verdict_cells(row: ComparedRow, found: Any) -> dict[str, str]:
-    """The verdict, the difference to the baseline and the corrected p-value of a table's row."""
-    return {
-        "verdict": "baseline" if row.is_baseline else short_verdict(found) if found else "–",
-        "difference": difference_text(found) if found else "" if row.is_baseline else "–",
-        "p (Holm)": p_text(found.p_corrected) if found else "",
+        **verdict_cells(row.label, row.is_baseline, found),
     }
 
 

@@ -14,7 +14,7 @@ from marginbench.evaluation.receiver_operating import Characteristic
 from marginbench.reporting.compared_tables import VERIFICATION_ACCURACY
 from marginbench.reporting.comparison_table import ComparedRow, compare
 from marginbench.reporting.drawing import label_styles
-from marginbench.reporting.verdict_words import difference_text, p_text, short_verdict
+from marginbench.reporting.verdict_words import verdict_cells, verdicts_by_label
 from marginbench.reporting.verdicts import verdicts
 from marginbench.reporting.verification_results import VerifiedSetting, verified_settings
 from marginbench.text import percent, slug
@@ -40,8 +40,7 @@ def verification(results: pd.DataFrame) -> SectionContent:
     for setting in verified_settings(results):
         done = setting.done()
         compared = compare(setting.rows, VERIFICATION_ACCURACY)
-        own = (found["setting"] == setting.name) & (found["measure"] == VERIFICATION_ACCURACY)
-        verdict_of = {row.label: row for row in found[own].itertuples()}
+        verdict_of = verdicts_by_label(found, setting.name, VERIFICATION_ACCURACY)
         tables.append(_accuracy_table(setting, compared, done, verdict_of))
         if done.empty:
             continue
@@ -87,26 +86,24 @@ def _accuracy_table(
         f"{setting.name}, verification: accuracy on {setting.description}{setting.of_first}, "
         f"cosine of the features; {protocol}. {spread}."
     )
-    frame = pd.DataFrame(
-        [_accuracy_cells(row, done, verdict_of.get(row.label)) for row in compared]
-    )
+    frame = pd.DataFrame([_accuracy_cells(row, done, verdict_of) for row in compared])
     if folds < 2:
         frame = frame.drop(columns="standard error of folds")
     return Table(f"verification-accuracy-{slug(setting.name)}", caption, frame)
 
 
-def _accuracy_cells(row: ComparedRow, done: pd.DataFrame, found: Any) -> dict[str, str]:
+def _accuracy_cells(row: ComparedRow, done: pd.DataFrame, found: dict[str, Any]) -> dict[str, str]:
     values = pd.Series(row.test_errors)
     spread = f" ± {100 * values.std():.2f}" if len(values) > 1 else ""
     errors = done.loc[done["label"] == row.label, "verification_standard_error"].dropna()
+    cells = verdict_cells(row.label, row.is_baseline, found)
     return {
         "head": row.label,
-        "verdict": "baseline" if row.is_baseline else short_verdict(found) if found else "–",
+        "verdict": cells.pop("verdict"),
         "accuracy %": f"{100 * values.mean():.2f}{spread}" if len(values) else "–",
         "standard error of folds": f"{100 * errors.mean():.2f}" if len(errors) else "–",
         "seeds": row.seed_count,
-        "difference": difference_text(found) if found else "" if row.is_baseline else "–",
-        "p (Holm)": p_text(found.p_corrected) if found else "",
+        **cells,
     }
 
 

@@ -179,8 +179,10 @@ def test_an_open_set_is_told_by_what_it_asks(tmp_path):
 
 def test_a_diverged_head_is_not_decided_and_its_seeds_are_not_counted():
     found = seeds_table(made_verdicts().assign(decides=True)).set_index("data set")
-    assert found.loc["ten digits"].tolist() == ["3 of 5 heads", "10", "arcface m=0.3", "triplet"]
-    assert found.loc["2-D"].tolist() == ["0 of 2 heads", "–", "hinge, arcface m=0.1", ""]
+    assert found.loc["ten digits"].tolist() == [
+        *("3 of 6 heads", "10", "arcface m=0.3", "magface", "triplet")
+    ]
+    assert found.loc["2-D"].tolist() == ["0 of 2 heads", "–", "hinge, arcface m=0.1", "", ""]
 
 
 @pytest.mark.parametrize("content", ["", "a,b\n1,2\n", "\x00"])
@@ -238,6 +240,7 @@ def test_the_answer_has_a_row_a_head_the_one_that_wins_most_first():
         "hinge",
         "arcface m=0.3",
         "contrastive",
+        "magface",
         "triplet",
     ]
     table = answer_table(decided).set_index("head")

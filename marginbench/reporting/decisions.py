@@ -13,6 +13,10 @@ whole tables:
   the sum of theirs, whatever was looked at in between and whoever was stopped because of it.
 - Heads that were called equal still count in Holm's correction, for they may have no difference.
 
+- A head that diverged in more seeds than the baseline is called neither better nor equal, and a
+  baseline that diverged in more seeds bears neither "worse" nor "equal": the verdict is "unstable".
+  This withholds claims and adds none.
+
 A false "equal", of a head whose difference is δ or more, has by the same sum a chance of at most
 half the level a table: each of its two one-sided tests is made at a/2H, H the heads of the table.
 """
@@ -43,10 +47,13 @@ class Look:
     Attributes:
         gains: by seed, of the seeds that head and baseline finished; positive where it is better.
         whole: whether every run that the look asks for has come to an end.
+        diverged_more: in how many more seeds than the baseline the head diverged; negative if the
+            baseline diverged in more.
     """
 
     gains: tuple[float, ...]
     whole: bool = True
+    diverged_more: int = 0
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ class Decision:
     """What was found for one head.
 
     Attributes:
-        verdict: "better", "worse", "equal", or "not decided".
+        verdict: "better", "worse", "equal", "unstable", or "not decided".
         gains: of the look that decided, or of the last one.
         p_value: of the paired t-test at that look; NaN where it says nothing.
         p_corrected: may be compared with the level: over heads, and over looks; NaN likewise.
@@ -117,6 +124,7 @@ def decide(
                 and interval[1] < equal_within
             ):
                 verdict = "equal"
+            verdict = unless_unstable(verdict, state.diverged_more)
             p_corrected = min(1.0, corrected.get(label, math.nan) * total / level)
             found[label] = Decision(
                 verdict,
@@ -133,13 +141,15 @@ def decide(
     return {label: found.get(label, undecided) for look in looks for label in look}
 
 
-def one_look(gains: Mapping[str, tuple[float, ...]]) -> list[Mapping[str, Look]]:
-    """All that there is, looked at once: a number of seeds that was fixed before."""
-    return [{label: Look(values) for label, values in gains.items()}]
+def unless_unstable(verdict: str, diverged_more: int) -> str:
+    """The verdict, or "unstable" where the seeds that diverged forbid it; see :class:`Look`."""
+    by_head = diverged_more > 0 and verdict != "worse"
+    by_baseline = diverged_more < 0 and verdict in ("worse", "equal")
+    return "unstable" if by_head or by_baseline else verdict
 
 
 ONE_LEVEL = (LEVEL,)
-"""The levels of :func:`one_look`."""
+"""The levels of a single look: a number of seeds that was fixed before."""
 
 
 def _step_down(p_values: Mapping[str, float], tested: list[str], count: int) -> dict[str, float]:

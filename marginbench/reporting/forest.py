@@ -15,12 +15,18 @@ from matplotlib.lines import Line2D
 from marginbench.reporting.compared_tables import MEASURES
 from marginbench.reporting.drawing import literal, new_figure, outside_legend, paper_style
 from marginbench.reporting.sections import Figure, Interactive
-from marginbench.reporting.verdicts import BETTER, EQUAL, NOT_DECIDED, WORSE
+from marginbench.reporting.verdicts import BETTER, EQUAL, NOT_DECIDED, UNSTABLE, WORSE
 
-COLOURS = {BETTER: "#2077b4", WORSE: "#d1572b", EQUAL: "#77787b", NOT_DECIDED: "#a8a9ad"}
+COLOURS = {
+    BETTER: "#2077b4",
+    WORSE: "#d1572b",
+    EQUAL: "#77787b",
+    NOT_DECIDED: "#a8a9ad",
+    UNSTABLE: "#8b3fa8",
+}
 """By verdict: told apart by the colour-blind too, and on white as on black."""
-MARKERS = {BETTER: "o", WORSE: "s", EQUAL: "D", NOT_DECIDED: "o"}
-_SHAPES = {"o": "circle", "s": "square", "D": "diamond"}
+MARKERS = {BETTER: "o", WORSE: "s", EQUAL: "D", NOT_DECIDED: "o", UNSTABLE: "^"}
+_SHAPES = {"o": "circle", "s": "square", "D": "diamond", "^": "triangle-up"}
 ONE_COLUMN = 4
 """As many panels stand one below the other; of more, two side by side, or a page would not do."""
 LABELS_INCHES = 0.9

@@ -93,8 +93,8 @@ class Finding:
 
     Attributes:
         subject: what it is about: "ten digits: test error against softmax, 3 seeds".
-        kind: "better", "worse", "equal" or "not decided".
-        items: of whom that is said, each with its numbers; printed with commas between them.
+        kind: the verdict, or "not fitted" of heads that have not fitted their training images.
+        items: of whom that is said, each with its numbers, in a line each.
     """
 
     subject: str

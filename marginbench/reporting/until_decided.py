@@ -13,6 +13,7 @@ from marginbench.reporting.verdicts import (
     EQUAL,
     NO_RESULT,
     NOT_DECIDED,
+    UNSTABLE,
     WORSE,
     verdicts,
 )
@@ -42,9 +43,9 @@ class NextLook:
 def next_look(whole: SuiteRun) -> NextLook:
     """What is decided by the runs that have ended, and what the next look needs.
 
-    A head that is decided, or whose runs all diverged, needs no seeds beyond its last look; the
-    baseline needs those of all heads that do. A setting that has fewer seeds than the first look,
-    whatever the suite is asked for, is left as it is.
+    A head that is decided or unstable, or whose runs all diverged, needs no seeds beyond its last
+    look; the baseline needs those of all heads that do. A setting that has fewer seeds than the
+    first look, whatever the suite is asked for, is left as it is.
 
     Args:
         whole: the suite with its plan, opened with the plan's most seeds.
@@ -79,7 +80,7 @@ def next_look(whole: SuiteRun) -> NextLook:
 
 
 def _is_decided(row: Any) -> bool:
-    return row.verdict in DECIDED or (row.verdict == DIVERGED and row.look == row.look)
+    return row.verdict in DECIDED or (row.verdict in (UNSTABLE, DIVERGED) and row.look == row.look)
 
 
 def _needed(row: Any, plan: SeedPlan) -> int:
@@ -97,7 +98,7 @@ def describe(found: pd.DataFrame) -> list[str]:
     lines = []
     for setting, rows in found[found["decides"]].groupby("setting", sort=False):
         parts = []
-        for verdict in (BETTER, WORSE, EQUAL, DIVERGED):
+        for verdict in (BETTER, WORSE, EQUAL, UNSTABLE, DIVERGED):
             labels = rows.loc[rows["verdict"] == verdict, "label"]
             parts += [f"{verdict}: {', '.join(labels)}"] if len(labels) else []
         undecided = rows[rows["verdict"].isin([NOT_DECIDED, NO_RESULT])]

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
+import pandas as pd
+
+from marginbench.reporting.fitting import NOT_FITTED, training_errors
 from marginbench.reporting.power import MOST_SEEDS
 from marginbench.reporting.significance import LEVEL
-from marginbench.reporting.verdicts import BETTER, DIVERGED, EQUAL, NO_RESULT, NOT_DECIDED, WORSE
+from marginbench.reporting.verdicts import (
+    BETTER,
+    DIVERGED,
+    EQUAL,
+    NO_RESULT,
+    NOT_DECIDED,
+    UNSTABLE,
+    WORSE,
+)
 from marginbench.text import count
 
 
@@ -33,23 +45,64 @@ def sentence(row: Any) -> str:
         )
     elif row.verdict == DIVERGED:
         return f"{row.label} diverged in all runs that ended, {count(row.diverged, 'seed')}"
+    elif row.verdict == UNSTABLE:
+        text = f"{row.label} is unstable against {row.baseline}: {diverged_text(row)}"
+        if row.seeds:
+            text += f"; difference over the other {seeds} {difference_text(row)} points"
+        return text + _fitted(row)
     elif row.verdict == NO_RESULT or not row.seeds:
-        return f"{row.label} has no seed in common with {row.baseline} yet"
+        text = f"{row.label} has no seed in common with {row.baseline} yet"
     else:
         text = (
             f"{row.label} is not decided against {row.baseline}: difference "
             f"{difference_text(row)} points, {seeds}; {_outlook(row)}"
         )
-    if row.diverged:
-        text += f"; {row.diverged} of {row.asked} runs diverged and are not counted"
-    return text
+    if row.diverged or row.baseline_diverged:
+        text += f"; {diverged_text(row)}, which counts in P(better), not in the difference"
+    return text + _fitted(row)
 
 
 def short_verdict(row: Any) -> str:
     """The verdict as a table shows it: "better", "not decided: about 9 seeds more"."""
-    if row.verdict != NOT_DECIDED or math.isnan(row.more_seeds):
-        return row.verdict
-    return f"not decided: {_more(row.more_seeds)}"
+    text = row.verdict
+    if row.verdict == NOT_DECIDED and not math.isnan(row.more_seeds):
+        text += f": {_more(row.more_seeds)}"
+    elif row.verdict == UNSTABLE:
+        text += f": {diverged_text(row)}"
+    return f"{text} ({NOT_FITTED})" if row.not_fitted else text
+
+
+def verdicts_by_label(found: pd.DataFrame, setting: str, measure: str) -> dict[str, Any]:
+    """The verdicts of one table by the heads' labels."""
+    own = found[(found["setting"] == setting) & (found["measure"] == measure)]
+    return {row.label: row for row in own.itertuples()}
+
+
+def verdict_cells(label: str, is_baseline: bool, known: Mapping[str, Any]) -> dict[str, str]:
+    """The verdict, the difference to the baseline and the corrected p-value of a table's row.
+
+    Args:
+        label: of the row's head.
+        is_baseline: whether it is the baseline.
+        known: see :func:`verdicts_by_label`.
+    """
+    found = known.get(label)
+    verdict, difference, p_value = "–", "–", ""
+    if is_baseline:
+        marked = any(row.baseline_not_fitted for row in known.values())
+        verdict, difference = f"baseline ({NOT_FITTED})" if marked else "baseline", ""
+    elif found:
+        verdict, difference = short_verdict(found), difference_text(found)
+        p_value = p_text(found.p_corrected)
+    return {"verdict": verdict, "difference (points)": difference, "p (Holm)": p_value}
+
+
+def diverged_text(row: Any) -> str:
+    """How many runs diverged: "5 of 10 diverged, softmax 1", "softmax diverged in 1 of 10"."""
+    if not row.diverged:
+        return f"{row.baseline} diverged in {row.baseline_diverged} of {row.asked}"
+    text = f"{row.diverged} of {row.asked} diverged"
+    return text + (f", {row.baseline} {row.baseline_diverged}" if row.baseline_diverged else "")
 
 
 def difference_text(row: Any) -> str:
@@ -63,11 +116,15 @@ def difference_text(row: Any) -> str:
 
 
 def chance_text(row: Any) -> str:
-    """P(A > B) with its interval: "0.90 [0.55, 1.00]"; "–" without seeds."""
-    if math.isnan(row.probability_better):
+    """P(A > B) with its interval: "0.90 [0.55, 1.00]"; "–" without seeds.
+
+    "1.00 [0.29, 1.00], few seeds" where a clear share may still be chance.
+    """
+    share, low, high = row.probability_better, row.probability_low, row.probability_high
+    if math.isnan(share):
         return "–"
-    ends = f"[{row.probability_low:.2f}, {row.probability_high:.2f}]"
-    return f"{row.probability_better:.2f} {ends}"
+    few = ", few seeds" if low <= 0.5 <= high and abs(share - 0.5) >= 0.25 else ""
+    return f"{share:.2f} [{low:.2f}, {high:.2f}]{few}"
 
 
 def p_text(p_value: float) -> str:
@@ -81,6 +138,10 @@ def p_statement(p_value: float) -> str:
     """As a sentence has it: "p = 0.014", "p < 0.001"."""
     text = p_text(p_value)
     return f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
+def _fitted(row: Any) -> str:
+    return f"; {NOT_FITTED} its training images: {training_errors(row)}" if row.not_fitted else ""
 
 
 def _outlook(row: Any) -> str:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
 from marginbench.reporting.compared_tables import ComparedTable, compared_tables, with_baseline
-from marginbench.reporting.decisions import ONE_LEVEL, Decision, Look, decide, one_look
+from marginbench.reporting.decisions import ONE_LEVEL, Decision, Look, decide, unless_unstable
+from marginbench.reporting.fitting import training
+from marginbench.reporting.paired_seeds import PairedSeeds, Seeds
 from marginbench.reporting.power import more_seeds
 from marginbench.reporting.proportions import chance_of_winning
 from marginbench.reporting.same_images import same_images_p_value
@@ -21,8 +24,8 @@ from marginbench.runs.cell_status import FINISHED, State
 from marginbench.runs.seed_plan import SeedPlan
 
 BETTER, WORSE, EQUAL, NOT_DECIDED = "better", "worse", "equal", "not decided"
-DIVERGED, NO_RESULT = "diverged", "no result"
-VERDICTS = (BETTER, WORSE, EQUAL, NOT_DECIDED, DIVERGED, NO_RESULT)
+UNSTABLE, DIVERGED, NO_RESULT = "unstable", "diverged", "no result"
+VERDICTS = (BETTER, WORSE, EQUAL, NOT_DECIDED, UNSTABLE, DIVERGED, NO_RESULT)
 
 COLUMNS = [
     "setting",
@@ -42,6 +45,11 @@ COLUMNS = [
     "seeds",
     "asked",
     "diverged",
+    "baseline_diverged",
+    "train_error",
+    "baseline_train_error",
+    "not_fitted",
+    "baseline_not_fitted",
     "more_seeds",
     "p",
     "p_corrected",
@@ -76,19 +84,24 @@ def verdicts(results: pd.DataFrame, against: str | None = None) -> pd.DataFrame:
         - label, head, parameters: the head; baseline: the label of what it is compared with.
         - verdict: "better" or "worse" where Holm's corrected paired t-test bears a difference,
           "equal" where the corrected interval lies inside ±``equal_within``, else "not decided";
-          "diverged" where all its finished runs did, "no result" where none has finished.
+          "unstable" in place of these if the head diverged in more seeds than the baseline and is
+          not worse, or the baseline in more seeds than a head that is worse or equal;
+          "diverged" where all its runs that ended did, "no result" where none has ended.
         - difference: mean over seeds of the head's measure minus the baseline's, so that of errors
           a negative one is a gain (``lower_is_better``); low, high: its own 95 % interval;
           corrected_low, corrected_high: the interval at 1 − 5 %/``compared_heads``, of the look
           that decided if there are several. NaN where all seeds have the same difference.
         - value, baseline_value: means over the same seeds.
-        - seeds: that both finished; asked: of the head, diverged: of these.
+        - seeds: that both finished; asked: of the head, diverged: of these; baseline_diverged: of
+          the baseline's, where the head has ended.
+        - train_error, baseline_train_error, not_fitted, baseline_not_fitted: see
+          :func:`marginbench.reporting.fitting.training`.
         - more_seeds: of an undecided head, how many seeds more would decide with a chance of 80 %
           if the mean and the spread seen are true; infinity above 10,000; NaN where the seeds show
           no spread, or where the verdict is another.
         - p, p_corrected: of the paired t-test, by itself and corrected over heads and looks.
         - probability_better: P(A > B), the chance that one run beats the paired one of the
-          baseline, with its 95 % interval.
+          baseline, with its 95 % interval; a diverged run loses against a finished one.
         - p_images: McNemar's test of two single runs (one seed) on the test images; NaN of more
           seeds, and of old run folders, which do not keep the answers.
         - equal_within: δ.
@@ -134,17 +147,19 @@ def _rows_of_table(table: ComparedTable, results: pd.DataFrame) -> Iterable[dict
     known = {label: finished_values(rows) for label, rows in groups.items()}
     others = [label for label in groups if label != baseline]
     heads = results.drop_duplicates("label").set_index("label")[["head", "head_parameters"]]
-    pairs = {label: _shared(known[label], known[baseline]) for label in others}
+    seeds = {label: Seeds.of(groups[label], known[label]) for label in groups}
+    pairs = {label: PairedSeeds(seeds[label], seeds[baseline]) for label in others}
+    fitted = training(results, others, baseline)
     sign = -1 if table.lower_is_better else 1
     if plan is not None and len(groups[baseline]) < plan.looks[0]:
         # Its seeds are not the plan's: the suite gives it fewer, whatever it is asked for.
         plan = None
     if plan is None:
-        gains = {label: tuple(sign * (a - b) for _, a, b in pairs[label]) for label in others}
-        decisions = decide(one_look(gains), ONE_LEVEL, within)
-        tested = sum(shows_spread(values) for values in gains.values())
+        looks = [_look(pairs, sign)]
+        decisions = decide(looks, ONE_LEVEL, within)
+        tested = sum(shows_spread(look.gains) for look in looks[0].values())
     else:
-        looks = [_look(groups, baseline, pairs, sign, seeds) for seeds in plan.looks]
+        looks = [_look(pairs, sign, below) for below in plan.looks]
         decisions = decide(looks, plan.levels(LEVEL), within, len(others))
         tested = len(others)
     for label in others:
@@ -158,11 +173,13 @@ def _rows_of_table(table: ComparedTable, results: pd.DataFrame) -> Iterable[dict
             "head": heads.at[label, "head"],
             "parameters": heads.at[label, "head_parameters"],
             "baseline": baseline,
-            "verdict": _verdict(decision, states),
+            "verdict": _verdict(decision, states, pairs[label]),
             "asked": len(states),
-            "diverged": int((states == State.DIVERGED.value).sum()),
+            "diverged": pairs[label].diverged,
+            "baseline_diverged": pairs[label].baseline_diverged,
+            **fitted.loc[label],
             "compared_heads": tested,
-            "p_images": same_images_p_value(groups[label], groups[baseline], pairs[label]),
+            "p_images": same_images_p_value(groups[label], groups[baseline], pairs[label].values),
             "equal_within": within,
             "lower_is_better": table.lower_is_better,
             "max_seeds": plan.max_seeds if plan else None,
@@ -186,44 +203,36 @@ def finished_values(rows: pd.DataFrame) -> dict[int, float]:
     return dict(zip(done["seed"], done["value"].astype(float), strict=True))
 
 
-def _shared(own: dict[int, float], other: dict[int, float]) -> list[tuple[int, float, float]]:
-    return [(seed, own[seed], other[seed]) for seed in sorted(own.keys() & other.keys())]
+def _look(pairs: dict[str, PairedSeeds], sign: int, seeds: int | None = None) -> dict[str, Look]:
+    """Every head with the seeds below a number, and whether they all came to an end.
 
-
-def _look(
-    groups: dict[str, pd.DataFrame],
-    baseline: str,
-    pairs: dict[str, list[tuple[int, float, float]]],
-    sign: int,
-    seeds: int,
-) -> dict[str, Look]:
-    """Every head with the seeds below a number, and whether they all came to an end."""
-    ended = {
-        label: set(rows.loc[rows["state"].isin([s.value for s in FINISHED]), "seed"])
-        for label, rows in groups.items()
+    Without a number, with all that have ended.
+    """
+    wanted = frozenset(range(seeds or 0))
+    found = {
+        label: one if seeds is None else replace(one, below=seeds) for label, one in pairs.items()
     }
-    wanted = set(range(seeds))
     return {
         label: Look(
-            tuple(sign * (a - b) for seed, a, b in found if seed < seeds),
-            wanted <= ended[label] and wanted <= ended[baseline],
+            one.gains(sign),
+            wanted <= one.own.ended & one.other.ended,
+            one.diverged - one.baseline_diverged,
         )
-        for label, found in pairs.items()
+        for label, one in found.items()
     }
 
 
 def _numbers(
-    pairs: list[tuple[int, float, float]],
+    paired: PairedSeeds,
     sign: int,
     decision: Decision,
     within: float | None,
     plan: SeedPlan | None,
 ) -> dict[str, Any]:
+    pairs = paired.values
     differences = [own - other for _, own, other in pairs]
     low, high = mean_interval(differences)
-    probability, probability_low, probability_high = chance_of_winning(
-        [sign * difference for difference in differences]
-    )
+    probability, probability_low, probability_high = chance_of_winning(paired.outcomes(sign))
     corrected = sorted(sign * end for end in decision.interval)
     looks = plan.looks if plan else ()
     taken = -1 if decision.look is None else decision.look
@@ -249,13 +258,14 @@ def _numbers(
     }
 
 
-def _verdict(decision: Decision, states: pd.Series) -> str:
+def _verdict(decision: Decision, states: pd.Series, paired: PairedSeeds) -> str:
     ended = states[states.isin([state.value for state in FINISHED])]
-    if decision.verdict != NOT_DECIDED:
-        return decision.verdict
+    if decision.verdict not in (NOT_DECIDED, UNSTABLE):
+        # Runs beyond the look that decided may have diverged.
+        return unless_unstable(decision.verdict, paired.diverged - paired.baseline_diverged)
     if ended.empty:
         return NO_RESULT
-    return DIVERGED if (ended == State.DIVERGED.value).all() else NOT_DECIDED
+    return DIVERGED if (ended == State.DIVERGED.value).all() else decision.verdict
 
 
 def _mean(values: list[float]) -> float:

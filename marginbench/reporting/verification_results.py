@@ -52,10 +52,10 @@ class VerifiedSetting:
         description: what is verified.
         cells_a_run: how many cells make up one run of a head: ten where each tests one set.
         rows: one a head and seed, in the suite's order: label, is_baseline, seed, state (done
-            where all cells are), verification_accuracy and verification_standard_error (between
-            folds), those of :data:`RETRIEVAL` (NaN where a cell has none), train_error, entries
-            (the cells' numbers, see :func:`evaluate_verification`), folders and comparisons (of
-            the cells).
+            where all cells are, diverged where one is), verification_accuracy and
+            verification_standard_error (between folds), those of :data:`RETRIEVAL` (NaN where a
+            cell has none), train_error, entries (the cells' numbers, see
+            :func:`evaluate_verification`), folders and comparisons (of the cells).
     """
 
     name: str
@@ -169,12 +169,15 @@ def _runs(rows: pd.DataFrame, set_name: str) -> pd.DataFrame:
         complete = len(done) == len(cells)
         folds = [value for entry in entries for value in entry["folds"].values()]
         alone = len(cells) == 1
+        # Of a protocol's cells one that diverged is enough: the run has no accuracy.
+        diverged = (cells["state"] == State.DIVERGED.value).any()
+        unfinished = State.DIVERGED.value if diverged else INCOMPLETE
         records.append(
             {
                 "label": label,
                 "is_baseline": bool(cells["is_baseline"].any()),
                 "seed": seed,
-                "state": cells["state"].iloc[0] if alone or complete else INCOMPLETE,
+                "state": cells["state"].iloc[0] if alone or complete else unfinished,
                 "verification_accuracy": float(np.mean(folds)) if complete else None,
                 "verification_standard_error": _standard_error(folds) if complete else None,
                 **{name: _retrieval(entries, name) if complete else None for name in RETRIEVAL},

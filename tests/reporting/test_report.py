@@ -124,7 +124,7 @@ def test_the_numbers_are_those_of_the_results(trained, written):
     assert shown == f"{errors.mean():.2f} ± {errors.std(ddof=1):.2f}"
     baseline = frame[(frame["setting"] == "closed") & (frame["head"] == "softmax")]
     difference = (errors.to_numpy() - 100 * baseline["test_error"].to_numpy(float)).mean()
-    shown = table.set_index("head").loc["am-softmax m=0.35", "difference"]
+    shown = table.set_index("head").loc["am-softmax m=0.35", "difference (points)"]
     assert shown.startswith(f"{difference:+.2f} [")
 
 

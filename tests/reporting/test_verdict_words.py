@@ -36,6 +36,8 @@ def test_two_single_runs_that_differ_beyond_doubt():
         looks_left=0,
         look=math.nan,
         diverged=0,
+        baseline_diverged=0,
+        not_fitted=False,
     )
     assert sentence(row) == (
         "arcface is not decided against softmax: difference -3.00 points, 1 seed; one seed tells "

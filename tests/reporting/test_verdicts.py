@@ -90,7 +90,7 @@ def test_missing_and_diverged_cells_are_counted():
     rows += [row("triplet", seed=s, error=0.2 + 0.08 * s) for s in range(2)]
     rows += [row("triplet", seed=2, error=None, state="diverged")]
     found = by_label(verdicts(frame(rows)))
-    assert list(found["verdict"]) == ["diverged", "no result", "not decided"]
+    assert list(found["verdict"]) == ["diverged", "no result", "unstable"]
     assert list(found["diverged"]) == [3, 0, 1]
     assert list(found["seeds"]) == [0, 0, 2]
     assert list(found["asked"]) == [3, 3, 3]

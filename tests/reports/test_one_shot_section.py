@@ -16,6 +16,6 @@ def test_errors_and_differences_are_those_of_the_runs():
     found = table.frame.set_index("head")
     assert found.loc["softmax", "one-shot error %"].startswith("45.00 [")
     assert found.loc["arcface", "one-shot error %"] == "30.00"
-    assert found.loc["arcface", "difference"].startswith("-15.00 [")
+    assert found.loc["arcface", "difference (points)"].startswith("-15.00 [")
     assert "20-way" in table.caption
     assert one_shot(frame([row()])).tables == []

@@ -28,7 +28,7 @@ def test_accuracy_and_difference_are_those_of_the_runs(tmp_path):
         assert accuracy.loc[head, "accuracy %"].startswith(f"{100 * mean:.2f} ± ")
     assert accuracy.loc["softmax", "verdict"] == "baseline"
     gain = 100 * (means["arcface"] - means["softmax"])
-    assert accuracy.loc["arcface", "difference"].startswith(f"{gain:+.2f}")
+    assert accuracy.loc["arcface", "difference (points)"].startswith(f"{gain:+.2f}")
     errors = [r["verification_standard_error"] for r in rows if r["head"] == "softmax"]
     assert accuracy.loc["softmax", "standard error of folds"] == f"{100 * np.mean(errors):.2f}"
     assert [figure.name for figure in content.figures] == [
@@ -56,7 +56,7 @@ def test_retrieval_is_that_of_the_runs_with_its_interval(tmp_path):
     expected = f"{100 * mean:.2f} [{100 * low:.2f}, {100 * high:.2f}]"
     assert retrieval.loc["arcface", "MAP@R %"] == expected
     gain = 100 * (mean - np.mean(of["softmax"]))
-    assert retrieval.loc["arcface", "difference"].startswith(f"{gain:+.2f} [")
+    assert retrieval.loc["arcface", "difference (points)"].startswith(f"{gain:+.2f} [")
     second = np.mean([r["verification"][0]["retrieval"]["recall_at"][1][1] for r in rows[:4]])
     assert retrieval.loc["softmax", "Recall@2 %"] == f"{100 * second:.2f}"
 
