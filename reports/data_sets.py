@@ -6,16 +6,18 @@ import pandas as pd
 
 from marginbench import Figure, SectionContent, Table, section
 from marginbench.reporting.drawing import literal, new_figure
+from marginbench.reporting.fitting import NOT_FITTED
 from marginbench.reporting.several_suites import (
-    complete,
+    Ranking,
     mean_ranks,
     not_told_apart,
     other_parameters,
     pairwise_wilcoxon,
-    scores,
+    ranking,
     wins_draws_losses,
 )
 from marginbench.reporting.verdict_words import p_text
+from marginbench.reporting.verdicts import verdicts
 from marginbench.text import count
 
 LEAST = 2
@@ -26,13 +28,12 @@ def data_sets(results: pd.DataFrame) -> SectionContent:
     """Of several suites: ranks, tests of every two heads, wins, draws and losses."""
     if results["suite"].nunique() < LEAST:
         return SectionContent()
-    every = scores(results)
-    known = every.dropna(axis="index", how="all")
-    errors = complete(known)
+    ranked = ranking(results)
+    errors = ranked.errors
     text = other_parameters(results)
-    left_out = [label for label in every.columns if label not in errors.columns]
-    if left_out:
-        text.append(f"Without a result on every data set, and not ranked: {', '.join(left_out)}.")
+    if ranked.left_out:
+        names = ", ".join(ranked.left_out)
+        text.append(f"Without a result on every data set, and not ranked: {names}.")
     tables = [_wins_table(wins_draws_losses(results))]
     if errors.shape[1] < LEAST or len(errors) < LEAST:
         text.append("Ranks need two heads with results on two data sets.")
@@ -45,7 +46,7 @@ def data_sets(results: pd.DataFrame) -> SectionContent:
     ]
     return SectionContent(
         text=text,
-        tables=[_ranks_table(errors, ranks), _pairs_table(pairs), *tables],
+        tables=[_ranks_table(ranked, ranks, verdicts(results)), _pairs_table(pairs), *tables],
         figures=figures,
     )
 
@@ -105,15 +106,27 @@ def _diagram_caption(number: int) -> str:
     return caption
 
 
-def _ranks_table(errors: pd.DataFrame, ranks: pd.Series) -> Table:
+def _ranks_table(ranked: Ranking, ranks: pd.Series, found: pd.DataFrame) -> Table:
+    marks = {key: f" ({number} diverged)" for key, number in ranked.diverged.items()}
+    for row in found[found["decides"]].itertuples():
+        own = [(row.label, row.not_fitted), (row.baseline, row.baseline_not_fitted)]
+        marks |= {(row.setting, label): f" ({NOT_FITTED})" for label, marked in own if marked}
+    headings = {
+        name: f"{name} ({ranked.seeds[name]})" if name in ranked.seeds else name
+        for name in ranked.errors.index
+    }
     frame = pd.DataFrame(
         {"head": label, "mean rank": f"{rank:.2f}"}
-        | {name: f"{100 * errors.at[name, label]:.2f}" for name in errors.index}
+        | {
+            heading: f"{100 * ranked.errors.at[name, label]:.2f}{marks.get((name, label), '')}"
+            for name, heading in headings.items()
+        }
         for label, rank in ranks.items()
     )
     caption = (
         "Mean rank over the data sets, and the mean error on each in percent (of verification, 100 "
-        "minus the accuracy)."
+        "minus the accuracy), over the seeds that all ranked heads have; a run that diverged "
+        "counts as an answer by chance."
     )
     return Table("ranks", caption, frame)
 
@@ -143,7 +156,8 @@ def _wins_table(matrix: pd.DataFrame) -> Table:
     )
     caption = (
         "On how many data sets the row's head is better / not told apart or equal / worse than the "
-        "column's, by the verdicts over seeds, corrected over the heads compared with the column's."
+        "column's, by the verdicts over seeds, corrected over the heads compared with it. A head "
+        "that diverged in more seeds has lost."
     )
     frame = shown.rename_axis("head").reset_index()
     return Table("wins-draws-losses", caption, frame)

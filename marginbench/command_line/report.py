@@ -13,12 +13,12 @@ from rich.markup import escape
 from marginbench.command_line.live_display import make_console
 from marginbench.command_line.live_report import report_while_running
 from marginbench.command_line.printed_tables import print_table, printed
+from marginbench.command_line.report_cells import ReportCells, print_damaged_files
 from marginbench.command_line.suite_selection import SuiteSelection
 from marginbench.command_line.terminal import command_line
 from marginbench.errors import UserError
 from marginbench.experiments.suites import Suite
 from marginbench.files import no_empty_folders_on_error
-from marginbench.processes import in_parts
 from marginbench.reporting.report_state import (
     PrintedTable,
     fingerprint,
@@ -27,8 +27,7 @@ from marginbench.reporting.report_state import (
     still_good,
 )
 from marginbench.reporting.sections import Section, chosen_sections
-from marginbench.runs.cell_status import CellStatus, State
-from marginbench.runs.run_folder import RunFolder
+from marginbench.runs.cell_status import CellStatus
 from marginbench.runs.stale_results import code_notes, image_notes
 from marginbench.runs.suite_runs import SuiteRun, check_writable
 from marginbench.text import count
@@ -95,7 +94,7 @@ def report_suites(
     """Write one report of several suites, into ``RUNS/A+B/report``; see :func:`report_suite`.
 
     Returns:
-        Exit status: 0, or 1 if a section could not be made.
+        Exit status: 0, or 1 if a cell is damaged or a section could not be made.
 
     Raises:
         UserError: see :func:`report_suite`; a suite that is given twice; ``every``.
@@ -105,7 +104,6 @@ def report_suites(
     from marginbench.reporting.compared_tables import with_baseline
     from marginbench.reporting.page import write_report
     from marginbench.reporting.several_suites import together
-    from marginbench.runs.results import results
 
     console = make_console()
     if sections:
@@ -114,12 +112,14 @@ def report_suites(
     names = [run.suite.name for run in runs.values()]
     if len(set(names)) < len(selections):
         raise UserError(f"suites {', '.join(s.suite for s in selections)}: one is given twice")
-    frame = together({run.suite.name: results(run) for run in runs.values()})
+    cells = [ReportCells.of(run) for run in runs.values()]
+    frame = together({one.run.suite.name: one.frame() for one in cells})
     more = []
     if compare is not None:
-        before = [_open_before(selection, compare) for selection in selections]
-        earlier = together({run.suite.name: results(run) for run in before})
+        before = [ReportCells.of(_open_before(one, compare)) for one in selections]
+        earlier = together({one.run.suite.name: one.frame() for one in before})
         more.append(_changes(earlier, frame, str(compare)))
+        cells += before
     if against is not None:
         frame = with_baseline(frame, against)
     first = next(iter(runs.values()))
@@ -134,16 +134,18 @@ def report_suites(
     )
     folder = first.folder.with_name("+".join(run.folder.name for run in runs.values())) / "report"
     check_writable(folder)
-    notes = [note for run in runs.values() for note in _left_notes(run)]
+    notes = [note for one in cells for note in [*one.missing(), *_left_notes(one.run)]]
     report = write_report(frame, suite, folder, list(sections) or None, notes, command_line(), more)
     for table in report.tables:
         if table.name.startswith((*PRINTED, *PRINTED_OF_SEVERAL)):
             print_table(console, printed(table))
+    damaged = print_damaged_files(console, cells)
+    _print_notes(console, notes)
     for name, why in report.failed_sections:
         console.print(f"[red]section {name} could not be made[/]: {escape(why)}", highlight=False)
     page = escape(str(report.page))
     console.print(f"\nreport: {page}", highlight=False, soft_wrap=True)
-    return 1 if report.failed_sections else 0
+    return 1 if report.failed_sections or damaged else 0
 
 
 def show_report(
@@ -174,21 +176,19 @@ def show_report(
         not be written.
     """
     folder = suite_run.report_folder
-    if statuses is None:
-        statuses = in_parts(RunFolder.status, suite_run.runs)
-    cells = list(zip(suite_run.runs, statuses, strict=True))
-    notes = code_notes(cells) + image_notes(cells) + _left_notes(suite_run)
-    made_from = fingerprint(suite_run, statuses, sections, against)
+    now = ReportCells.of(suite_run, statuses)
+    shown = [now] if before is None else [now, ReportCells.of(before)]
+    cells = list(zip(suite_run.runs, now.statuses, strict=True))
+    notes = [note for one in shown for note in one.missing()]
+    notes += code_notes(cells) + image_notes(cells) + _left_notes(suite_run)
+    made_from = fingerprint(suite_run, now.statuses, sections, against)
     kept = still_good(folder, made_from) if keep else None
     failed: list[tuple[str, str]] = []
     if kept is None:
         try:
-            more = [] if before is None else [_suite_changes(before, suite_run)]
             # A page with more than the suite's own cells, or that is written again, is not kept.
-            own = None if more or every else made_from
-            tables, failed = _make_report(
-                suite_run, statuses, sections, own, notes, against, more, every
-            )
+            own = made_from if before is None and not every else None
+            tables, failed = _make_report(shown, sections, own, notes, against, every)
         except OSError as error:
             path = error.filename2 or error.filename or folder
             reason = error.strerror or error
@@ -201,17 +201,19 @@ def show_report(
         tables = kept
     for table in tables:
         print_table(console, table)
-    damaged = [status.message for status in statuses if status.state == State.DAMAGED]
-    for message in damaged:
-        console.print(f"[red]damaged[/]: {escape(message)}", highlight=False)
-    for note in notes:
-        console.print(f"[yellow]note[/]: {escape(note)}", highlight=False)
+    damaged = print_damaged_files(console, shown)
+    _print_notes(console, notes)
     for name, why in failed:
         console.print(f"[red]section {name} could not be made[/]: {escape(why)}", highlight=False)
     remark = "" if kept is None else "; up to date, `marginbench report` makes it anew"
     page = escape(str(folder / "index.html"))
     console.print(f"\nreport: {page}{remark}", highlight=False, soft_wrap=True)
     return 1 if failed or damaged else 0
+
+
+def _print_notes(console: Console, notes: list[str]) -> None:
+    for note in notes:
+        console.print(f"[yellow]note[/]: {escape(note)}", highlight=False)
 
 
 def _left_notes(suite_run: SuiteRun) -> list[str]:
@@ -243,30 +245,25 @@ def _changes(before: pd.DataFrame, after: pd.DataFrame, name: str) -> Section:
     return Section("changes", "Before and after", 6, lambda frame: content)
 
 
-def _suite_changes(before: SuiteRun, after: SuiteRun) -> Section:
-    from marginbench.runs.results import results
-
-    return _changes(results(before), results(after), str(before.folder))
-
-
 def _make_report(
-    suite_run: SuiteRun,
-    statuses: list[CellStatus],
+    cells: list[ReportCells],
     sections: list[str] | None,
     made_from: str | None,
     notes: list[str],
     against: str | None,
-    more: list[Section],
     every: float | None,
 ) -> tuple[list[PrintedTable], list[tuple[str, str]]]:
-    """The comparison tables, and the sections that could not be made, with the reason."""
+    """The comparison tables, and the sections that could not be made, with the reason.
+
+    ``cells`` are the suite's, and those before a change if there are any.
+    """
     from marginbench.reporting.compared_tables import with_baseline
     from marginbench.reporting.page import write_report
-    from marginbench.runs.results import results_of
 
+    suite_run = cells[0].run
     folder = suite_run.report_folder
-    known = zip(suite_run.runs, statuses, strict=True)
-    frame = results_of(suite_run, {run.key: status for run, status in known})
+    frame, *earlier = [one.frame() for one in cells]
+    more = [_changes(old, frame, str(cells[1].run.folder)) for old in earlier]
     if against is not None:
         frame = with_baseline(frame, against)
     forget(folder)

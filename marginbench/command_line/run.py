@@ -172,7 +172,8 @@ def run_cells(
         known = None if todo else statuses
         exit_status = show_report(console, suite_run, None, keep=True, statuses=known)
     print_failures(console, failed)
-    for folder, message in damaged:
+    for folder, message in damaged if no_report else ():
+        # The report has named them.
         print_damaged(console, folder, message)
     return 1 if failed or damaged else exit_status
 

@@ -40,6 +40,13 @@ def has_not_fitted(train_error: float, baseline: float, chance: float) -> bool:
     return far or train_error >= NEAR_CHANCE * chance
 
 
+def error_by_chance(results: pd.DataFrame) -> float:
+    """1 − 1/K of the cells of one comparison; 1 if K is not known."""
+    # The study's published runs, and folders of earlier versions, do not say K.
+    classes = results.get("num_classes", pd.Series(dtype=float)).dropna()
+    return 1 - 1 / float(classes.max()) if len(classes) else 1.0
+
+
 def training(results: pd.DataFrame, labels: list[str], baseline: str) -> pd.DataFrame:
     """How heads of one table have fitted their training images.
 
@@ -54,9 +61,7 @@ def training(results: pd.DataFrame, labels: list[str], baseline: str) -> pd.Data
     """
     done = finished_runs(results)
     means = done["train_error"].astype(float).groupby(done["label"]).mean()
-    # The study's published runs, and folders of earlier versions, do not say K.
-    classes = results.get("num_classes", pd.Series(dtype=float)).dropna()
-    chance = 1 - 1 / float(classes.max()) if len(classes) else 1.0
+    chance = error_by_chance(results)
     other = float(means.get(baseline, math.nan))
     rows = {}
     for label in labels:

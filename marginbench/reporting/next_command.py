@@ -33,7 +33,7 @@ def advice(results: pd.DataFrame, verdicts: pd.DataFrame) -> list[str]:
         comparisons = set(rows["comparison"])
         own = verdicts[verdicts["comparisons"].map(comparisons.isdisjoint).eq(False)]
         words = typed.get(suite, suite)
-        verb = "tune" if rows["search"].notna().any() else "run"
+        verb = "tune" if rows.get("search", pd.Series()).notna().any() else "run"
         option = _option(rows, own)
         if option is not None:
             following.append(f"`marginbench {verb} {words} {option}".rstrip() + "`")

@@ -10,16 +10,21 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from marginbench.reporting.compared_tables import compared_tables
+from marginbench.reporting.compared_tables import ComparedTable, compared_tables
+from marginbench.reporting.fitting import error_by_chance
+from marginbench.reporting.paired_seeds import Seeds
 from marginbench.reporting.significance import LEVEL, holm
 from marginbench.reporting.verdicts import BETTER, WORSE, finished_values, verdicts
+from marginbench.runs.cell_status import State
 from marginbench.runs.conditions import labels_of_frame, varying_fields
 from marginbench.runs.values_in_words import told_apart
+from marginbench.text import count
 
 
 def together(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -39,26 +44,74 @@ def together(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return every.assign(label=labels_of_frame(every))
 
 
-def scores(results: pd.DataFrame) -> pd.DataFrame:
-    """The mean error of every head on every data set.
+@dataclass(frozen=True)
+class Ranking:
+    """The heads that are ranked over data sets.
 
     A data set is a setting with the measure that decides it: the test error, or one minus the
     verification accuracy.
 
-    Returns:
-        A row a data set, a column a label, fractions; NaN where no run finished.
+    Attributes:
+        errors: a row a data set, a column a label; means over the seeds in which all of these heads
+            have ended, fractions. A diverged run counts as an answer by chance.
+        seeds: by data set, where they are fewer than asked for: "1 of 2 seeds".
+        diverged: by (data set, label): how many of these seeds diverged, if any did.
+        left_out: labels without a result on every data set, or without a seed in common.
     """
-    rows = {}
-    for table in compared_tables(results):
-        if not table.decides:
-            continue
-        means = {}
-        for label, group in table.rows.groupby("label", sort=False):
-            values = list(finished_values(group).values())
-            mean = float(np.mean(values)) if values else np.nan
-            means[label] = mean if table.lower_is_better else 1 - mean
-        rows[table.setting] = means
-    return pd.DataFrame.from_dict(rows, orient="index")
+
+    errors: pd.DataFrame
+    seeds: dict[str, str]
+    diverged: dict[tuple[str, str], int]
+    left_out: list[str]
+
+
+def ranking(results: pd.DataFrame) -> Ranking:
+    """The mean error of every head on every data set, over the same seeds."""
+    ended: dict[str, dict[str, dict[int, float]]] = {}
+    tables = {table.setting: table for table in compared_tables(results) if table.decides}
+    groups = {name: dict(iter(t.rows.groupby("label", sort=False))) for name, t in tables.items()}
+    for name, table in tables.items():
+        found = {label: _errors(table, rows, results) for label, rows in groups[name].items()}
+        if any(found.values()):
+            ended[name] = found
+    every = list(dict.fromkeys(results["label"]))
+    labels = [label for label in every if all(own.get(label) for own in ended.values())]
+    while labels:
+        shared = {
+            name: set.intersection(*(set(own[label]) for label in labels))
+            for name, own in ended.items()
+        }
+        empty = next((name for name, seeds in shared.items() if not seeds), None)
+        if empty is None:
+            break
+        # The head with the fewest seeds has none in common with the others; of several, the last.
+        labels.remove(min(reversed(labels), key=lambda label: len(ended[empty][label])))
+    rows, counts, diverged = {}, {}, {}
+    for name, own in ended.items() if labels else ():
+        rows[name] = {
+            label: float(np.mean([own[label][seed] for seed in sorted(shared[name])]))
+            for label in labels
+        }
+        asked = max(len(groups[name][label]) for label in labels)
+        if len(shared[name]) < asked:
+            counts[name] = f"{len(shared[name])} of {count(asked, 'seed')}"
+        for label in labels:
+            states = groups[name][label].set_index("seed")["state"][sorted(shared[name])]
+            if number := int((states == State.DIVERGED.value).sum()):
+                diverged[name, label] = number
+    errors = pd.DataFrame.from_dict(rows, orient="index", columns=labels)
+    return Ranking(errors, counts, diverged, [label for label in every if label not in labels])
+
+
+def _errors(table: ComparedTable, rows: pd.DataFrame, results: pd.DataFrame) -> dict[int, float]:
+    """Error by seed of a head's runs that have ended."""
+    lower = table.lower_is_better
+    values = finished_values(rows)
+    own = results[results["comparison"].isin(table.comparisons)]
+    # Two images are of one class or not.
+    chance = error_by_chance(own) if lower else 0.5
+    errors = {seed: value if lower else 1 - value for seed, value in values.items()}
+    return errors | dict.fromkeys(Seeds.of(rows, values).diverged, chance)
 
 
 def other_parameters(results: pd.DataFrame) -> list[str]:
@@ -78,16 +131,11 @@ def other_parameters(results: pd.DataFrame) -> list[str]:
     return sentences
 
 
-def complete(errors: pd.DataFrame) -> pd.DataFrame:
-    """Without the heads that lack a data set: ranks need all of them."""
-    return errors.dropna(axis="columns", how="any")
-
-
 def mean_ranks(errors: pd.DataFrame) -> pd.Series:
     """The mean rank of each head over the data sets, 1 the lowest error; ties share their ranks.
 
     Args:
-        errors: :func:`complete`.
+        errors: :class:`Ranking`'s.
 
     Returns:
         By label, the best first.
@@ -99,7 +147,7 @@ def pairwise_wilcoxon(errors: pd.DataFrame) -> pd.DataFrame:
     """Wilcoxon's signed-rank test of every two heads over the data sets.
 
     Args:
-        errors: :func:`complete`.
+        errors: :class:`Ranking`'s.
 
     Returns:
         Columns first, second (labels), difference (median of first minus second), p (two-sided,
@@ -144,7 +192,8 @@ def not_told_apart(ranks: pd.Series, pairs: pd.DataFrame) -> list[list[str]]:
 def wins_draws_losses(results: pd.DataFrame) -> pd.DataFrame:
     """On how many data sets the verdict is better, neither, or worse, for every two heads.
 
-    Each head is in turn what the others are compared with, corrected over its own table.
+    Each head is in turn what the others are compared with, corrected over its own table. A head
+    that diverged in more seeds than the other has lost.
 
     Returns:
         A row and a column a label: (wins, draws, losses) of the row's head against the column's;
@@ -154,8 +203,10 @@ def wins_draws_losses(results: pd.DataFrame) -> pd.DataFrame:
     matrix = pd.DataFrame(None, index=labels, columns=labels, dtype=object)
     for other in labels:
         found = verdicts(results, against=other)
-        counted = found[found["decides"] & (found["seeds"] > 0)]
+        counted = found[found["decides"] & found["probability_better"].notna()]
         for label, rows in counted.groupby("label", sort=False):
-            won, lost = ((rows["verdict"] == verdict).sum() for verdict in (BETTER, WORSE))
-            matrix.at[label, other] = (int(won), int(len(rows) - won - lost), int(lost))
+            more = rows["diverged"] - rows["baseline_diverged"]
+            won = int(((rows["verdict"] == BETTER) | (more < 0)).sum())
+            lost = int(((rows["verdict"] == WORSE) | (more > 0)).sum())
+            matrix.at[label, other] = (won, len(rows) - won - lost, lost)
     return matrix
