@@ -80,6 +80,25 @@ def test_the_other_verbs_tell_of_the_damage(arguments, status, damaged, marginbe
     assert "Traceback" not in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--section", "account"],
+        ["--section", "account", "--runs", "new", "--compare", "runs"],
+        ["digits", "--section", "account"],
+    ],
+    ids=["one suite", "compared", "several suites"],
+)
+def test_every_report_names_each_damaged_file_once(arguments, damaged, marginbench, tiny_suite):
+    done = marginbench("report", tiny_suite, "--seeds", 6, *arguments)
+    assert done.returncode == 1, done.stderr
+    broken = [one for one in damaged if one.status().state == State.DAMAGED]
+    told = [line for line in done.stdout.splitlines() if line.startswith("damaged: ")]
+    assert [sum(str(one.path.name) in line for line in told) for one in broken] == [1] * len(broken)
+    assert len(told) == len(broken)
+    assert "12 of 12 cells without a result: " in " ".join(done.stdout.split())
+
+
 def test_logs_of_a_damaged_cell(damaged, marginbench, tiny_suite):
     for folder in damaged:
         done = marginbench("logs", tiny_suite, folder.key, "--seeds", 6)
