@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks import cell_cost
 from benchmarks.interleaved import compare
-from marginbench.dispatch.sharing import cores
+from marginbench.processes import cores
 
 FEW = ("--only", "softmax", "--seeds", "4")
 """Cells that are trained again and again."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -21,6 +20,7 @@ from pathlib import Path
 import pandas as pd
 
 from marginbench.experiments.suites import FULL
+from marginbench.processes import cores
 from marginbench.reporting.figure_files import with_few_colours
 from marginbench.reporting.sections import Figure, Section, SectionContent, sections_of
 from marginbench.reporting.table_files import markdown
@@ -107,7 +107,7 @@ def _facts(run: SuiteRun, frame: pd.DataFrame, command: str) -> list[str]:
 
 def _processor() -> str:
     """The processor's name, and how many cores there are to use."""
-    return f"{processor_name()}, {count(len(os.sched_getaffinity(0)), 'core')}"
+    return f"{processor_name()}, {count(cores(), 'core')}"
 
 
 def _section(section: Section, content: SectionContent, folder: Path) -> list[str]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import math
 import multiprocessing
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import TypeVar
 
@@ -85,10 +88,52 @@ def _of_each(function: Callable[[Item], Value], items: Sequence[Item]) -> list[V
     return [function(item) for item in items]
 
 
+def cores(root: Path = Path("/")) -> int:
+    """The CPU cores that this process may use, ≥ 1.
+
+    The fewest of: those of its affinity, its control groups' quota (a container's, either version
+    of cgroups) rounded up, and those of the SLURM job that it is in.
+
+    Args:
+        root: where ``/proc`` and ``/sys`` are.
+    """
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    limits = [float(allowed or 1), *_quotas(root)]
+    if "SLURM_JOB_ID" in os.environ:
+        asked = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE", "")
+        limits += [float(asked)] if asked.isdecimal() else []
+    return max(1, math.ceil(min(limits)))
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    """The cores that each control group above this process grants, those without a limit left out.
+
+    In a container its own group is mounted at the top.
+    """
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in [*lines, "0::/", "0:cpu:/"]:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        mount = root / "sys/fs/cgroup" / ("cpu" if controllers else "")
+        group = mount / path.strip("/")
+        for folder in (group, *group.parents):
+            names = ["cpu.cfs_quota_us", "cpu.cfs_period_us"] if controllers else ["cpu.max"]
+            with contextlib.suppress(OSError, ValueError):
+                text = " ".join((folder / name).read_text() for name in names)
+                # No quota is written "max" or -1.
+                quota, period = map(int, text.split())
+                if quota > 0 and period > 0:
+                    yield quota / period
+            if folder == mount:
+                break
+
+
 def _processes() -> int:
-    if sys.platform != "linux" or threading.active_count() > 1:
-        return 1
-    return len(os.sched_getaffinity(0))
+    return cores() if sys.platform == "linux" and threading.active_count() == 1 else 1
 
 
 def _call(number: int) -> object:

@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from marginbench.processes import in_parts, side_by_side
+from marginbench.processes import cores, in_parts, side_by_side
 
 
 def test_results_come_in_order_from_other_processes_and_change_nothing_here():
@@ -113,3 +113,40 @@ except KeyboardInterrupt:
         assert output == "stopped\n"
         assert (tmp_path / "ended").exists()
         assert not (tmp_path / "later").exists()
+
+
+V2, V1 = "0::/slice/job\n", "4:cpu,cpuacct:/slice/job\n2:memory:/\n"
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "job", "expected"),
+    [
+        ("", {}, {}, 8),
+        (V2, {"cpu.max": "150000 100000\n"}, {}, 2),
+        (V2, {"cpu.max": "max 100000\n"}, {}, 8),
+        (V2, {"cpu.max": "20000 100000\n"}, {}, 1),
+        (V2, {"slice/cpu.max": "300000 100000", "slice/job/cpu.max": "max 100000"}, {}, 3),
+        (V2, {"slice/cpu.max": "900000 100000", "slice/job/cpu.max": "400000 100000"}, {}, 4),
+        # A container's own group is at the top, though its path is the host's.
+        (V1, {"cpu/cpu.cfs_quota_us": "250000", "cpu/cpu.cfs_period_us": "100000"}, {}, 3),
+        (V1, {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, {}, 8),
+        ("", {}, {"SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "2"}, 2),
+        ("", {}, {"SLURM_JOB_ID": "7", "SLURM_CPUS_ON_NODE": "4"}, 4),
+        ("", {}, {"SLURM_CPUS_PER_TASK": "2"}, 8),
+    ],
+)
+def test_cores_are_the_fewest_of_affinity_quota_and_job(
+    groups, files, job, expected, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: range(8), raising=False)
+    for name in ("SLURM_JOB_ID", "SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in job.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text(groups)
+    for name, text in files.items():
+        path = tmp_path / "sys/fs/cgroup" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert cores(tmp_path) == expected

@@ -24,10 +24,11 @@ from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 
-from marginbench.dispatch.sharing import cells_on_a_gpu, cores
+from marginbench.dispatch.sharing import cells_on_a_gpu
 from marginbench.dispatch.worker import BUSY_STATUS, TrainingTask
 from marginbench.dispatch.worker_process import status_after, work_in_child
 from marginbench.experiments.cells import FUSED, Cell
+from marginbench.processes import cores
 from marginbench.runs.cell_status import CellStatus, State, running_status
 from marginbench.runs.deciding_code import libraries_of_parts
 from marginbench.runs.lease_state import holder

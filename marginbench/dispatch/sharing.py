@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import math
-import os
 from collections.abc import Iterable
-from pathlib import Path
 
 from marginbench.errors import UserError
 from marginbench.experiments.cells import Cell
+from marginbench.processes import cores
 
 SMALL_STEP = 10**10
 """Multiply-accumulates of a step, forward: with fewer, a GPU waits for what launches the step."""
 MOST_ON_A_GPU = 4
-CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
-
-
-def cores() -> int:
-    """The CPU cores that this process may use: by its affinity, and its container's quota."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    try:
-        quota, period = CPU_QUOTA.read_text().split()
-        return max(1, min(allowed or 1, math.ceil(int(quota) / int(period))))
-    except (OSError, ValueError):
-        # No such quota, which is written "max".
-        return allowed or 1
 
 
 def cells_on_a_gpu(cells: Iterable[Cell], gpus: int) -> int:

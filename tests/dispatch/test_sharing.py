@@ -8,17 +8,6 @@ from tests.conftest import tiny_cell
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [("150000 100000\n", 2), ("max 100000\n", 8), ("20000 100000\n", 1)]
-)
-def test_cores_are_those_of_the_affinity_and_the_quota(text, expected, tmp_path, monkeypatch):
-    monkeypatch.setattr("os.sched_getaffinity", lambda process: range(8), raising=False)
-    monkeypatch.setattr(sharing, "CPU_QUOTA", tmp_path / "cpu.max")
-    assert sharing.cores() == 8
-    sharing.CPU_QUOTA.write_text(text)
-    assert sharing.cores() == expected
-
-
-@pytest.mark.parametrize(
     ("cores", "gpus", "batch", "expected"),
     [(16, 2, 32, 8), (6, 2, 32, 6), (2, 2, 32, 2), (16, 1, 10**6, 1), (5, 0, 32, 5)],
 )

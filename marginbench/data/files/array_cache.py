@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +18,7 @@ from marginbench.data.files.paths import cache_folder
 from marginbench.data.formats.images import named_warnings
 from marginbench.errors import UserError, each
 from marginbench.files import locked, open_regular, write_atomically
+from marginbench.processes import cores
 
 # 2: transparent images are on white.
 FORMAT = 2
@@ -101,8 +101,7 @@ def decoded_images(
     """
 
     def blocks() -> Iterator[np.ndarray]:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        with ThreadPoolExecutor(cores or 1) as pool, named_warnings():
+        with ThreadPoolExecutor(cores()) as pool, named_warnings():
             for start in range(0, len(items), BLOCK):
                 try:
                     block = list(pool.map(decode, items[start : start + BLOCK]))
