@@ -49,6 +49,10 @@ def each(
     return made
 
 
+class UnusableDevice(UserError):
+    """What this machine lacks or what is broken in it: no cell that is trained here is at fault."""
+
+
 def one_line(error: Exception) -> str:
     """What an error says, in one line: a user's error as it stands, another one with its type."""
     if isinstance(error, UserError):

@@ -11,7 +11,13 @@ from dataclasses import replace
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
-from marginbench.dispatch.worker import BUSY_STATUS, FINISHED_STATUS, STOPPED_STATUS, TrainingTask
+from marginbench.dispatch.worker import (
+    BUSY_STATUS,
+    FINISHED_STATUS,
+    STOPPED_STATUS,
+    UNUSABLE_STATUS,
+    TrainingTask,
+)
 from marginbench.dispatch.worker_process import work_in_child
 
 # How long rank 0 has to record the reason, where another rank has failed.
@@ -51,9 +57,13 @@ class CellProcesses:
         self._processes: list[BaseProcess] = []
         self._status: int | None = None
         self._failed_at: float | None = None
+        # Shared memory for a reason in UTF-8.
+        self._fault = context.Array("c", 1000)
         try:
             for rank in range(ranks):
-                own = replace(task, rank=rank, ranks=ranks, address=address)
+                own = replace(
+                    task, rank=rank, ranks=ranks, address=address, give_back=self._note_fault
+                )
                 process = context.Process(target=_train_in_child, args=(own,), daemon=False)
                 process.start()
                 self._processes.append(process)
@@ -75,6 +85,11 @@ class CellProcesses:
                 self.kill()
         return self._status
 
+    @property
+    def fault(self) -> str:
+        """What is wrong with this machine, where the status is UNUSABLE_STATUS."""
+        return self._fault.value.decode(errors="replace")
+
     def terminate(self) -> None:
         """Ask them to write their checkpoint and end."""
         for process in self._processes:
@@ -87,8 +102,13 @@ class CellProcesses:
         for process in self._processes:
             process.join()
 
+    def _note_fault(self, reason: str) -> None:
+        self._fault.value = reason.encode()[:999]
+
     def _joint_status(self) -> int | None:
         first, *others = (process.exitcode for process in self._processes)
+        if UNUSABLE_STATUS in others:
+            return UNUSABLE_STATUS
         if first in (FINISHED_STATUS, STOPPED_STATUS, BUSY_STATUS):
             return first
         failed = [s for s in others if s not in (None, FINISHED_STATUS, STOPPED_STATUS)]

@@ -31,8 +31,10 @@ FINISHED_STATUS = 0
 FAILED_STATUS = 1
 BUSY_STATUS = 3
 STOPPED_STATUS = 4
+UNUSABLE_STATUS = 5
 
 ProgressCallback = Callable[[dict[str, Any]], None]
+GiveBack = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class TrainingTask:
         address: "tcp://HOST:PORT" where the ranks meet.
         environment: the project's own variables (where the data is, say) as they are now; the
             server that workers are forked from may have been started under others.
+        give_back: see :func:`run_recording_failure`; None, or the task is not picklable.
     """
 
     cell: Cell
@@ -65,6 +68,7 @@ class TrainingTask:
     ranks: int = 1
     address: str | None = None
     environment: dict[str, str] = field(default_factory=own_environment)
+    give_back: GiveBack | None = None
 
 
 def work(
@@ -80,8 +84,8 @@ def work(
     Returns:
         FINISHED_STATUS: the cell has a result, a divergence included. FAILED_STATUS: failure.json
         says why not, or the folder is damaged or cannot be written. BUSY_STATUS: another process
-        trains it. STOPPED_STATUS: a SIGTERM came, the checkpoint is written. Of several ranks,
-        rank 0 records it.
+        trains it. UNUSABLE_STATUS: ``give_back`` was called. STOPPED_STATUS: a SIGTERM came, the
+        checkpoint is written. Of several ranks, rank 0 records it.
     """
     stop_asked = False
 
@@ -116,7 +120,7 @@ def work(
             train_task(task, folder, lease, device, lambda: stop_asked, ranks)
 
     with lease or contextlib.nullcontext():
-        return run_recording_failure(folder, lease, train_it)
+        return run_recording_failure(folder, lease, train_it, task.give_back)
 
 
 def _print_to(path: Path) -> None:
@@ -193,11 +197,18 @@ def train_task(
     )
 
 
-def run_recording_failure(folder: RunFolder, lease: Lease | None, body: Callable[[], None]) -> int:
+def run_recording_failure(
+    folder: RunFolder,
+    lease: Lease | None,
+    body: Callable[[], None],
+    give_back: GiveBack | None = None,
+) -> int:
     """Train by ``body``, and record an exception in the run folder; the status to end with.
 
-    Without a lease, the exception is printed only; where it was lost, the status is BUSY_STATUS.
+    Without a lease, the exception is printed only; if it was lost, the status is BUSY_STATUS.
+    If the machine's GPU is at fault, ``give_back`` gets the reason, and the cell no failure.
     """
+    from marginbench.training.devices import device_fault
     from marginbench.training.loop import Interrupted
 
     try:
@@ -209,6 +220,9 @@ def run_recording_failure(folder: RunFolder, lease: Lease | None, body: Callable
         text = traceback.format_exc()
         _print(text)
         message = one_line(error)
+        if give_back is not None and (fault := device_fault(error)) is not None:
+            give_back(fault)
+            return UNUSABLE_STATUS
         if isinstance(error, DamagedFile):
             message += "; move or delete it, or use --force, to train this cell from the start"
         if lease is None:

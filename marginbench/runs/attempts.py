@@ -32,6 +32,7 @@ KILLED = "killed"
 STOPPED = "stopped"
 BUSY = "busy"
 REFUSED = "refused"
+UNUSABLE = "unusable"
 
 
 class _Line(StoredModel):
@@ -52,7 +53,8 @@ class Attempt(_Line):
         checkpoint: the checkpoint's time stamp at the start, in ns; 0 without one.
         changed: what had changed in the code since submission.
         end: "done", "failed", "killed", "stopped" (asked to stop; it goes on), "busy" (another
-            process had the cell), "refused" (another attempt would not help), or "" without an end.
+            process had the cell), "refused" (another attempt would not help), "unusable" (the GPU
+            was at fault: it does not count), or "" without an end.
     """
 
     submission: str

@@ -4,30 +4,63 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import socket
 from pathlib import Path
 
 import torch
 from threadpoolctl import threadpool_limits
 
-from marginbench.errors import UserError
+from marginbench.errors import UnusableDevice, one_line
 
 
 def choose_device(name: str = "auto") -> torch.device:
     """The device of that name; "auto" is CUDA where there is one, else the CPU.
 
     Raises:
-        UserError: a CUDA device is asked for, and this machine has none that torch can use.
+        UnusableDevice: a CUDA device is asked for, and this machine has none that torch can use.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
-        raise UserError(
+        raise UnusableDevice(
             f"{socket.gethostname()} has no CUDA device that torch {torch.__version__} can use "
             f"(CUDA_VISIBLE_DEVICES is {visible!r}), and {name!r} was asked for"
         )
     return torch.device(name)
+
+
+# CUDA's and torch's words for what another machine may not have. An illegal access and a failed
+# assertion are missing: they are a program's.
+_BROKEN = re.compile(
+    "no CUDA-capable device|No CUDA GPUs are available|invalid device ordinal|busy or unavailable"
+    "|(uncorrectable|ECC|NVLink|hardware stack).* error|unspecified launch failure|GPU is lost"
+    "|fallen off the bus|CUDA (unknown|driver) error|CUDA error: (unknown error|out of memory)"
+    "|driver version is insufficient|NVIDIA driver on your system|initialization failed"
+    "|system not yet initialized|driver combination|error from cudaGetDeviceCount"
+    "|no kernel image is available|not compiled with CUDA|CUDA error: initialization error"
+    "|STATUS_NOT_INITIALIZED",
+    re.IGNORECASE,
+)
+
+
+def device_fault(error: BaseException) -> str | None:
+    """What an exception says is wrong with this machine's GPU, in one line; None: it says nothing.
+
+    A lack of memory is the machine's where other processes hold more than half of it.
+    """
+    if isinstance(error, UnusableDevice):
+        return str(error)
+    if isinstance(error, torch.OutOfMemoryError):
+        free, total = torch.cuda.mem_get_info()
+        others = total - free - torch.cuda.memory_reserved()
+        if others > total / 2:
+            return f"{socket.gethostname()}: other processes hold {others / total:.0%} of the GPU"
+        return None
+    if isinstance(error, (RuntimeError, AssertionError)) and _BROKEN.search(str(error)):
+        return f"{socket.gethostname()}: {one_line(error)}"
+    return None
 
 
 def processor_name() -> str:
