@@ -52,7 +52,7 @@ def _options() -> list[click.Option]:
             click.Option(
                 [f"--{name.replace('_', '-')}"],
                 type=kind,
-                multiple=get_origin(hints[name]) is tuple,
+                multiple=extra["repeated"],
                 metavar=extra["unit"],
                 help=text,
             )
@@ -66,4 +66,6 @@ def _type_of_value(hint: Any) -> Any:
         return click.Choice(get_args(hint))
     if get_origin(hint) is dict:
         return None
+    if set(get_args(hint)) == {int, str}:
+        return lambda text: int(text) if text.isdecimal() or text[:1] == "-" else text
     return next(kind for kind in (hint, *get_args(hint)) if kind in (int, float, str))

@@ -34,6 +34,7 @@ from marginbench.dispatch.slurm.submissions import last_settings
 from marginbench.dispatch.slurm.submitting import (
     Submitted,
     check_local,
+    check_path,
     submit_arrays,
     submit_locally,
 )
@@ -92,6 +93,7 @@ def submit_suite(
     check_environment()
     slurm = LocalSlurm()
     settings = _settings(console, suite_run, profile, given, slurm)
+    check_path(suite_run.folder)
     limits = slurm.limits if settings.executor == "slurm" else SlurmLimits("local", 1, 1)
 
     def find_cells() -> tuple[list[RunFolder], list[RunFolder]]:

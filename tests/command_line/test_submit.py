@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -175,16 +176,17 @@ from marginbench.runs.suite_runs import open_suite
 for runs, python in (("without-a-gpu", {}), ("other-python", {"python": "2.7"})):
     run = open_suite(sys.argv[1], Path(runs), seeds=1)
     version = code_version() | python
-    made = Submission.create(run.folder, ClusterSettings(gpus=1), "here", [], version)
+    made = Submission.create(run.folder, ClusterSettings(gpus=1), "fake", [], version)
     made.note_ids(made.plan(0, [run.runs]), ["77"])
     print(ClusterJob(str(made.path), 0, 0)())
 """
 
 
 def test_a_node_without_a_gpu_or_with_another_python_is_reported_in_one_line(
-    marginbench, tiny_suite, tmp_path
+    marginbench, tiny_suite, tmp_path, fake_slurm, monkeypatch
 ):
     """The jobs are cut by hand: this machine would not have let them be submitted."""
+    monkeypatch.setenv("PATH", fake_slurm)
     done = subprocess.run(
         [sys.executable, "-c", NODE_CODE, str(tiny_suite)],
         cwd=tmp_path,
@@ -193,16 +195,22 @@ def test_a_node_without_a_gpu_or_with_another_python_is_reported_in_one_line(
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    for runs, words in (("without-a-gpu", "no CUDA device"), ("other-python", "runs Python 3")):
+    for runs, words, state, ends in (
+        ("without-a-gpu", "no CUDA device", "lost", [["unusable"]]),
+        ("other-python", "runs Python 3", "failed", [["refused"]] * 2),
+    ):
         output = marginbench("status", tiny_suite, "--seeds", 1, "--runs", runs)
         assert output.returncode == 1
-        assert "2 cells: 2 failed" in output.stdout, output.stdout
-        assert output.stdout.count(words) == 2
-        files = list(tmp_path.glob(f"{runs}/tiny/*/attempts.jsonl"))
-        assert len(files) == 2
-        for file in files:
+        assert f"2 cells: 2 {state}" in output.stdout, output.stdout
+        assert output.stdout.count(words) == (2 if state == "failed" else 0)
+        found = []
+        for file in tmp_path.glob(f"{runs}/tiny/*/attempts.jsonl"):
             lines = [json.loads(line) for line in file.read_text().splitlines() if line]
-            assert [line["end"] for line in lines if "end" in line] == ["refused"]
+            found.append([line["end"] for line in lines if "end" in line])
+        assert found == ends
+        assert not list(tmp_path.glob("without-a-gpu/tiny/*/failure.json"))
+    assert f"marginbench: {socket.gethostname()}: " in done.stderr
+    assert "no CUDA device" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,15 @@ from hypothesis import strategies as st
 from marginbench.dispatch.slurm import local_executor
 from marginbench.dispatch.slurm.array_plan import plan_arrays
 from marginbench.dispatch.slurm.commands import parse_limits, parse_queue
+from marginbench.dispatch.slurm.inspection import _next_cell
 from marginbench.dispatch.slurm.jobs import Job, all_jobs
 from marginbench.dispatch.slurm.settings import make_settings, read_profile
 from marginbench.dispatch.slurm.submission import Array, Submission
 from marginbench.dispatch.slurm.submissions import submissions
+from marginbench.dispatch.slurm.submitting import check_path
 from marginbench.errors import DamagedFile, UserError
 from marginbench.runs import attempts
+from marginbench.runs.cell_status import CellStatus, State
 from marginbench.runs.code_version import changes, code_version
 from marginbench.runs.process_identity import this_host
 
@@ -251,3 +254,78 @@ def test_a_local_job_is_not_of_the_submitters_session_and_has_its_output_in_a_fi
 def test_a_time_limit_is_a_year_at_most():
     with pytest.raises(UserError, match=r"hours = 1e\+308 is not allowed; allowed: number from"):
         make_settings({"hours": 1e308})
+
+
+LAPTOP = "GPU 0: NVIDIA GeForce RTX 4090 Laptop GPU (UUID: GPU-1a)\n"
+PAIR = LAPTOP + "GPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-1b-2c)\n"
+SLICED = (
+    PAIR
+    + "  MIG 3g.20gb     Device  0: (UUID: MIG-c7-01)\n"
+    + "  MIG 1g.10gb Device 1: (UUID: MIG-GPU-1b-2c/7/0)\n"
+)
+SLICES = ["MIG-c7-01", "MIG-GPU-1b-2c/7/0"]
+
+
+@pytest.mark.parametrize(
+    ("listing", "chosen", "expected"),
+    [
+        (LAPTOP, None, [0]),
+        (PAIR, None, [0, 1]),
+        (PAIR, "1,0", [1, 0]),
+        (PAIR, "-1", []),
+        (PAIR, "0,-1,1", [0]),
+        (PAIR, "7,1", []),
+        (PAIR, "1,1", []),
+        (PAIR, "NoDevFiles", []),
+        (PAIR, "GPU-1b", ["GPU-1b-2c"]),
+        (PAIR, "GPU-1a,GPU-1b-2c", ["GPU-1a", "GPU-1b-2c"]),
+        (PAIR, "GPU-1", None),
+        (PAIR, "MIG-1", None),
+        (SLICED, None, [0, *SLICES]),
+        (SLICED, "1", SLICES),
+        (SLICED, "GPU-1b-2c", SLICES),
+        (SLICED, "MIG-c7", SLICES[:1]),
+        (SLICED, "MIG-GPU-1b-2c/7/0", SLICES[1:]),
+        ("No devices found.\n", None, []),
+    ],
+)
+def test_gpus_are_the_lines_of_nvidia_smi(listing, chosen, expected, tmp_path, monkeypatch):
+    program = tmp_path / "nvidia-smi"
+    (tmp_path / "listing").write_text(listing)
+    program.write_text(f"#!/bin/sh\ncat '{tmp_path}/listing'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if chosen is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+    if expected is None:
+        with pytest.raises(UserError, match="CUDA_VISIBLE_DEVICES = "):
+            local_executor.local_gpus()
+    else:
+        assert local_executor.local_gpus() == expected
+
+
+@pytest.mark.parametrize("name", ["a%j", "100%", "a\\b", "a\nb"])
+def test_a_path_with_patterns_is_refused_for_jobs(name, tmp_path):
+    check_path(tmp_path)
+    with pytest.raises(UserError, match="--runs = "):
+        check_path(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        (["not started", "not started"], "0"),
+        (["done", "not started"], "1"),
+        (["running", "not started"], None),
+        (["failed", "stopped"], "1"),
+        (["failed", "diverged"], "0"),
+        (["done", "damaged"], None),
+    ],
+)
+def test_the_next_cell_of_a_job_is_the_one_that_starts(states, expected, tmp_path):
+    made = Submission.create(tmp_path, make_settings(), "alpha", [], {})
+    job = Job("7", Array(made, 0, [["0", "1", "2"]], ["7"], []), 0, None, True)
+    statuses = {str(n): CellStatus(State(state)) for n, state in enumerate(states)}
+    statuses["2"] = CellStatus(State.NOT_STARTED)
+    assert _next_cell(job, statuses, {"2"}) == expected

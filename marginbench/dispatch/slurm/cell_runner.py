@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import time
 from collections import deque
@@ -17,9 +18,14 @@ from submitit import JobEnvironment
 
 from marginbench.dispatch.cell_processes import CellProcesses, load_for
 from marginbench.dispatch.slurm.commands import job_state, requeue_job
-from marginbench.dispatch.slurm.node_checks import node_problem
+from marginbench.dispatch.slurm.node_checks import NODE_ERROR, node_problem
 from marginbench.dispatch.slurm.submission import Submission
-from marginbench.dispatch.worker import BUSY_STATUS, STOPPED_STATUS, TrainingTask
+from marginbench.dispatch.worker import (
+    BUSY_STATUS,
+    STOPPED_STATUS,
+    UNUSABLE_STATUS,
+    TrainingTask,
+)
 from marginbench.dispatch.worker_process import status_after
 from marginbench.errors import UserError
 from marginbench.experiments.cells import Cell
@@ -61,7 +67,9 @@ class CellRunner:
         """Train what is not done, failed for good or cancelled; key → state afterwards."""
         for change in self._changed:
             print(f"code changed since submission: {change}", flush=True)
-        problem = node_problem(self._submission.content.code["python"], self._cells)
+        # Of a container the user has chosen the version.
+        version = None if self._settings.python else self._submission.content.code["python"]
+        problem = node_problem(version, self._cells)
         folders = [RunFolder(self._submission.suite_folder, cell) for cell in self._cells]
         pending = deque(folders)
         busy_since: dict[str, float] = {}
@@ -84,6 +92,9 @@ class CellRunner:
                 if time.monotonic() - since < BUSY_WAIT_SECONDS:
                     pending.append(folder)
                     time.sleep(BUSY_RETRY_SECONDS)
+            elif end == attempts.UNUSABLE:
+                # So would the next cells end: they are for a job on another node.
+                break
             elif end == attempts.STOPPED and not self._submission.is_cancelled(folder.key):
                 self._requeue()
                 break
@@ -143,7 +154,7 @@ class CellRunner:
             cell=folder.cell,
             suite_folder=self._submission.suite_folder,
             plugin_files=tuple(self._submission.plugin_files),
-            device="cuda" if settings.gpus else "cpu",
+            device="cuda" if settings.gpu_count else "cpu",
             threads=settings.threads,
             checkpoint_seconds=settings.checkpoint_seconds,
             environment=self._submission.environment,
@@ -174,9 +185,15 @@ class CellRunner:
         return self._record_end(folder, status)
 
     def _record_end(self, folder: RunFolder, exit_status: int) -> str:
-        self._processes = None
+        processes, self._processes = self._processes, None
         if exit_status == BUSY_STATUS:
             end = attempts.BUSY
+        elif exit_status == UNUSABLE_STATUS and processes is not None:
+            end = attempts.UNUSABLE
+            node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+            print(f"{NODE_ERROR}{node}: {processes.fault}", file=sys.stderr, flush=True)
+            # Another rank may have recorded that it lost the connection.
+            folder.forget_failure()
         elif exit_status in (STOPPED_STATUS, -signal.SIGTERM):
             end = attempts.STOPPED
         else:

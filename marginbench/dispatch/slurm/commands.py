@@ -5,19 +5,25 @@ Where a command fails or does not answer, each function raises a UserError, if n
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 from marginbench.errors import UserError
 
 COMMAND_SECONDS = 120
 UNLIMITED = 10**9
-# Some versions of SLURM split reasons at commas only; "|" occurs in none of these fields.
 _QUEUE_FORMAT = "%F|%K|%A|%T|%k|%N|%r"
+# The user's part of a comment may hold "|", and so may reasons.
+_QUEUE_LINE = re.compile(r"(\d+)\|([^|]*)\|(\d+)\|(\w+)\|(.*)\|([^|\s]*)\|(.*)")
+# What decides which SLURM is asked; all other variables change what its commands do or print.
+_KEPT_VARIABLES = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT", "SLURM_CLUSTERS")
+_VARIABLES = ("SLURM", "SQUEUE_", "SCANCEL_", "SCONTROL_", "SRUN_")
 _IDS_A_CALL = 500
 
 
@@ -109,22 +115,22 @@ def parse_limits(config: str) -> SlurmLimits:
 
 def queue_length() -> int:
     """How many jobs the cluster's queue holds, everybody's, each job of an array counted."""
-    return _run(["squeue", "--array", "--noheader", "--format=%A"]).count("\n")
+    return _run(["squeue", "--all", "--array", "--noheader", "--format=%A"]).count("\n")
 
 
 def queued_jobs(name: str) -> list[QueuedJob]:
     """The jobs of a name that are in the queue, whosever they are, from one ``squeue``."""
-    command = ["squeue", "--array", "--noheader", f"--name={name}", f"--format={_QUEUE_FORMAT}"]
-    return parse_queue(_run(command))
+    # Without --all, jobs of hidden partitions are not listed.
+    command = ["squeue", "--all", "--array", "--noheader", f"--name={name}"]
+    return parse_queue(_run([*command, f"--format={_QUEUE_FORMAT}"]))
 
 
 def parse_queue(text: str) -> list[QueuedJob]:
     """:class:`QueuedJob` of each line of :func:`queued_jobs`' format."""
     jobs = []
     for line in text.splitlines():
-        parts = line.split("|", 6)
-        if len(parts) == 7:
-            array, index, single, *rest = parts
+        if found := _QUEUE_LINE.fullmatch(line):
+            array, index, single, *rest = found.groups()
             jobs.append(QueuedJob(f"{array}_{index}" if index.isdigit() else single, *rest))
     return jobs
 
@@ -138,14 +144,47 @@ def cancel_jobs(jobs: Sequence[str]) -> None:
 def job_state(job: str) -> str:
     """SLURM's state of a job ("RUNNING"), or "" if it is not in the queue or squeue fails."""
     try:
-        return _run(["squeue", "--noheader", f"--jobs={job}", "--format=%T"]).strip()
+        lines = _run(["squeue", "--all", "--noheader", f"--jobs={job}", "--format=%T"]).split()
     except UserError:
         return ""
+    return lines[-1] if lines else ""
 
 
 def requeue_job(job: str) -> None:
     """``scontrol requeue``."""
     _run(["scontrol", "requeue", job])
+
+
+@cache
+def sbatch_help() -> str:
+    """What ``sbatch --help`` prints here, or "" where there is none."""
+    try:
+        return _run(["sbatch", "--help"])
+    except UserError:
+        return ""
+
+
+@contextlib.contextmanager
+def slurm_environment(without: Collection[str] = ()) -> Iterator[None]:
+    """Commands of SLURM started meanwhile do what their arguments say, and so do their jobs.
+
+    A user's variables can change any option (``SQUEUE_STATES``), and those of a job that this
+    process is in would be its jobs' too.
+
+    Args:
+        without: names of further variables that they are not to see.
+    """
+    hidden = {
+        name: value
+        for name, value in os.environ.items()
+        if name in without or (name.startswith(_VARIABLES) and name not in _KEPT_VARIABLES)
+    }
+    for name in hidden:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def _number(text: str | None, otherwise: int) -> int:
@@ -155,9 +194,15 @@ def _number(text: str | None, otherwise: int) -> int:
 
 def _run(command: list[str]) -> str:
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False
-        )
+        with slurm_environment():
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                timeout=COMMAND_SECONDS,
+                check=False,
+            )
     except FileNotFoundError:
         raise UserError(f"{command[0]}: no such command on this machine") from None
     except subprocess.TimeoutExpired:

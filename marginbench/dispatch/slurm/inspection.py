@@ -7,6 +7,7 @@ that ends in between is found done.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +30,9 @@ from marginbench.runs.suite_runs import SuiteRun
 
 # Up to so many cells, the files of finished ones are read whole, to find damage.
 THOROUGH_CELLS = 500
+
+# SLURM's states of a job that is in the queue without a node.
+WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT")
 
 
 def inspect_suite(suite_run: SuiteRun, slurm: LocalSlurm | None = None) -> SuiteOverview:
@@ -53,10 +57,18 @@ def inspect_suite(suite_run: SuiteRun, slurm: LocalSlurm | None = None) -> Suite
     parts = (suite_run.runs, suite_run.further, suite_run.left)
     thorough = sum(map(len, parts)) <= THOROUGH_CELLS
 
-    def overview(folder: RunFolder) -> CellOverview:
-        status = CellStatus(State.NOT_STARTED)
+    statuses = {folder.key: CellStatus(State.NOT_STARTED) for part in parts for folder in part}
+    for folder in (folder for part in parts for folder in part):
         if folder.path.name in there:
-            status = folder.status() if thorough else quick_status(folder)
+            statuses[folder.key] = folder.status() if thorough else quick_status(folder)
+    starting = {
+        (job.id, _next_cell(job, statuses, cancelled[job.submission.path.name]))
+        for job in jobs
+        if job.alive
+    }
+
+    def overview(folder: RunFolder) -> CellOverview:
+        status = statuses[folder.key]
         job = last.get(folder.key)
         if job is None or status.state in (*FINISHED, State.DAMAGED):
             state = CellState(status.state.value)
@@ -65,7 +77,8 @@ def inspect_suite(suite_run: SuiteRun, slurm: LocalSlurm | None = None) -> Suite
             return CellOverview(folder, state, status, job, status.message)
         is_cancelled = folder.key in cancelled[job.submission.path.name]
         remote = "" if queue_error else job.remote_owner(slurm)
-        return _of_job(folder, status, job, remote, is_cancelled, bool(queue_error))
+        is_next = (job.id, folder.key) in starting
+        return _of_job(folder, status, job, remote, is_cancelled, bool(queue_error), is_next)
 
     asked, further, left = ([overview(folder) for folder in part] for part in parts)
     left = [replace(cell, note=f"{LEFT}, {cell.note}".removesuffix(", ")) for cell in left]
@@ -79,6 +92,7 @@ def _of_job(
     remote: str,
     cancelled: bool,
     queue_unknown: bool,
+    is_next: bool,
 ) -> CellOverview:
     """The overview of a cell that was submitted and has not ended."""
     history = attempts.read_attempts(folder.path, job.submission.path.name)
@@ -92,7 +106,7 @@ def _of_job(
     if status.state == State.RUNNING:
         return is_in(CellState.RUNNING, status.message)
     if job.alive and not over:
-        return is_in(*_in_queue(job, history, restarts))
+        return is_in(*_in_queue(job, history, restarts, is_next))
     if remote and not over:
         if job.days_silent < STALE_DAYS:
             return is_in(CellState.REMOTE, f"job {job.id} of {remote}")
@@ -118,18 +132,33 @@ def _given_up(status: CellStatus, history: list[attempts.Attempt], job: Job) -> 
     return history[-1].end == attempts.REFUSED or failed >= job.submission.settings.attempts
 
 
+def _next_cell(job: Job, statuses: Mapping[str, CellStatus], cancelled: set[str]) -> str | None:
+    """The key of the cell that a job trains next; None while it trains one, or if none is left."""
+    states = {key: statuses[key].state for key in job.keys if key in statuses}
+    if State.RUNNING in states.values():
+        return None
+    left = [
+        key
+        for key, state in states.items()
+        if state not in (*FINISHED, State.DAMAGED) and key not in cancelled
+    ]
+    # Cells that failed are tried again behind the others.
+    return min(left, key=lambda key: states[key] == State.FAILED, default=None)
+
+
 def _in_queue(
-    job: Job, history: list[attempts.Attempt], restarts: int
+    job: Job, history: list[attempts.Attempt], restarts: int, is_next: bool
 ) -> tuple[CellState, str, int]:
     """State, note and number of requeues of a cell whose job waits or runs."""
     queued, note = job.queued, f"job {job.id}"
-    if queued is not None and queued.state == "PENDING":
+    if queued is not None and queued.state in WAITING:
         note += f": {queued.reason}" if queued.reason not in ("", "None") else ""
         if any(attempt.job == job.id for attempt in history):
             return CellState.REQUEUED, note, restarts + 1
         return CellState.PENDING, note, 0
-    if queued is not None and len(job.keys) == 1:
-        return CellState.STARTING, note + (f" on {queued.node}" if queued.node else ""), restarts
+    if is_next:
+        node = queued.node if queued is not None else ""
+        return CellState.STARTING, note + (f" on {node}" if node else ""), restarts
     return CellState.PENDING, f"{note}: behind its job's others", 0
 
 

@@ -101,7 +101,9 @@ def all_jobs(found: list[Submission], queue: list[QueuedJob]) -> list[Job]:
     by_comment: dict[str, dict[int, QueuedJob]] = defaultdict(dict)
     for entry in queue:
         number = entry.job.partition("_")[2]
-        by_comment[entry.comment][int(number or 0)] = entry
+        # What stands before is the user's.
+        mark = " ".join(entry.comment.rsplit(maxsplit=3)[-3:])
+        by_comment[mark][int(number or 0)] = entry
     jobs = []
     for array in (array for submission in found for array in submission.arrays()):
         for index in range(len(array.jobs)):

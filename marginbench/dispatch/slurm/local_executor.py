@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from marginbench.dispatch.slurm.executor import MAX_TIMEOUTS
 from marginbench.dispatch.slurm.job import ClusterJob
 from marginbench.dispatch.slurm.settings import ClusterSettings
 from marginbench.errors import UserError
+from marginbench.text import count
 
 _SECONDS_OF_A_YEAR = 60 * 60 * 24 * 365
 
@@ -27,11 +29,18 @@ class DetachedExecutor(LocalExecutor):
     Args:
         folder: for submitit's files, the output among them.
         setup: shell lines before Python starts.
-        gpus: numbers of the GPUs that the jobs may use.
+        gpus: numbers or names of the GPUs that the jobs may use.
+        python: the command that starts their Python; () for this one.
     """
 
-    def __init__(self, folder: Path, setup: Sequence[str], gpus: Sequence[int]) -> None:
-        super().__init__(folder, max_num_timeout=MAX_TIMEOUTS)
+    def __init__(
+        self,
+        folder: Path,
+        setup: Sequence[str],
+        gpus: Sequence[int | str],
+        python: Sequence[str] = (),
+    ) -> None:
+        super().__init__(folder, MAX_TIMEOUTS, python=shlex.join(python) or None)
         self._setup = setup
         self._gpus = gpus
 
@@ -71,21 +80,43 @@ def start_local_jobs(
 
     The n-th gets GPU n modulo their number, or as many as it asks for from there on.
     """
-    gpus = local_gpus() if settings.gpus else []
+    gpus = local_gpus() if settings.gpu_count else []
     ids = []
     for number, job in enumerate(jobs):
-        first = number * settings.gpus
-        own = {gpus[(first + offset) % len(gpus)] for offset in range(settings.gpus)}
-        executor = DetachedExecutor(folder, settings.setup, sorted(own))
+        first = number * settings.gpu_count
+        own = [gpus[(first + offset) % len(gpus)] for offset in range(settings.gpu_count)]
+        executor = DetachedExecutor(folder, settings.setup, own, settings.python)
         ids.append(executor.submit(job).job_id)
     return ids
 
 
-def local_gpus() -> list[int]:
-    """The numbers of this machine's NVIDIA GPUs that may be used, asked without torch.
+_LISTED = re.compile(r"(?:GPU (\d+):|  +MIG ).*?(?:\(UUID: (\S+)\)|$)")
+
+
+def parse_gpus(text: str) -> list[list[tuple[int, str]]]:
+    """What ``nvidia-smi --list-gpus`` prints: of each GPU its number and name, then its slices'.
+
+    A slice (MIG) has the number of its GPU.
+    """
+    found: list[list[tuple[int, str]]] = []
+    for line in text.splitlines():
+        listed = _LISTED.match(line)
+        if listed and listed[1]:
+            found.append([(int(listed[1]), listed[2] or "")])
+        elif listed and found:
+            found[-1].append((found[-1][0][0], listed[2] or ""))
+    return found
+
+
+def local_gpus() -> list[int | str]:
+    """This machine's NVIDIA GPUs that may be used, as CUDA_VISIBLE_DEVICES names them.
+
+    Asked without torch. A GPU has its number, or its name if the variable names it so; a GPU that
+    is cut into slices (MIG) is counted as these, by their names. As CUDA takes the variable: the
+    first entry that is no GPU ends the list, and an entry named twice makes it empty.
 
     Raises:
-        UserError: CUDA_VISIBLE_DEVICES names them otherwise than by numbers.
+        UserError: CUDA_VISIBLE_DEVICES has a name that no GPU here has, or several begin with.
     """
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen == "" or shutil.which("nvidia-smi") is None:
@@ -93,13 +124,26 @@ def local_gpus() -> list[int]:
     done = subprocess.run(
         ["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False
     )
-    there = range(done.stdout.count("GPU ") if done.returncode == 0 else 0)
-    if chosen is None:
-        return list(there)
-    names = [name.strip() for name in chosen.split(",")]
-    if not all(name.isdecimal() for name in names):
-        raise UserError(
-            f"CUDA_VISIBLE_DEVICES = {chosen!r} is not allowed for local jobs; allowed: numbers, "
-            "as `nvidia-smi --list-gpus` has them"
-        )
-    return [int(name) for name in names if int(name) in there]
+    there = parse_gpus(done.stdout) if done.returncode == 0 else []
+    names = [str(gpu[0][0]) for gpu in there] if chosen is None else chosen.split(",")
+    found: list[int | str] = []
+    for name in map(str.strip, names):
+        if name.startswith(("GPU-", "MIG-")):
+            fitting = [d for gpu in there for d in gpu if d[1].startswith(name)]
+            if len(fitting) != 1:
+                raise UserError(
+                    f"CUDA_VISIBLE_DEVICES = {chosen!r} is not allowed here: {name!r} names "
+                    f"{count(len(fitting), 'GPU')}; allowed: as `nvidia-smi --list-gpus` has them"
+                )
+            full: int | str = fitting[0][1]
+            slices = next((g[1:] for g in there if g[0] == fitting[0]), [])
+        else:
+            gpu = next((g for g in there if name.isdecimal() and g[0][0] == int(name)), None)
+            if gpu is None:
+                break
+            full, slices = int(name), gpu[1:]
+        new = [device[1] for device in slices] or [full]
+        if not set(found).isdisjoint(new):
+            return []
+        found += new
+    return found

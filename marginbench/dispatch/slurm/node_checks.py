@@ -7,6 +7,7 @@ import platform
 import shlex
 import socket
 import sys
+from collections.abc import Sequence
 
 from marginbench.experiments.cells import Cell
 from marginbench.runs.deciding_code import libraries_of_parts
@@ -15,19 +16,24 @@ from marginbench.runs.deciding_code import libraries_of_parts
 NODE_ERROR = "marginbench: "
 
 
-def check_python() -> list[str]:
+def check_python(command: Sequence[str] = ()) -> list[str]:
     """Shell lines that leave one line in the job's output if our Python cannot work on the node.
 
     Where none of our code runs, there is no other message: ``status`` shows this line.
+
+    Args:
+        command: that starts Python, whatever its version; () for this Python.
     """
-    python = shlex.quote(sys.executable)
+    python = shlex.join(command or [sys.executable])
     version = ".".join(map(str, sys.version_info[:2]))
-    check = (
-        'import sys; version = ".".join(map(str, sys.version_info[:2])); '
-        f'version == "{version}" or '
-        f'sys.exit("it is Python " + version + ", the submission was made with {version}"); '
-        "import submitit, marginbench.dispatch.slurm.job"
-    )
+    check = "import submitit, marginbench.dispatch.slurm.job"
+    if not command:
+        check = (
+            'import sys; version = ".".join(map(str, sys.version_info[:2])); '
+            f'version == "{version}" or '
+            f'sys.exit("it is Python " + version + ", the submission was made with {version}"); '
+            + check
+        )
     return [
         # Python would first look in the folder that the job was submitted from, where a user's
         # queue.py or another clone of this project would be taken for the module of this name.
@@ -42,13 +48,13 @@ def check_python() -> list[str]:
     ]
 
 
-def node_problem(python: str, cells: list[Cell]) -> str | None:
+def node_problem(python: str | None, cells: list[Cell]) -> str | None:
     """Why these cells cannot be trained on this node, in one line, or None.
 
-    ``python`` is the version that the submission was made with, "3.12".
+    ``python`` is the version that it must have, "3.12"; None for any.
     """
     here = ".".join(platform.python_version_tuple()[:2])
-    if here != python:
+    if python is not None and here != python:
         return (
             f"{socket.gethostname()} runs Python {here} ({sys.executable}); "
             f"the submission was made with Python {python}"

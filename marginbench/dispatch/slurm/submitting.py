@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 from marginbench.dispatch.slurm.array_plan import batches, plan_arrays
 from marginbench.dispatch.slurm.commands import SlurmLimits, queue_length
@@ -75,9 +76,8 @@ def submit_arrays(
             after=None if slot.after is None else ids[slot.after],
         )
         try:
-            job_ids = submit_array(
-                executor, [ClusterJob(str(submission.path), number, i) for i in range(size)]
-            )
+            cluster_jobs = [ClusterJob(str(submission.path), number, i) for i in range(size)]
+            job_ids = submit_array(executor, cluster_jobs, settings)
         except UserError as error:
             if number == 0:
                 shutil.rmtree(submission.path)
@@ -110,9 +110,23 @@ def _local_jobs(settings: ClusterSettings) -> int:
     from marginbench.dispatch.local import default_workers
     from marginbench.dispatch.slurm.local_executor import local_gpus
 
-    if settings.gpus:
-        return max(1, len(local_gpus()) // settings.gpus)
+    if settings.gpu_count:
+        return max(1, len(local_gpus()) // settings.gpu_count)
     return max(1, default_workers("cpu") // (settings.processes or 1))
+
+
+def check_path(folder: Path) -> None:
+    """Make sure that nothing in the path of a job's files is a pattern to SLURM or submitit.
+
+    Raises:
+        UserError: it has "%", a backslash or a character that cannot be printed.
+    """
+    path = str(folder.absolute())
+    if not path.isprintable() or any(character in path for character in "%\\"):
+        raise UserError(
+            f"--runs = {path!r} is not allowed for jobs; allowed: a path without '%', "
+            "backslashes and control characters, which stand for something else in job files"
+        )
 
 
 def check_local(settings: ClusterSettings) -> None:
@@ -121,11 +135,11 @@ def check_local(settings: ClusterSettings) -> None:
     Raises:
         UserError: there are too few.
     """
-    if settings.executor == "local" and settings.gpus:
+    if settings.executor == "local" and settings.gpu_count:
         from marginbench.dispatch.slurm.local_executor import local_gpus
 
         there = len(local_gpus())
-        if settings.gpus > there:
+        if settings.gpu_count > there:
             raise UserError(
                 f"gpus = {settings.gpus} is not allowed: this machine has "
                 f"{count(there, 'NVIDIA GPU')}; allowed here: --gpus 0"

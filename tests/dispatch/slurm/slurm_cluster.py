@@ -44,6 +44,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 ReturnToService=2
 MaxArraySize={array_size}
+GresTypes=gpu
 KillWait=5
 SlurmdTimeout=8
 MinJobAge=10
@@ -52,9 +53,15 @@ PreemptMode=REQUEUE
 SchedulerParameters=batch_sched_delay=0,sched_interval=2,bf_interval=2,sched_min_interval=100000
 {nodes}
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE PriorityTier=1 PreemptMode=REQUEUE
+PartitionName=hidden Nodes=ALL Hidden=YES MaxTime=INFINITE PriorityTier=1
 PartitionName=urgent Nodes=ALL MaxTime=INFINITE PriorityTier=10 PreemptMode=OFF
 """
-NODE = "NodeName={} NodeHostname=localhost NodeAddr=127.0.0.1 Port={} CPUs={} RealMemory=8000"
+NODE = (
+    "NodeName={} NodeHostname=localhost NodeAddr=127.0.0.1 Port={} CPUs={} RealMemory=8000"
+    " Gres=gpu:a100:1"
+)
+# A GPU of every node that SLURM counts, and nobody finds.
+GRES = "Name=gpu Type=a100 File=/dev/null\n"
 
 
 def missing_packages():
@@ -90,6 +97,7 @@ class SlurmCluster:
                 array_size=ARRAY_SIZE,
             )
         )
+        (folder / "gres.conf").write_text(GRES)
         self.environment = os.environ | {"SLURM_CONF": str(self.conf)}
         self.processes = {}
         try:

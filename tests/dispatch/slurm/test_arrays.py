@@ -46,7 +46,7 @@ def test_a_request_that_slurm_refuses_is_reported_and_leaves_nothing(bench):
     assert "partition" in output
     assert "Traceback" not in output
     assert not list(bench.suite_folder.glob("submissions/2*"))
-    output = bench("submit", "--gpus", 1, status=1)
+    output = bench("submit", "--gpus", "v100:1", status=1)
     assert "sbatch refuses the jobs" in output
 
 
