@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from marginbench import CosineHead, register_head
@@ -26,9 +28,10 @@ class ASoftmax(CosineHead):
         in_features: D.
         num_classes: K.
         m: margin, integer from 1 to 100. The paper's is 4.
-        lambda_base: start of the annealing weight λ; 0 switches annealing off. The authors' code
-            has 1000, with γ = 0.12, power 1 and floor 5.
-        lambda_gamma: γ, the speed of λ's decay per iteration.
+        lambda_base: start of the annealing weight λ; 0 switches annealing off.
+        lambda_gamma: γ, the speed of λ's decay per iteration. None: 200 over the run of a cell,
+            whatever its length, so that λ meets its floor at the end; of a head outside a cell
+            0.12, as in the authors' code, which has 28,000 iterations.
         lambda_power: the power of λ's decay.
         lambda_min: λ's floor.
             (See :class:`marginbench.heads.annealing.MarginAnnealing`.)
@@ -37,7 +40,7 @@ class ASoftmax(CosineHead):
     formula = "z_y = (λ‖x‖cos θ + ‖x‖ψ(θ)) / (1 + λ),  ψ = (−1)^k cos mθ − 2k,  ‖w‖ = 1"
     boundary_formula = "‖x‖(ψ(θ₁) − cos θ₂) = 0,  ψ = cos mθ₁ up to π/m"
     paper = "Liu et al., SphereFace, CVPR 2017, Eq. 6–7"
-    per_iteration = ("lambda_gamma",)
+    per_iteration: ClassVar = {"lambda_gamma": 200.0}
     softmax_over_classes = True
     without_margin = WithoutMargin({"m": 1}, "weight-normalised-softmax")
 
@@ -47,14 +50,15 @@ class ASoftmax(CosineHead):
         num_classes: int,
         *,
         m: IntegerMultiplicativeMargin = 4,
-        lambda_base: NonNegative = 0.0,
-        lambda_gamma: NonNegative = 0.12,
+        lambda_base: NonNegative = 1000.0,
+        lambda_gamma: NonNegative | None = None,
         lambda_power: NonNegative = 1.0,
-        lambda_min: NonNegative = 0.0,
+        lambda_min: NonNegative = 5.0,
     ) -> None:
         super().__init__(in_features, num_classes, s=1.0)
         self.m = m
-        self.annealing = MarginAnnealing(lambda_base, lambda_gamma, lambda_power, lambda_min)
+        gamma = 0.12 if lambda_gamma is None else lambda_gamma
+        self.annealing = MarginAnnealing(lambda_base, gamma, lambda_power, lambda_min)
 
     @classmethod
     def search_space(cls, num_classes: int) -> dict[str, Range]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -27,17 +29,19 @@ class LSoftmax(Head):
         num_classes: K.
         m: margin, integer from 1 to 100.
         lambda_base: start of the annealing weight λ; 0 switches annealing off.
-        lambda_gamma: γ, the speed of λ's decay per iteration.
+        lambda_gamma: γ, the speed of λ's decay per iteration. None: 0.75 over the run of a cell,
+            whatever its length, the course of the authors' MNIST setting (2.5e-5 · 30,000
+            iterations); of a head outside a cell 2.5e-5.
         lambda_power: the power of λ's decay.
-        lambda_min: λ's floor.
-            (See :class:`marginbench.heads.annealing.MarginAnnealing`; γ and power default to the
-            authors' MNIST setting, made for 30,000 iterations.)
+        lambda_min: λ's floor; the authors' for A-Softmax. Without one a short run with a
+            high learning rate may not fit its training images.
+            (See :class:`marginbench.heads.annealing.MarginAnnealing`.)
     """
 
     formula = "z_y = (λ‖w_y‖‖x‖cos θ + ‖w_y‖‖x‖ψ(θ)) / (1 + λ),  ψ = (−1)^k cos mθ − 2k"
     boundary_formula = "‖x‖(‖W₁‖ψ(θ₁) − ‖W₂‖cos θ₂) = 0,  ψ = cos mθ₁ up to π/m"
     paper = "Liu et al., Large-Margin Softmax Loss, ICML 2016, Eq. 4–6 and Section 5.1"
-    per_iteration = ("lambda_gamma",)
+    per_iteration: ClassVar = {"lambda_gamma": 0.75}
     without_margin = WithoutMargin({"m": 1}, "softmax")
 
     softmax_over_classes = True
@@ -48,15 +52,16 @@ class LSoftmax(Head):
         num_classes: int,
         *,
         m: IntegerMultiplicativeMargin = 2,
-        lambda_base: NonNegative = 0.0,
-        lambda_gamma: NonNegative = 2.5e-5,
+        lambda_base: NonNegative = 1000.0,
+        lambda_gamma: NonNegative | None = None,
         lambda_power: NonNegative = 35.0,
-        lambda_min: NonNegative = 0.0,
+        lambda_min: NonNegative = 5.0,
     ) -> None:
         super().__init__(in_features, num_classes)
         self.weight = classifier_weight(num_classes, in_features)
         self.m = m
-        self.annealing = MarginAnnealing(lambda_base, lambda_gamma, lambda_power, lambda_min)
+        gamma = 2.5e-5 if lambda_gamma is None else lambda_gamma
+        self.annealing = MarginAnnealing(lambda_base, gamma, lambda_power, lambda_min)
 
     @classmethod
     def search_space(cls, num_classes: int) -> dict[str, Range]:

@@ -24,9 +24,8 @@ class SphereFaceFNorm(ASoftmax):
         num_classes: K.
         m: margin, integer from 1 to 100.
         s: scale > 0. A few classes want a small one (8 to 16), thousands of them 30 to 64.
-        lambda_base: as the other ``lambda_`` parameters, see
-            :class:`marginbench.heads.annealing.MarginAnnealing`; 0 switches annealing off.
-        lambda_gamma: ≥ 0.
+        lambda_base: as the other ``lambda_`` parameters, see the head a-softmax.
+        lambda_gamma: ≥ 0, or None.
         lambda_power: ≥ 0.
         lambda_min: ≥ 0.
     """
@@ -34,7 +33,6 @@ class SphereFaceFNorm(ASoftmax):
     formula = "z_y = s(λ·cos θ + ψ(θ)) / (1 + λ),  ψ = (−1)^k cos mθ − 2k,  z_j = s·cos θ_j"
     boundary_formula = "s(ψ(θ₁) − cos θ₂) = 0,  ψ = cos mθ₁ up to π/m"
     paper = "Liu, doctoral thesis, Chapter 2; Deng et al., ArcFace, 2018 preprint, Table 1"
-    per_iteration = ("lambda_gamma",)
     without_margin = WithoutMargin({"m": 1, "s": 16.0}, "normface", {"s": 16.0})
 
     def __init__(
@@ -44,10 +42,10 @@ class SphereFaceFNorm(ASoftmax):
         *,
         m: IntegerMultiplicativeMargin = 4,
         s: Positive = 30.0,
-        lambda_base: NonNegative = 0.0,
-        lambda_gamma: NonNegative = 0.12,
+        lambda_base: NonNegative = 1000.0,
+        lambda_gamma: NonNegative | None = None,
         lambda_power: NonNegative = 1.0,
-        lambda_min: NonNegative = 0.0,
+        lambda_min: NonNegative = 5.0,
     ) -> None:
         super().__init__(
             in_features,

@@ -38,7 +38,8 @@ class Resolver:
     def __call__(self, cell: Cell) -> Cell:
         """The same cell with the defaults of its parts filled in, all checked.
 
-        A changed default thus changes the key, and a default spelt out does not.
+        A changed default thus changes the key, and a default spelt out does not. A head's rates
+        per iteration that are None follow from the cell's iterations (``Head.per_iteration``).
 
         Raises:
             UserError: an unknown data source, backbone, head or regulariser, or a parameter that
@@ -46,7 +47,11 @@ class Resolver:
         """
         parts = {field: getattr(cell, field) for field in PARTS}
         return cell.model_copy(
-            update={field: self._resolved(field, part) for field, part in parts.items() if part}
+            update={
+                field: self._resolved(field, part, cell.schedule.iterations)
+                for field, part in parts.items()
+                if part
+            }
         )
 
     def with_other_heads(self, cells: list[Cell]) -> list[Cell]:
@@ -86,14 +91,14 @@ class Resolver:
             if text not in self._of_files
         }
 
-    def _resolved(self, field: str, part: Component) -> Component:
+    def _resolved(self, field: str, part: Component, iterations: int) -> Component:
         try:
-            text = _as_text(field, part)
+            text = _as_text(field, part, iterations if field == "head" else None)
         except (TypeError, ValueError):
             # No value that a parameter may have, most likely: it is refused by name.
-            return _resolve_by_import(field, part)[0]
+            return _resolve_by_import(field, part, iterations)[0]
         if not self._known.get(text):
-            resolved, of_files = _resolve_by_import(field, part)
+            resolved, of_files = _resolve_by_import(field, part, iterations)
             self._known[text] = [resolved]
             if of_files:
                 self._of_files.add(text)
@@ -116,12 +121,13 @@ def resolve_cell(cell: Cell) -> Cell:
     return Resolver()(cell)
 
 
-def _as_text(field: str, part: Component) -> str:
+def _as_text(field: str, part: Component, iterations: int | None = None) -> str:
     """A part as declared, as one text; 4 and 4.0 differ, a tuple and a list do not."""
-    return json.dumps([field, part.name, part.parameters], sort_keys=True, allow_nan=False)
+    values = [field, part.name, part.parameters, iterations]
+    return json.dumps(values, sort_keys=True, allow_nan=False)
 
 
-def _resolve_by_import(field: str, part: Component) -> tuple[Component, bool]:
+def _resolve_by_import(field: str, part: Component, iterations: int) -> tuple[Component, bool]:
     """A part resolved, and whether files complete its parameters."""
     load_known_plugin_files()
     # Imported here: cells are declared, and known ones resolved, without importing torch.
@@ -139,6 +145,10 @@ def _resolve_by_import(field: str, part: Component) -> tuple[Component, bool]:
         ),
     }[field]
     values = resolve_parameters(part.name, part.parameters)
+    if field == "head":
+        rates = heads.head_class(part.name).per_iteration
+        for name, total in rates.items() if isinstance(rates, Mapping) else ():
+            values[name] = total / iterations if values[name] is None else values[name]
     of_files = field == "data" and data.is_completed_from_files(part.name)
     if field == "backbone" and begins_with_weights(values):
         values, of_files = with_weight_content(part.name, values), True

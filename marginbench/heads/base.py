@@ -60,8 +60,10 @@ class Head(nn.Module, ABC):
     :meth:`logits` tells the classes apart."""
     without_margin: ClassVar[WithoutMargin | None] = None
     """With these parameters the margin vanishes, and the loss is that of another head."""
-    per_iteration: ClassVar[tuple[str, ...]] = ()
-    """Parameters that are rates an iteration: a trial of half the length has them doubled."""
+    per_iteration: ClassVar[Mapping[str, float] | tuple[str, ...]] = ()
+    """Parameters that are rates per iteration: a trial of half the length has them doubled. As a
+    mapping, also the total of each over a run: a parameter that is None is total / iterations in
+    every cell."""
 
     softmax_over_classes: ClassVar[bool] = False
     """Whether the loss is a cross-entropy that takes its classes as :attr:`many_classes` says.

@@ -37,6 +37,20 @@ def test_keys_are_the_same_from_what_was_kept():
     assert [resolve_cell(cell).key for cell in cells] == [cell.key for cell in resolved]
 
 
+def test_a_rate_per_iteration_that_is_not_given_follows_the_length_of_the_run():
+    first = Resolver()
+    for resolve in (first, handed_over(first)):
+        for iterations in (4, 40):
+            cell = declared("l-softmax", m=2)
+            schedule = cell.schedule.model_copy(update={"iterations": iterations})
+            parameters = resolve(cell.model_copy(update={"schedule": schedule})).head.parameters
+            assert parameters["lambda_gamma"] == 0.75 / iterations
+            spelt = cell.model_copy(
+                update={"head": Component(name="l-softmax", parameters=parameters)}
+            )
+            assert resolve(spelt).head.parameters == parameters
+
+
 def test_the_heads_of_a_wildcard_are_kept():
     wildcard = every_other_head(s=7.0)
     cells = [declared(), declared().model_copy(update={"head": wildcard})]

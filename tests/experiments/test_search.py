@@ -132,7 +132,7 @@ def test_a_trial_of_half_the_length_sees_the_same_course():
 
 
 def test_a_parameter_without_effect_is_not_searched():
-    heads = [component("l-softmax", m=2)]
+    heads = [component("l-softmax", m=2, lambda_base=0.0)]
     assert "head.lambda_min" not in plan(cells(heads))[0].ranges
     assert "head.lambda_min" in plan()[2].ranges
 

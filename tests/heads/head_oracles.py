@@ -61,8 +61,10 @@ def batch(n=24, d=6, k=5, seed=0, scale=2.0):
 
 
 def double_head(name, in_features=6, num_classes=5, seed=0, **parameters):
-    """A head in float64 with random weights of a seed."""
-    from marginbench.heads import build_head
+    """A head in float64 with random weights of a seed; λ is 0 unless it is given."""
+    from marginbench.heads import build_head, head_class
 
+    if "lambda_gamma" in head_class(name).per_iteration:
+        parameters = {"lambda_base": 0.0, "lambda_min": 0.0} | parameters
     torch.manual_seed(seed)
     return build_head(name, in_features, num_classes, **parameters).double()

@@ -89,7 +89,7 @@ def test_without_margin_each_is_the_head_it_declares(name):
     [
         ((1.0, 0.5, 0.0), "arcface", {"m": 0.5, "s": 64.0, "beyond": "mirror"}),
         ((1.0, 0.0, 0.35), "am-softmax", {"m": 0.35, "s": 64.0}),
-        ((3.0, 0.0, 0.0), "sphereface-fnorm", {"m": 3, "s": 64.0}),
+        ((3.0, 0.0, 0.0), "sphereface-fnorm", {"m": 3, "s": 64.0, "lambda_base": 0.0}),
         ((2.5, 0.0, 0.0), "sphereface-r", {"m": 2.5, "s": 64.0, "version": "v0", "grad": "exact"}),
     ],
 )

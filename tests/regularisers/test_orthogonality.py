@@ -13,11 +13,11 @@ def filters_of(count, dimension):
     return torch.randn(count, dimension, generator=generator, dtype=torch.float64)
 
 
-def built(name, filters):
+def built(name, filters, **parameters):
     layers = [LayerShape("layer", *filters.shape)]
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return build_regulariser(name, layers, weight=1.0).double()
+        return build_regulariser(name, layers, weight=1.0, **parameters).double()
 
 
 def deviation(filters):
@@ -45,16 +45,25 @@ def test_the_gradient_is_that_of_the_values(name, shape):
     assert torch.autograd.gradcheck(lambda w: regulariser([w]), filters)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_power_iteration_finds_the_spectral_norm_and_its_gradient(shape):
-    filters = filters_of(*shape).requires_grad_()
-    regulariser = built("srip", filters)
-    for iteration in range(300):
+@pytest.mark.parametrize("gram", ["smaller", "filters"])
+@pytest.mark.parametrize(
+    ("shape", "length"), [*((shape, 1.0) for shape in SHAPES), ((7, 3), 0.2), ((3, 7), 0.2)]
+)
+def test_power_iteration_finds_the_spectral_norm_and_its_gradient(shape, length, gram):
+    """Of short filters, more than they have numbers, WᵀW − I has the norm 1 whatever they are."""
+    filters = (length * filters_of(*shape)).requires_grad_()
+    regulariser = built("srip", filters, gram=gram)
+    for iteration in range(400):
         regulariser.renew([filters.detach()], iteration)
-    gram = filters @ filters.T - torch.eye(len(filters), dtype=torch.float64)
-    expected = torch.linalg.matrix_norm(gram, 2)
+    rows = filters.T if gram == "smaller" and shape[0] > shape[1] else filters
+    expected = torch.linalg.matrix_norm(rows @ rows.T - torch.eye(len(rows)).double(), 2)
     found = regulariser([filters])
-    torch.testing.assert_close(expected, torch.linalg.matrix_norm(deviation(filters.detach()), 2))
+    plain = torch.linalg.matrix_norm(deviation(rows.detach()), 2)
+    torch.testing.assert_close(expected.detach(), plain)
+    pulls = gram == "smaller" or shape[0] <= shape[1] or length == 1
+    assert pulls == bool(torch.autograd.grad(found, filters, retain_graph=True)[0].norm() > 1e-3)
+    if not pulls:
+        return
     torch.testing.assert_close(found, expected)
     slopes = [torch.autograd.grad(value, filters)[0] for value in (found, expected)]
     torch.testing.assert_close(*slopes)
