@@ -5,6 +5,7 @@ of the device "cuda" have the types that a GPU's have.
 """
 
 import contextlib
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +17,8 @@ from marginbench.plugins.loading import load_plugin_file
 from marginbench.training.step import TrainingStep
 from marginbench.training.step_operations import StepOperations
 from tests.conftest import built_in_heads
+from tests.heads.test_pml_heads import NAMES as PML_NAMES
+from tests.heads.test_pml_heads import NEEDED as PML_NEEDED
 from tests.training.step_cells import NEEDED, begun, head_cells, other_cells, step_cell
 from tests.training.stub_cuda import as_on_a_device
 
@@ -193,3 +196,18 @@ def test_features_are_bfloat16_and_a_loss_float32(name, monkeypatch):
     assert loss.dtype == logits.dtype == torch.float32
     assert {one.device.type for one in (features, loss, logits)} == {"cuda"}
     assert logits.shape == (12, 10)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:pytorch_metric_learning")
+def test_the_document_lists_the_metric_losses_that_a_graph_can_hold():
+    captured = []
+    for name in PML_NAMES:
+        experiment, progress = begun(
+            step_cell(component(f"pml:{name}", **PML_NEEDED.get(name, {})))
+        )
+        step = TrainingStep(experiment, progress)
+        with StepOperations(lambda: "step") as seen:
+            step._compute()
+        captured += [] if seen.waiting else [f"`{name}`"]
+    document = " ".join(Path("docs/heads.md").read_text().split())
+    assert f"captured as a CUDA graph: {' and '.join(captured)}." in document
