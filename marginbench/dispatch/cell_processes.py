@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
+from typing import Any
 
 from marginbench.dispatch.worker import (
     BUSY_STATUS,
@@ -58,7 +59,7 @@ class CellProcesses:
         self._status: int | None = None
         self._failed_at: float | None = None
         # Shared memory for a reason in UTF-8.
-        self._fault = context.Array("c", 1000)
+        self._fault: Any = context.Array("c", 1000)
         try:
             for rank in range(ranks):
                 own = replace(

@@ -142,7 +142,8 @@ def local_gpus() -> list[int | str]:
             if gpu is None:
                 break
             full, slices = int(name), gpu[1:]
-        new = [device[1] for device in slices] or [full]
+        new: list[int | str] = [device[1] for device in slices]
+        new = new or [full]
         if not set(found).isdisjoint(new):
             return []
         found += new
