@@ -11,7 +11,7 @@ from marginbench.reporting.comparison_table import compare
 from marginbench.reporting.drawing import class_labels, literal, new_figure
 from marginbench.runs.conditions import settings
 from marginbench.runs.results import evaluation, finished_runs, is_in_evaluation
-from marginbench.text import slug
+from marginbench.text import distinct, slug
 
 MATRIX = "class_cosine"
 PAPERS_HEAD = "l-softmax m=4"
@@ -29,7 +29,8 @@ def class_cosine(results: pd.DataFrame) -> SectionContent:
             continue
         done = finished_runs(rows)
         # Long names stand upright below the panels, which are not to shrink for them.
-        class_names = class_labels(done.iloc[0]["class_names"])
+        shown = distinct(map(str, done.iloc[0]["class_names"]))
+        class_names = class_labels(shown)
         few = len(class_names) <= FEW_CLASSES
         upright = few and max(map(len, class_names)) > SHORT_NAME
         figure, axes = new_figure(1, len(labels), width=4.6, height=6.4 if upright else 4.4)
@@ -56,8 +57,8 @@ def class_cosine(results: pd.DataFrame) -> SectionContent:
             )
             data += [
                 {"label": label, "class": one, "other class": other, "mean cosine": value}
-                for one, values in zip(done.iloc[0]["class_names"], matrix, strict=True)
-                for other, value in zip(done.iloc[0]["class_names"], values, strict=True)
+                for one, values in zip(shown, matrix, strict=True)
+                for other, value in zip(shown, values, strict=True)
             ]
             own = np.nanmean(np.diag(matrix))
             other = np.nanmean(matrix[~np.eye(len(matrix), dtype=bool)])

@@ -19,7 +19,7 @@ from marginbench.reporting.drawing import (
 )
 from marginbench.runs.conditions import settings
 from marginbench.runs.results import evaluation, finished_runs
-from marginbench.text import percent, slug
+from marginbench.text import distinct, percent, slug
 
 COLUMNS = 4
 
@@ -58,9 +58,10 @@ def _draw(axis: Axes, row: Any, split: str) -> pd.DataFrame:
     """Draw a panel; the points in it."""
     arrays = evaluation(row.folder)
     points, labels = arrays[f"{split}_features"], arrays[f"{split}_labels"]
-    palette = class_colours(row.class_names)
-    shown = class_labels(row.class_names)
-    for number, name in enumerate(row.class_names):
+    class_names = distinct(map(str, row.class_names))
+    palette = class_colours(class_names)
+    shown = class_labels(class_names)
+    for number, name in enumerate(class_names):
         of_class = points[labels == number]
         axis.scatter(
             of_class[:, 0],
@@ -73,7 +74,7 @@ def _draw(axis: Axes, row: Any, split: str) -> pd.DataFrame:
             rasterized=True,
         )
     reach = np.linalg.norm(points, axis=1).max()
-    for weight, name in zip(arrays["class_weights"], row.class_names, strict=False):
+    for weight, name in zip(arrays["class_weights"], class_names, strict=False):
         end = weight / max(np.linalg.norm(weight), 1e-12) * reach
         axis.plot([0, end[0]], [0, end[1]], color=palette[name], linewidth=0.8, alpha=0.6)
     axis.set_aspect("equal")
@@ -83,5 +84,5 @@ def _draw(axis: Axes, row: Any, split: str) -> pd.DataFrame:
     axis.tick_params(labelsize=5)
     kind, error = ("test", row.test_error) if split == "test" else ("training", row.train_error)
     axis.set_title(f"{literal(row.label)}\n{kind} error {percent(error)} %")
-    names = np.array(row.class_names)[labels]
+    names = np.array(class_names)[labels]
     return pd.DataFrame({"label": row.label, "class": names, "x": points[:, 0], "y": points[:, 1]})

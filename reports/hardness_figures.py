@@ -17,7 +17,7 @@ from marginbench.reporting.drawing import (
     use_error_scale,
 )
 from marginbench.runs.results import evaluation, is_in_evaluation
-from marginbench.text import slug
+from marginbench.text import distinct, slug
 
 ENERGY = "energy/"
 DIFFICULTIES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -60,8 +60,11 @@ def hardness_of_images(done: pd.DataFrame) -> pd.DataFrame:
 
 
 def _names(row: object, numbers: np.ndarray) -> list[str]:
+    """The name of each image's class; of two classes of one name the second has a number."""
     names = getattr(row, "class_names", None) or []
-    return [str(names[i]) if i < len(names) else str(i) for i in numbers]
+    unnamed = range(len(names), int(numbers.max(initial=-1)) + 1)
+    shown = distinct(map(str, [*names, *unnamed]))
+    return [shown[number] for number in numbers]
 
 
 def energy_by_layer(looks: pd.DataFrame) -> pd.DataFrame:

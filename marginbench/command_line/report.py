@@ -28,7 +28,6 @@ from marginbench.reporting.report_state import (
 )
 from marginbench.reporting.sections import Section, chosen_sections
 from marginbench.runs.cell_status import CellStatus
-from marginbench.runs.stale_results import code_notes, image_notes
 from marginbench.runs.suite_runs import SuiteRun, check_writable
 from marginbench.text import count
 
@@ -134,7 +133,7 @@ def report_suites(
     )
     folder = first.folder.with_name("+".join(run.folder.name for run in runs.values())) / "report"
     check_writable(folder)
-    notes = [note for one in cells for note in [*one.missing(), *_left_notes(one.run)]]
+    notes = [note for one in cells for note in [*one.notes(), *_left_notes(one.run)]]
     report = write_report(frame, suite, folder, list(sections) or None, notes, command_line(), more)
     for table in report.tables:
         if table.name.startswith((*PRINTED, *PRINTED_OF_SEVERAL)):
@@ -178,9 +177,8 @@ def show_report(
     folder = suite_run.report_folder
     now = ReportCells.of(suite_run, statuses)
     shown = [now] if before is None else [now, ReportCells.of(before)]
-    cells = list(zip(suite_run.runs, now.statuses, strict=True))
-    notes = [note for one in shown for note in one.missing()]
-    notes += code_notes(cells) + image_notes(cells) + _left_notes(suite_run)
+    notes = [*now.missing(), *now.stale(), *_left_notes(suite_run)]
+    notes += [note for one in shown[1:] for note in one.notes()]
     made_from = fingerprint(suite_run, now.statuses, sections, against)
     kept = still_good(folder, made_from) if keep else None
     failed: list[tuple[str, str]] = []

@@ -13,6 +13,7 @@ from rich.markup import escape
 from marginbench.processes import in_parts
 from marginbench.runs.cell_status import FINISHED, CellStatus, State
 from marginbench.runs.run_folder import RunFolder
+from marginbench.runs.stale_results import stale_notes
 from marginbench.runs.suite_runs import SuiteRun
 from marginbench.text import count
 
@@ -57,6 +58,14 @@ class ReportCells:
         kinds = ", ".join(f"{number} {state}" for state, number in states.items())
         cells = count(len(self.statuses), "cell")
         return [f"{self.run.folder}: {states.total()} of {cells} without a result: {kinds}"]
+
+    def stale(self) -> list[str]:
+        """:func:`marginbench.runs.stale_results.stale_notes` of the cells."""
+        return stale_notes(zip(self.run.runs, self.statuses, strict=True))
+
+    def notes(self) -> list[str]:
+        """All that a report of several folders says of this one."""
+        return [*self.missing(), *(f"{self.run.folder}: {note}" for note in self.stale())]
 
 
 def print_damaged_files(console: Console, cells: Iterable[ReportCells]) -> bool:

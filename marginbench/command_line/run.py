@@ -41,7 +41,7 @@ from marginbench.plugins.registrations import check_known, plugin_files
 from marginbench.runs.cell_status import FINISHED, CellStatus, State
 from marginbench.runs.environment import check_environment
 from marginbench.runs.run_folder import RunFolder
-from marginbench.runs.stale_results import is_stale
+from marginbench.runs.stale_results import is_stale, stale_notes
 from marginbench.runs.suite_runs import SuiteRun, check_writable
 from marginbench.text import count
 from marginbench.training.native_library import SLOWER, compile_layers
@@ -128,6 +128,8 @@ def run_cells(
         print_unread(console, cells)
         for folder, message in damaged:
             print_damaged(console, folder, message)
+        for note in stale_notes(zip(suite_run.runs, statuses, strict=True)):
+            console.print(f"[yellow]note[/]: {escape(note)}", highlight=False)
         return 1 if damaged else 0
     with no_empty_folders_on_error(suite_run.folder):
         check_writable(suite_run.folder)

@@ -113,9 +113,9 @@ def _verdict_lines(suite_run: SuiteRun) -> list[str]:
         return []
     from marginbench.reporting.until_decided import describe
     from marginbench.reporting.verdicts import verdicts
-    from marginbench.runs.results import results
+    from marginbench.runs.results import results_of
 
-    return describe(verdicts(results(suite_run)))
+    return describe(verdicts(results_of(suite_run)))
 
 
 def _watch(

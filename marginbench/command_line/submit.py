@@ -45,7 +45,7 @@ from marginbench.runs.environment import check_environment
 from marginbench.runs.lease import Lease
 from marginbench.runs.lease_state import read_lease
 from marginbench.runs.run_folder import RunFolder
-from marginbench.runs.stale_results import is_stale
+from marginbench.runs.stale_results import code_notes, is_stale
 from marginbench.runs.suite_runs import SuiteRun, check_writable
 from marginbench.text import count
 
@@ -205,6 +205,8 @@ def _print_summary(
         console.print("  failed cells are submitted again with --retry-failed")
     for line in suite_run.unread + describe_other_cells(overview):
         console.print(f"  {escape(line)}")
+    for note in code_notes((cell.folder, cell.status) for cell in overview.asked):
+        console.print(f"[yellow]note[/]: {escape(note)}", soft_wrap=True)
     for cell in overview.asked:
         if cell.state == CellState.DAMAGED:
             print_damaged(console, cell.folder, cell.note)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +35,7 @@ class Head(nn.Module, ABC):
     arguments of its ``__init__``, annotated (:mod:`marginbench.plugins.parameters` has the usual
     ranges). State that changes while training, annealing for example, lives in buffers, so that a
     checkpoint carries it. Features arrive in the precision of the head's own parameters
-    (float32 unless the head was converted), with autocast off.
+    (float32 unless the head was converted, which also holds without parameters), autocast off.
 
     A head whose target logit is a function of the angle to its class also has a method
     ``psi(cosine)``, as :class:`marginbench.heads.cosine.CosineHead` has; reports draw it.
@@ -70,6 +70,8 @@ class Head(nn.Module, ABC):
     Such a head has the parameters of :func:`marginbench.heads.many_classes.many_classes`."""
     many_classes: ManyClasses = ManyClasses()
     """How the loss takes its classes; :func:`marginbench.heads.build_head` sets it."""
+    _precision: torch.dtype = torch.float32
+    """What the head was converted to, for a head without parameters."""
 
     def __init__(self, in_features: int, num_classes: int) -> None:
         super().__init__()
@@ -156,8 +158,13 @@ class Head(nn.Module, ABC):
         return ""
 
     def _in_own_precision(self, features: Tensor) -> Tensor:
-        own = next((p.dtype for p in self.parameters() if p.is_floating_point()), torch.float32)
-        return features.to(own)
+        own = (p.dtype for p in self.parameters() if p.is_floating_point())
+        return features.to(next(own, self._precision))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Convert the head, as :class:`torch.nn.Module` does; also one without parameters."""
+        self._precision = fn(torch.empty((), dtype=self._precision)).dtype
+        return super()._apply(fn, recurse)
 
 
 def classifier_weight(num_classes: int, in_features: int) -> nn.Parameter:

@@ -17,7 +17,7 @@ from marginbench.reporting.verdicts import (
     WORSE,
     verdicts,
 )
-from marginbench.runs.results import results
+from marginbench.runs.results import results_of
 from marginbench.runs.seed_plan import SeedPlan
 from marginbench.runs.suite_runs import SuiteRun
 
@@ -51,7 +51,7 @@ def next_look(whole: SuiteRun) -> NextLook:
         whole: the suite with its plan, opened with the plan's most seeds.
     """
     plan = whole.plan or SeedPlan()
-    frame = results(whole)
+    frame = results_of(whole)
     found = verdicts(frame)
     found = found[found["decides"]]
     needed: dict[tuple[str, str], int] = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -12,6 +14,7 @@ import pandas as pd
 
 from marginbench.data.formats.archives import damage_named
 from marginbench.data.formats.array_archives import array_names, read_arrays
+from marginbench.errors import UserError
 from marginbench.experiments.suites import FULL
 from marginbench.plugins.loading import load_plugin_file
 from marginbench.runs.cell_status import FINISHED, CellStatus, State
@@ -20,6 +23,7 @@ from marginbench.runs.open_tuned import reopen_tuned
 from marginbench.runs.result_columns import COLUMNS, FEATURE_NUMBERS, FRACTIONS, NAMES
 from marginbench.runs.run_files import read_history_file
 from marginbench.runs.run_folder import RunFolder
+from marginbench.runs.stale_results import stale_notes
 from marginbench.runs.suite_runs import SuiteRun, open_suite
 from marginbench.runs.tuned_results import tuned_rows
 from marginbench.runs.tuned_runs import TunedRun
@@ -68,7 +72,8 @@ def results(
 
     Returns:
         The columns of :data:`COLUMNS`, the rows in the suite's order. Never fails on a damaged or
-        missing run folder: that is a state.
+        missing run folder: that is a state. Warns if results were made by other code, from other
+        images or with other libraries than there are now, as `status` does.
 
     Raises:
         UserError: see :func:`marginbench.runs.suite_runs.open_suite`.
@@ -84,7 +89,12 @@ def results(
             if tuned
             else open_suite(name, path, seeds=seeds, size=size, only=only, more_heads=more_heads)
         )
-    return results_of(run)
+    statuses = {folder.key: folder.status() for folder in run.runs}
+    # Of a part that is in no plug-in file given here, the code is not known.
+    with contextlib.suppress(UserError):
+        for note in stale_notes((folder, statuses[folder.key]) for folder in run.runs):
+            warnings.warn(f"suite {run.suite.name!r}: {note}", stacklevel=2)
+    return results_of(run, statuses)
 
 
 def results_of(run: SuiteRun, statuses: Mapping[str, CellStatus] | None = None) -> pd.DataFrame:

@@ -60,6 +60,12 @@ def image_notes(cells: Iterable[tuple[RunFolder, CellStatus]]) -> list[str]:
     ]
 
 
+def stale_notes(cells: Iterable[tuple[RunFolder, CellStatus]]) -> list[str]:
+    """:func:`code_notes` and :func:`image_notes`."""
+    cells = list(cells)
+    return code_notes(cells) + image_notes(cells)
+
+
 @cache
 def _content_now(name: str) -> str:
     from marginbench.data import data_content

@@ -4,9 +4,11 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 
 import pytest
 
+from marginbench.runs.results import results
 from marginbench.runs.suite_runs import open_suite
 from tests.conftest import train_cell
 
@@ -61,6 +63,29 @@ def test_status_and_report_tell(stale, marginbench, tiny_suite, tmp_path):
     done = marginbench("report", tiny_suite, "--section", "account")
     assert f"note: {NOTE}" in words(done.stdout)
     assert NOTE in (tmp_path / "runs/tiny/report/index.html").read_text()
+
+
+def test_every_other_way_to_the_results_tells_too(stale, marginbench, tiny_suite, tmp_path, slurm):
+    with pytest.warns(UserWarning, match=f"suite 'tiny': {NOTE}"):
+        results(str(tiny_suite), tmp_path / "runs")
+    slurm("exit 1")
+    for verb in (
+        ["run", tiny_suite, "--dry-run"],
+        ["submit", tiny_suite, "--gpus", 0, "--dry-run"],
+        ["export", tiny_suite, "--csv", "tables"],
+        ["report", tiny_suite, "digits-open", "--section", "account"],
+        ["report", tiny_suite, "--compare", "runs", "--runs", "new", "--section", "account"],
+    ):
+        done = marginbench(*verb)
+        assert NOTE in words(done.stdout + done.stderr), verb
+
+
+def test_results_of_todays_code_come_without_a_warning(tiny_suite, tmp_path):
+    folders = open_suite(str(tiny_suite), tmp_path / "runs", seeds=1).runs
+    train_cell(folders[0].cell, folders[0].path.parent)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(results(str(tiny_suite), tmp_path / "runs", seeds=1)) == 2
 
 
 def test_run_trains_them_anew_where_asked(stale, marginbench, tiny_suite):

@@ -2,6 +2,7 @@
 
 import numpy as np
 from marginbench.reports.class_cosine import class_cosine
+from marginbench.reports.feature_plots import features
 from marginbench.reports.overfitting import overfitting
 from marginbench.reports.widths import widths
 
@@ -82,6 +83,22 @@ def test_gaps_stand_in_a_table_the_smallest_first(tmp_path):
     (table,) = content.tables
     assert table.frame["head"].tolist() == ["arcface", "softmax"]
     assert table.frame["gap"].tolist() == ["5.00", "20.00 ± 7.07"]
+
+
+def test_classes_of_one_name_have_their_own_place_in_each_figure(tmp_path):
+    points = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 2.0]])
+    arrays = {f"{split}_features": points for split in ("test", "train")}
+    arrays |= {f"{split}_labels": np.array([0, 1, 1]) for split in ("test", "train")}
+    np.savez(
+        tmp_path / "evaluation.npz", class_cosine=np.eye(2), class_weights=points[:2], **arrays
+    )
+    rows = [row(folder=tmp_path, class_names=["cat", "cat"], feature_dimension=2)]
+    for figure in features(frame(rows)).figures:
+        assert figure.data.groupby("class")["y"].sum().to_dict() == {"cat": 0, "cat (2)": 3}
+        colours = [tuple(one.get_facecolor()[0]) for one in figure.figure.axes[0].collections]
+        assert len(set(colours)) == 2
+    (figure,) = class_cosine(frame(rows)).figures
+    assert not figure.data.duplicated(["class", "other class"]).any()
 
 
 def test_class_cosine_shows_the_papers_pair_and_the_best(tmp_path):

@@ -100,6 +100,14 @@ def test_difficulty_is_the_share_of_runs_that_are_wrong(made):
     assert shares.to_dict() == pytest.approx({"0": 0.1, "≤ 50": 0.35, "≤ 100": 0.8})
 
 
+def test_two_classes_of_one_name_are_two_classes(made):
+    made["class_names"] = [["cat", "cat"]] * len(made)
+    means = hardness_of_images(made).groupby("class")["hardness"].mean()
+    assert means.to_dict() == pytest.approx({"cat": 0.5, "cat (2)": 0.3})
+    drawn = hardness(made).figures[1].data.dropna(subset=["class"])
+    assert sorted(drawn["AVH"].round(6)) == [0.3, 0.3, 0.5, 0.5]
+
+
 def test_runs_with_other_test_images_have_no_common_difficulty(made):
     folder = made["folder"].iloc[1]
     arrays = dict(np.load(folder / "evaluation.npz")) | {"hardness/label": np.array([1, 0, 1, 1])}
