@@ -17,7 +17,7 @@ from marginbench.experiments.suites import Suite
 from marginbench.reporting.before_after import changes
 from marginbench.reporting.comparison_table import compare
 from marginbench.reporting.sections import Section, SectionContent, Table
-from marginbench.reporting.several_suites import other_parameters, scores, together
+from marginbench.reporting.several_suites import other_parameters, ranking, together
 from marginbench.reporting.verdicts import finished_values, verdicts
 from marginbench.runs import conditions
 from marginbench.runs.conditions import conditions_text, differences, row_labels
@@ -112,7 +112,7 @@ def test_heads_that_agree_to_six_digits_are_two_rows_everywhere(tmp_path):
     assert found["seeds"].tolist() == [2, 2]
     assert found["difference"].tolist() == pytest.approx([0.015, 0.017])
     assert found["label"].is_unique
-    errors = scores(together({"a": frame, "b": frame}))
+    errors = ranking(together({"a": frame, "b": frame})).errors
     assert errors.iloc[0].tolist() == pytest.approx([0.11, 0.125, 0.127])
     pairs = changes(frame, frame)
     assert pairs["label"].tolist() == frame["label"].unique().tolist()
