@@ -58,15 +58,18 @@ types: $(VENV)/.installed-test
 	@cd $(TYPES) && ../bin/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir ../mypy-cache
 
 # SLURM's tests mostly wait, and others wait for processes that they start: more run at a time than
-# there are cores. What runs beside them prints its lines at the end.
+# there are cores. What runs beside them prints its lines at the end. A GPU is hidden from all tests
+# but those that ask for one: many compare results to the bit.
 SLURM_TESTS := tests/dispatch/slurm
-PYTEST := $(BIN)/python -m pytest --dist worksteal
+PYTEST := CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest --dist worksteal
+ON_GPU := tests/training/test_cuda.py tests/heads/test_head_numerics.py
 ONE_MORE := $$($(BIN)/python -c 'import os; print(os.cpu_count() + 1)')
 
 test: style
 	@$(MAKE) --no-print-directory types >$(VENV)/types.log 2>&1 & types=$$!; \
 	$(PYTEST) --numprocesses 3 $(SLURM_TESTS) >$(VENV)/slurm.log 2>&1 & slurm=$$!; \
 	$(PYTEST) --numprocesses $(ONE_MORE) --ignore $(SLURM_TESTS); failed=$$?; \
+	nvidia-smi --list-gpus >/dev/null 2>&1 && { $(BIN)/python -m pytest $(ON_GPU) || failed=1; }; \
 	wait $$slurm || failed=1; cat $(VENV)/slurm.log; \
 	wait $$types || failed=1; cat $(VENV)/types.log; \
 	exit $$failed

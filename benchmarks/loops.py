@@ -20,6 +20,7 @@ from marginbench.runs.environment import LIMIT_VARIABLE
 from marginbench.training.checkpoints import Progress
 from marginbench.training.experiment import build_experiment
 from marginbench.training.step import TrainingStep
+from marginbench.training.step_graph import WARM_UP_STEPS
 
 SMALL_NETS = (
     Net("mnist", 0.125, (1, 28, 28), 64, False),
@@ -146,9 +147,12 @@ def _measured(ours: Any, baseline: Any, rounds: int, repeats: int, device: torch
         torch.cuda.synchronize(device)
         return time.perf_counter()
 
+    # Until the step is captured: before any thread of the baseline's loader lives.
+    for _ in range(WARM_UP_STEPS + 9):
+        ours()
+    assert not isinstance(ours, TrainingStep) or (ours.graph and ours.graph.is_captured)
     for _ in range(20):
-        # Until the step is captured.
-        ours(), baseline()
+        baseline()
     return compare(ours, baseline, rounds=rounds, repeats=repeats, clock=waited)
 
 

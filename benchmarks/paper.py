@@ -2,11 +2,11 @@
 
     make paper MINUTES=40
 
-First what must hold and how fast it is: tests/training/test_cuda.py, and ``benchmarks.speed``. Then
-the runs in the order of what they tell: all tables and figures with one seed, then with three, then
-with the five of the suites, then the heads beyond the paper. When the minutes are over, what runs
-writes its checkpoint; the same command goes on from RUNS. At the end each suite that has a whole
-seed gets its page in the target folder.
+First the runs, in the order of what they tell: all tables and figures with one seed, then with
+three, then with the five of the suites, then the heads beyond the paper. When their minutes are
+over, what runs writes its checkpoint; the same command continues from RUNS. Then each suite that
+has a whole seed gets its page in the target folder. The last fifth of the minutes goes to the tests
+of the CUDA path and to ``benchmarks.speed``; a test that fails is reported and ends nothing.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ PAPER_HEADS = {
 """The paper's heads of each suite, the tables first; CIFAR-10's images must be fetched."""
 SEEDS = (1, 3, 5)
 FOR_THE_PAGES = 0.05
-"""Of the minutes, kept for the pages."""
+"""The share of the minutes for the pages."""
+FOR_CHECKS_AND_SPEED = 0.2
+"""The share of the minutes for the tests of the CUDA path and the speed."""
 CHECKS = "tests/training/test_cuda.py"
 
 
@@ -189,16 +191,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "there is no CUDA device, and on a CPU this takes weeks; --size small tries it"
         )
     begun = time.monotonic()
-    deadline = begun + 60 * given.minutes * (1 - FOR_THE_PAGES)
-    if not given.runs_only:
-        status = run_module(["pytest", "--quiet", CHECKS], deadline)
-        if status:
-            print(f"{CHECKS} failed: what would be run cannot be relied on")
-            return 1
-        measure(deadline, given.target, quick=given.size != FULL)
+    end = begun + 60 * given.minutes
+    kept = FOR_THE_PAGES + (0 if given.runs_only else FOR_CHECKS_AND_SPEED)
     wanted = stages()
-    done, failed = run_stages(wanted, given.runs, given.size, deadline)
+    done, failed = run_stages(wanted, given.runs, given.size, end - 60 * given.minutes * kept)
     pages = write_pages(wanted, given.runs, given.size, given.target)
+    tested = None
+    if not given.runs_only:
+        tested = run_module(["pytest", "--quiet", CHECKS], end)
+        measure(end, given.target, quick=given.size != FULL)
     print(
         f"{len(done)} of {count(len(wanted), 'stage')} done in "
         f"{duration(time.monotonic() - begun)}; the same command goes on from {given.runs}"
@@ -207,7 +208,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(page)
     for suite in failed:
         print(f"{suite} could not be run; see above")
-    return 1 if failed else 0
+    if tested:
+        print(f"{CHECKS} failed: do not rely on these runs before it is known why; see above")
+    return 1 if failed or tested else 0
 
 
 def measure(deadline: float, target: Path, *, quick: bool) -> None:

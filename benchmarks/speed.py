@@ -19,7 +19,8 @@ from typing import Any
 import torch
 
 from benchmarks import grid, loops, many_classes
-from marginbench.training.devices import processor_name
+from marginbench.errors import UserError
+from marginbench.training.devices import choose_device, processor_name
 from marginbench.training.native_library import compile_layers
 
 PAGE = Path(__file__).parent.parent / "reports" / "published" / "speed.md"
@@ -40,10 +41,10 @@ def main() -> None:
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--page", type=Path, help=f"where to write the page; {PAGE.name} if whole")
     given = parser.parse_args()
-    name = given.device
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
+    try:
+        device = choose_device(given.device)
+    except UserError as error:
+        parser.error(str(error))
     torch.set_num_threads(1)
     parts = {"The loop": loops.rows(given.quick, device)}
     parts["Many classes"] = many_classes.rows(given.quick, device)

@@ -30,14 +30,16 @@ def methods(results: pd.DataFrame) -> SectionContent:
     """What the numbers mean, and a table of the versions that the cells were trained with."""
     made: Counter[tuple[str, str, str]] = Counter()
     processors: Counter[str] = Counter()
-    for device, *processor, code, libraries in results[
-        ["device", "processor", "cpu_capability", "code", "libraries"]
+    for device, *processor, gpu, code, libraries in results[
+        ["device", "processor", "cpu_capability", "gpu_software", "code", "libraries"]
     ].itertuples(index=False):
         if isinstance(device, str):
             kind = ", ".join(name for name in processor if isinstance(name, str))
             if device == "cpu" and kind:
                 processors[kind] += 1
                 device = f"cpu, {kind}"
+            elif device != "cpu" and isinstance(gpu, str):
+                device = f"{device}, {gpu}"
             known = libraries if isinstance(libraries, dict) else {}
             versions = ", ".join(f"{name} {version}" for name, version in sorted(known.items()))
             made[(device, versions or "–", code if isinstance(code, str) else "–")] += 1

@@ -57,6 +57,25 @@ def test_without_a_gpu_the_full_size_is_refused(monkeypatch, capsys):
     assert "--size small tries it" in capsys.readouterr().err
 
 
+def test_the_tables_come_first_and_a_failed_check_ends_nothing(monkeypatch, tmp_path, capsys):
+    called = []
+
+    def run(command, deadline=None):
+        called.append((command[0], deadline))
+        return int(command[0] == "pytest")
+
+    monkeypatch.setattr("benchmarks.paper.run_module", run)
+    monkeypatch.setattr(
+        "benchmarks.paper.write_pages", lambda *_: called.append(("pages", 0)) or []
+    )
+    folders = ["--runs", str(tmp_path / "runs"), "--target", str(tmp_path / "pages")]
+    assert main(["--size", "small", "--minutes", "100", *folders]) == 1
+    names = [name for name, _ in called]
+    assert names == ["marginbench"] * len(stages()) + ["pages", "pytest", "benchmarks.speed"]
+    assert called[-1][1] - called[0][1] == pytest.approx(60 * 25)
+    assert "do not rely on these runs" in capsys.readouterr().out
+
+
 def test_a_page_has_the_most_seeds_and_then_the_most_heads(tiny_suite, tmp_path):
     suite, runs = str(tiny_suite), tmp_path / "runs"
     run = open_suite(suite, runs)

@@ -51,6 +51,7 @@ COLUMNS = [
     "device",
     "processor",
     "cpu_capability",
+    "gpu_software",
     "code",
     "libraries",
     "seconds",

@@ -45,7 +45,8 @@ def results(
 
     Errors and accuracies are fractions in [0, 1]; ``seconds`` is the wall time since training was
     last resumed; ``processor`` is the CPU's model, and ``cpu_capability`` the widest vector
-    instructions that torch used on it ("AVX2"); ``label`` names head and m, and what else
+    instructions that torch used on it ("AVX2"); ``gpu_software`` names CUDA, cuDNN and driver;
+    ``label`` names head and m, and what else
     distinguishes the suite's rows of one head; ``head_key`` is equal for equal heads (of a tuned
     suite, for heads of one name), and different heads of a comparison have different labels;
     ``comparison`` is equal for cells that differ in head and seed only, ``setting`` is its name;
@@ -218,6 +219,7 @@ def _row(
         "iterations": cell.schedule.iterations,
         "processor": environment.get("processor"),
         "cpu_capability": environment.get("cpu_capability"),
+        "gpu_software": environment.get("gpu_software"),
         "seconds": environment.get("seconds_of_last_attempt"),
         "data": cell.data.name,
         "data_parameters": cell.data.parameters,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
@@ -71,6 +72,21 @@ def processor_name() -> str:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def gpu_software(device: torch.device) -> str | None:
+    """The versions that a GPU's arithmetic depends on: "CUDA 12.4, cuDNN 90100, driver 550.54".
+
+    None for a device other than CUDA. The driver is left out if the system does not name it.
+    """
+    if device.type != "cuda":
+        return None
+    parts = [f"CUDA {torch.version.cuda}", f"cuDNN {torch.backends.cudnn.version()}"]
+    with contextlib.suppress(OSError):
+        text = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8", errors="replace")
+        if found := re.search(r"^NVRM version:.*?\s(\d+(?:\.\d+)+)\s", text, re.MULTILINE):
+            parts.append(f"driver {found[1]}")
+    return ", ".join(parts)
 
 
 def use_threads(threads: int) -> None:

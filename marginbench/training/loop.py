@@ -24,7 +24,12 @@ from marginbench.runs.lease import Lease
 from marginbench.runs.run_folder import RunFolder
 from marginbench.text import printable_line
 from marginbench.training.checkpoints import Progress, load_checkpoint, save_checkpoint
-from marginbench.training.devices import device_name, make_deterministic, processor_name
+from marginbench.training.devices import (
+    device_name,
+    gpu_software,
+    make_deterministic,
+    processor_name,
+)
 from marginbench.training.divergence import divergence
 from marginbench.training.experiment import Experiment, build_experiment
 from marginbench.training.native_library import SLOWER, compile_layers
@@ -236,6 +241,7 @@ def _finish(
             # otherwise on one maker's processors than on another's.
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
             "processor": processor_name(),
+            "gpu_software": gpu_software(experiment.device),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "code": experiment.code.record(),
             "trained_from": resumed_at,

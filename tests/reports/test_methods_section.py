@@ -55,11 +55,12 @@ def test_processors_that_round_differently_are_named(processors, devices, words)
         row(seed=number, processor=processor, cpu_capability=kind)
         for number, (processor, kind) in enumerate(processors)
     ]
-    rows.append(row(seed=9, device="cuda", processor="Xeon", cpu_capability="NEON"))
+    gpu = {"device": "H100", "gpu_software": "CUDA 12.4, cuDNN 90100, driver 550.54"}
+    rows.append(row(seed=9, processor="Xeon", cpu_capability="NEON", **gpu))
     content = methods(frame(rows))
     (table,) = [one for one in content.tables if one.name == "versions"]
     found = dict(zip(table.frame["device"], table.frame["cells"], strict=True))
-    assert found == devices | {"cuda": 1}
+    assert found == devices | {"H100, CUDA 12.4, cuDNN 90100, driver 550.54": 1}
     assert ("round differently" in " ".join(content.text)) is (words is not None)
     assert (words or "") in " ".join(content.text)
 

@@ -1,12 +1,14 @@
 """Threads of a cell, torch's and those of numpy's linear algebra; and whose fault an error is."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from marginbench.errors import UserError
-from marginbench.training.devices import device_fault, use_threads
+from marginbench.training.devices import device_fault, gpu_software, use_threads
 
 
 def of_linear_algebra():
@@ -57,3 +59,33 @@ def test_memory_that_others_hold_is_the_machines_fault(reserved, is_fault, monke
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (1 << 30, 80 << 30))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: reserved)
     assert (device_fault(torch.OutOfMemoryError("CUDA out of memory")) is not None) is is_fault
+
+
+DRIVER = """NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024
+GCC version:  gcc version 12.2.0
+"""
+OPEN_DRIVER = (
+    "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.10  Release Build  (user)"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "driver"),
+    [
+        (DRIVER, ", driver 550.54.15"),
+        (OPEN_DRIVER, ", driver 570.86.10"),
+        ("other", ""),
+        (None, ""),
+    ],
+)
+def test_the_software_of_a_gpu_is_named(text, driver, monkeypatch):
+    def read(*_, **__):
+        if text is None:
+            raise FileNotFoundError
+        return text
+
+    monkeypatch.setattr(Path, "read_text", read)
+    monkeypatch.setattr(torch.version, "cuda", "12.4")
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 90100)
+    assert gpu_software(torch.device("cuda")) == f"CUDA 12.4, cuDNN 90100{driver}"
+    assert gpu_software(torch.device("cpu")) is None

@@ -25,7 +25,9 @@ def check_regulariser(target: str, plugins: tuple[str, ...], device: str) -> Non
     from marginbench.command_line.live_display import make_console
     from marginbench.experiments.grids import parse_component
     from marginbench.testing import print_checks, report_regulariser
+    from marginbench.training.devices import choose_device
 
+    choose_device(device)
     load_plugins(plugins)
     if target.endswith(".py"):
         reports = report_regulariser(target, device=device)
