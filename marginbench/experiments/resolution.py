@@ -148,7 +148,9 @@ def _resolve_by_import(field: str, part: Component, iterations: int) -> tuple[Co
     if field == "head":
         rates = heads.head_class(part.name).per_iteration
         for name, total in rates.items() if isinstance(rates, Mapping) else ():
-            values[name] = total / iterations if values[name] is None else values[name]
+            # A head that derives from another need not have its parameters.
+            if name in values and values[name] is None:
+                values[name] = total / iterations
     of_files = field == "data" and data.is_completed_from_files(part.name)
     if field == "backbone" and begins_with_weights(values):
         values, of_files = with_weight_content(part.name, values), True

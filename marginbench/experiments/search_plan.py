@@ -122,7 +122,8 @@ def _trial(base: Cell, values: dict[str, Any], search: Search, resolver: Resolve
         parts[owner][field] = value
     parameters = {**base.head.parameters, **parts["head"]}
     short = dict(parameters)
-    for name in head_class(base.head.name).per_iteration:
+    # A head that derives from another need not have its parameters.
+    for name in parameters.keys() & set(head_class(base.head.name).per_iteration):
         short[name] = parameters[name] / search.length
 
     def resolved(given: dict[str, Any]) -> Component:

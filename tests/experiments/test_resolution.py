@@ -11,6 +11,9 @@ from marginbench.experiments.cell_fields import Schedule
 from marginbench.experiments.cells import make_cell
 from marginbench.experiments.grids import every_other_head
 from marginbench.experiments.resolution import Resolver, resolve_cell
+from marginbench.experiments.search import Search
+from marginbench.experiments.search_plan import _trial
+from marginbench.heads import head_class, register_head
 from marginbench.plugins.component import Component
 from tests.conftest import built_in_heads
 
@@ -49,6 +52,18 @@ def test_a_rate_per_iteration_that_is_not_given_follows_the_length_of_the_run():
                 update={"head": Component(name="l-softmax", parameters=parameters)}
             )
             assert resolve(spelt).head.parameters == parameters
+
+
+def test_a_head_that_derives_from_an_annealed_one_need_not_have_its_parameters(scratch_registry):
+    @register_head("annealed-at-a-fixed-rate")
+    class Fixed(head_class("l-softmax")):
+        def __init__(self, in_features: int, num_classes: int, *, m: int = 2) -> None:
+            super().__init__(in_features, num_classes, m=m, lambda_base=0.0)
+
+    cell = Resolver()(declared("annealed-at-a-fixed-rate"))
+    assert "lambda_gamma" not in cell.head.parameters
+    trial = _trial(cell, {"head.m": 3}, Search(trials=2, length=0.5), Resolver())
+    assert trial.short_head.parameters == {**cell.head.parameters, "m": 3}
 
 
 def test_the_heads_of_a_wildcard_are_kept():
