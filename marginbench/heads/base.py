@@ -65,6 +65,9 @@ class Head(nn.Module, ABC):
     mapping, also the total of each over a run: a parameter that is None is total / iterations in
     every cell."""
 
+    without_effect: ClassVar[tuple[str, ...]] = ()
+    """Parameters that change nothing, and are kept for cells that set them."""
+
     softmax_over_classes: ClassVar[bool] = False
     """Whether the loss is a cross-entropy that takes its classes as :attr:`many_classes` says.
     Such a head has the parameters of :func:`marginbench.heads.many_classes.many_classes`."""

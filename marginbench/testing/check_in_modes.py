@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, Protocol, TypeVar
+
+from marginbench.errors import UserError
+from marginbench.plugins.loading import as_user_error, one_line
 
 
 class CheckFailure(AssertionError):
@@ -33,14 +39,35 @@ class CheckResult:
     skipped: bool = False
 
 
+@contextmanager
+def building(owner: str, kind: type) -> Iterator[None]:
+    """A block that builds what is checked: whatever its class raises is one line for its author.
+
+    Raises:
+        UserError: as the class raised it, or with the error, its line and the class's file.
+    """
+    try:
+        yield
+    except (UserError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        module = sys.modules.get(kind.__module__)
+        file = Path(getattr(module, "__file__", None) or kind.__module__)
+        with as_user_error(f"{owner} cannot be built: {file.name}", file):
+            raise error
+
+
 class Checkable(Protocol):
-    """What is checked: its name, and in words the choices in which this mode departs."""
+    """What is checked: its name, and in words where this mode departs, and its sizes."""
 
     @property
     def name(self) -> str: ...
 
     @property
     def mode(self) -> str: ...
+
+    @property
+    def sizes(self) -> str: ...
 
 
 Checked = TypeVar("Checked", bound=Checkable)
@@ -57,8 +84,10 @@ def run_check(name: str, check: Callable[[Checked], str], subject: Checked) -> C
     except SystemExit as ending:
         # No proof, whatever status it ends with.
         return CheckResult(name, False, f"ends the program: SystemExit({ending.code!r})")
-    except Exception as error:
-        return CheckResult(name, False, f"raises {type(error).__name__}: {error}")
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return CheckResult(name, False, f"raises {one_line(error)}")
 
 
 @dataclass(frozen=True)
@@ -96,7 +125,8 @@ class CheckInModes(ABC, Generic[Checked]):
             results.append(run_check(self.name, self.show, mode))
             if not results[-1].passed:
                 where = f"with {mode.mode}: " if mode.mode else ""
-                return CheckResult(self.name, False, where + results[-1].detail)
+                detail = f"{where}{results[-1].detail}{mode.sizes}"
+                return CheckResult(self.name, False, detail)
         more = f"; in {len(modes)} modes" if len(modes) > 1 and not results[0].skipped else ""
         return CheckResult(self.name, True, results[0].detail + more, results[0].skipped)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from marginbench.errors import UserError
+from marginbench.heads import head_class
+from marginbench.testing.attributes import plain_attributes_stay
 from marginbench.testing.batches import (
     evaluation_leaves_no_trace,
     inputs_stay_as_they_are,
     samples_count_alike,
 )
-from marginbench.testing.check_in_modes import CheckInModes, CheckResult
+from marginbench.testing.check_in_modes import CheckInModes, CheckResult, building
 from marginbench.testing.contract import (
     classes_are_interchangeable,
     logits_are_free_of_labels,
@@ -20,6 +21,7 @@ from marginbench.testing.contract import (
 from marginbench.testing.cost import cost_beside_softmax
 from marginbench.testing.derivatives import gradients_match_finite_differences
 from marginbench.testing.edges import finite_at_edges
+from marginbench.testing.effects import every_parameter_has_an_effect
 from marginbench.testing.learning import (
     learns_separable_classes,
     logits_come_from_what_is_trained,
@@ -33,7 +35,12 @@ from marginbench.testing.state import (
     parameters_reach_the_optimiser,
     state_survives_a_checkpoint,
 )
-from marginbench.testing.subject import Subject
+from marginbench.testing.subject import SIZES, Subject
+from marginbench.testing.values import (
+    chunks_change_nothing,
+    cosines_are_of_vectors,
+    logits_are_those_of_the_loss,
+)
 from marginbench.testing.without_margin import without_margin_equals_the_declared_head
 
 INPUTS, GRADIENTS = "inputs", "gradients"
@@ -50,14 +57,25 @@ CHECKS: dict[str, Callable[[Subject], str]] = {
     "unknown parameters": unknown_parameters_are_refused,
     "test logits": logits_are_free_of_labels,
     "trained weights": logits_come_from_what_is_trained,
+    "logit values": logits_are_those_of_the_loss,
+    "chunks": chunks_change_nothing,
+    "cosines": cosines_are_of_vectors,
+    "plain attributes": plain_attributes_stay,
+    "effects": every_parameter_has_an_effect,
     "margin off": margin_is_off_in_test_logits,
     "without margin": without_margin_equals_the_declared_head,
     "margin sign": margin_is_to_no_samples_advantage,
     "learning": learns_separable_classes,
     "cost": cost_beside_softmax,
 }
-ONCE = ("unknown parameters", "cost")
+ONCE = ("unknown parameters", "effects", "cost")
 """The checks that one mode of a head answers for all; the others run in every mode."""
+SIZES_OF_CHECK = {
+    **dict.fromkeys(("edges", "half precision", "plain attributes", "learning"), 0),
+    **dict.fromkeys(("state round trip", "margin sign", "without margin", "chunks"), 1),
+    **dict.fromkeys((GRADIENTS, "samples", "logit values", "margin off"), 2),
+}
+"""The number of other K and D that a costly check runs at; the others run at all of them."""
 
 
 class HeadCheck(CheckInModes[Subject]):
@@ -65,8 +83,10 @@ class HeadCheck(CheckInModes[Subject]):
 
     def modes(self) -> list[Subject]:
         """All modes of the head, or the first where it answers for all."""
-        modes = self.subject.modes(every_gradient=self.name == GRADIENTS)
-        return modes[:1] if self.name in ONCE else modes
+        if self.name in ONCE:
+            return [self.subject]
+        sizes = self.subject.at_sizes(SIZES_OF_CHECK.get(self.name, len(SIZES)))
+        return [*self.subject.modes(every_gradient=self.name == GRADIENTS), *sizes]
 
     def show(self, mode: Subject) -> str:
         """What is found in a mode."""
@@ -99,10 +119,8 @@ def head_checks(
         UserError: no such head, parameters that it does not take, or a head that ends the program.
     """
     subject = Subject(name, parameters, in_features, num_classes, device)
-    try:
-        subject.modes()
-    except SystemExit as ending:
-        raise UserError(f"head {name!r} ends the program: SystemExit({ending.code!r})") from None
+    with building(f"head {name!r}", head_class(name)):
+        subject.build()
     return [HeadCheck(check, subject) for check in CHECKS]
 
 

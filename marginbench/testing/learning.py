@@ -34,6 +34,9 @@ def logits_come_from_what_is_trained(subject: Subject) -> str:
             trained.append(name)
         if not torch.equal(logits_of(changed, features), logits_of(head, features)):
             tested.append(name)
+    inert = [n for n, _ in head.named_parameters() if n not in (*trained, *tested)]
+    if inert:
+        raise CheckFailure(f"neither the loss nor the test logits depend on {_names(inert)}")
     idle = [name for name in tested if name not in trained]
     if idle:
         raise CheckFailure(f"the test logits depend on {_names(idle)}, which the loss does not use")

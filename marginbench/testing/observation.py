@@ -97,6 +97,13 @@ def classifier_of(head: Head) -> nn.Parameter | None:
     return None
 
 
+def at_worst(found: Tensor, expected: Tensor) -> str:
+    """The two entries that differ most, in words."""
+    worst = int((found.detach() - expected.detach()).abs().nan_to_num(nan=torch.inf).argmax())
+    one, other = (float(tensor.detach().reshape(-1)[worst]) for tensor in (found, expected))
+    return f"{one:.6g}, and {other:.6g}"
+
+
 def relative_difference(one: Tensor, other: Tensor) -> float:
     """The largest difference of two tensors, relative to the largest entry (at least 1)."""
     scale = max(float(other.detach().abs().max()), 1.0)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from marginbench.errors import UserError
-from marginbench.testing.check_in_modes import CheckInModes, CheckResult
+from marginbench.regularisers import regulariser_class
+from marginbench.testing.check_in_modes import CheckInModes, CheckResult, building
 from marginbench.testing.regulariser_contract import (
     finite_at_edges,
     gradients_match_finite_differences,
@@ -56,12 +56,8 @@ def regulariser_checks(
             program.
     """
     subject = RegulariserSubject(name, parameters, device)
-    try:
+    with building(f"regulariser {name!r}", regulariser_class(name)):
         subject.build()
-    except SystemExit as ending:
-        raise UserError(
-            f"regulariser {name!r} ends the program: SystemExit({ending.code!r})"
-        ) from None
     return [RegulariserCheck(check, subject) for check in REGULARISER_CHECKS]
 
 

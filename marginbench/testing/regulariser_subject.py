@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -43,6 +43,7 @@ class RegulariserSubject:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     device: str = "cpu"
     mode: str = ""
+    sizes: ClassVar[str] = ""
 
     def build(
         self,

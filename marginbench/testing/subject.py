@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args, get_origin
 
 import torch
@@ -14,6 +14,10 @@ from marginbench.heads import Head, build_head, head_class, resolve_head_paramet
 from marginbench.plugins.parameters import parameter_model
 from marginbench.testing.check_in_modes import NotApplicable
 from marginbench.testing.observation import classifier_of, same_randomness
+
+SIZES = ((3, 70), (13, 4), (2, 3))
+"""K and D at which a head is checked besides: even and odd, few and many, K above and below D."""
+OTHER_SIZES = "other sizes"
 
 
 @dataclass(frozen=True)
@@ -88,21 +92,32 @@ class Subject:
         grads = [{"grad": grad} for grad in choices.pop("grad", [])]
         others = [{name: choice} for name in choices for choice in choices[name]]
         pairs = [{**other, **grad} for other in others for grad in grads]
-        found = []
-        for changes in [{}, *others, *grads, *(pairs if every_gradient else [])]:
+        found = [self]
+        for changes in [*others, *grads, *(pairs if every_gradient else [])]:
             mode = ", ".join(f"{name}={value!r}" for name, value in changes.items())
-            parameters = {**self.parameters, **changes}
-            subject = Subject(
-                self.name, parameters, self.in_features, self.num_classes, self.device, mode
-            )
-            try:
-                subject.build()
-            except UserError:
-                if mode:
-                    continue
-                raise
-            found.append(subject)
-        return found
+            found.append(replace(self, parameters={**self.parameters, **changes}, mode=mode))
+        return [subject for subject in found if not subject.mode or subject.is_allowed()]
+
+    def at_sizes(self, count: int = len(SIZES)) -> list[Subject]:
+        """The same at the first so many of SIZES, if the head takes them; a mode has none."""
+        sizes = [] if self.mode else SIZES[:count]
+        found = [replace(self, num_classes=k, in_features=d, mode=OTHER_SIZES) for k, d in sizes]
+        return [subject for subject in found if subject.is_allowed()]
+
+    def is_allowed(self) -> bool:
+        """Whether the head takes these parameters and sizes; not if it refuses them in words."""
+        try:
+            self.build()
+        except UserError:
+            return False
+        except (Exception, SystemExit):
+            pass  # the check that meets it reports it
+        return True
+
+    @property
+    def sizes(self) -> str:
+        """K and D in words, for the message of a check."""
+        return f" (K = {self.num_classes}, D = {self.in_features})"
 
     def at_angles(
         self, head: Head, angles: Sequence[float], norm: float = 1.0

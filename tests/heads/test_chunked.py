@@ -69,7 +69,7 @@ def test_the_loss_in_chunks_is_the_formula(name, parameters, target, other, scal
     assert head(features, labels).item() == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 5, 9])
+@pytest.mark.parametrize("chunk", [2, 9])
 @pytest.mark.parametrize(("name", "parameters"), VARIANTS)
 def test_loss_gradients_and_state_are_those_of_all_classes_at_once(name, parameters, chunk):
     expected = run(name, **parameters, chunk=0, factor=1.5)
@@ -100,8 +100,8 @@ def test_edges(name):
         assert_same(run(name, **given, chunk=2), expected, tolerance)
 
 
-@pytest.mark.parametrize("name", ["l-softmax", "am-softmax", "subcenter-arcface"])
-@pytest.mark.parametrize("check", ["gradients", "edges", "half precision", "without margin"])
+@pytest.mark.parametrize("name", ["l-softmax", "subcenter-arcface"])
+@pytest.mark.parametrize("check", ["gradients", "edges", "half precision"])
 def test_the_kit_finds_no_fault_in_chunks(name, check):
     next(c for c in head_checks(name, chunk=4) if c.name == check)()
 

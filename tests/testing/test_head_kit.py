@@ -48,7 +48,8 @@ def test_the_kit_covers_what_it_promises():
     assert check_names() == [
         "inputs", "gradients", "edges", "half precision", "samples", "class permutation",
         "evaluation", "state round trip", "optimiser", "unknown parameters", "test logits",
-        "trained weights", "margin off", "without margin", "margin sign", "learning", "cost",
+        "trained weights", "logit values", "chunks", "cosines", "plain attributes", "effects",
+        "margin off", "without margin", "margin sign", "learning", "cost",
     ]  # fmt: skip
 
 
@@ -70,7 +71,7 @@ def test_what_a_loss_detaches_is_held_constant_and_named():
     (gradients,) = (check for check in head_checks("adaface") if check.name == "gradients")
     result = gradients.run()
     assert not result.skipped
-    assert "held constant, as declared: the norms within the margin; in 2 modes" in result.detail
+    assert "held constant, as declared: the norms within the margin; in 4 modes" in result.detail
 
 
 def test_modes_are_every_choice_of_a_word_and_pairs_of_it_with_the_gradient():

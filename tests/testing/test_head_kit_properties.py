@@ -160,13 +160,13 @@ class SumInTraining(Right):
         return super().loss(features, labels) * (len(labels) if self.training else 1)
 
 
-@wrong("samples", "does not count: with other features and label")
+@wrong("samples", "the loss is no mean over the samples")
 class OnlyTheHardestSample(Right):
     def loss(self, features, labels):
         return F.cross_entropy(self.scores(features), labels, reduction="none").max()
 
 
-@wrong("samples", "sample 9 of 11 does not count: with other label the loss is the same")
+@wrong("samples", " of 7 does not count: with other label the loss is the same")
 class LongFeaturesDoNotCount(Right):
     def loss(self, features, labels):
         return super().loss(

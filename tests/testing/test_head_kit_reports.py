@@ -1,6 +1,7 @@
 """The kit on a name and on a file, and the table that it prints."""
 
 import io
+import re
 
 import pytest
 from rich.console import Console
@@ -44,7 +45,7 @@ def test_a_name_with_parameters():
     assert report.passed
     text = printed([report])
     assert "am-softmax (m=0.2)" in text
-    assert "17 hold, 0 fail, 0 not applicable" in text
+    assert "22 hold, 0 fail, 0 not applicable" in text
     assert "finite" in text
 
 
@@ -56,7 +57,7 @@ def test_a_file_with_a_right_and_a_wrong_head(tmp_path):
     assert right.passed
     assert not wrong.passed
     text = printed([right, wrong])
-    assert "squared-margin: 16 hold, 0 fail, 1 not applicable" in text
+    assert "squared-margin: 21 hold, 0 fail, 1 not applicable" in text
     assert "failed: edges" in text
 
 
@@ -81,6 +82,55 @@ def test_a_file_that_ends_the_program_proves_nothing(tmp_path):
         report_head(str(file))
 
 
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("raise ValueError('no such\\nthing')", "ValueError: no such thing"),
+        ("[][1]", "IndexError: list index out of range"),
+        ("super().__init__()", r"TypeError: .*missing"),
+        ("raise BaseException", "BaseException"),
+    ],
+)
+def test_a_constructor_that_raises_is_one_line(tmp_path, statement, words):
+    file = tmp_path / "raising.py"
+    file.write_text(RIGHT.replace("        self.m = m\n", f"        {statement}\n"))
+    with pytest.raises(UserError) as refusal:
+        report_head(str(file))
+    message = str(refusal.value)
+    assert re.fullmatch(
+        rf"head 'squared-margin' cannot be built: raising\.py, line \d+: {words}.*", message
+    )
+
+
+def test_a_constructor_that_raises_at_some_sizes_alone_is_a_failure_there(tmp_path):
+    file = tmp_path / "raising.py"
+    file.write_text(
+        RIGHT.replace("        self.m = m\n", "        self.m = m / (num_classes - 2)\n")
+    )
+    (report,) = report_head(str(file))
+    failed = {result.name: result.detail for result in report.results if not result.passed}
+    expected = "with other sizes: raises ZeroDivisionError: division by zero (K = 2, D = 3)"
+    assert failed["inputs"] == expected.replace("division", "float division")
+
+
+@pytest.mark.parametrize(
+    ("method", "error"),
+    [
+        ("psi", "ValueError('a\\nb')"),
+        ("loss", "SystemExit(0)"),
+        ("scores", "BaseException('x')"),
+        ("diagnostics", "KeyError"),
+    ],
+)
+def test_a_method_that_raises_is_a_failure_in_one_line(tmp_path, method, error):
+    file = tmp_path / "raising.py"
+    file.write_text(RIGHT + f"\n    def {method}(self, *given):\n        raise {error}\n")
+    (report,) = report_head(str(file))
+    failed = [result.detail for result in report.results if not result.passed]
+    assert failed
+    assert not any("\n" in detail for detail in failed)
+
+
 @pytest.mark.parametrize("where", ["__init__", "psi"])
 def test_a_head_that_ends_the_program_proves_nothing(tmp_path, where):
     file = tmp_path / "ends.py"
@@ -89,7 +139,7 @@ def test_a_head_that_ends_the_program_proves_nothing(tmp_path, where):
         ending = RIGHT.replace("super().__init__", "sys.exit(0) or super().__init__")
     file.write_text("import sys\n" + ending)
     if where == "__init__":
-        with pytest.raises(UserError, match=r"'squared-margin' ends the program: SystemExit\(0\)"):
+        with pytest.raises(UserError, match=r"ends\.py, line \d+: it ends the program"):
             report_head(str(file))
     else:
         (report,) = report_head(str(file))
