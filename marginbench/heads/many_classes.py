@@ -42,6 +42,18 @@ class ManyClasses:
     sampled_classes: float = 1.0
     shard: Shard | None = None
 
+    def sample_size(self, samples: int, num_classes: int) -> int:
+        """The number of classes of a training step: max(⌈share·K⌉, N), at most K.
+
+        PartialFC has the number of distinct labels for N. N is its bound: sizes do not follow the
+        labels, and nothing waits for the device.
+
+        Args:
+            samples: N.
+            num_classes: K.
+        """
+        return min(max(math.ceil(self.sampled_classes * num_classes), samples), num_classes)
+
     def chunk_for(self, logits: int, item_size: int, device: torch.device) -> int:
         """Classes at a time; 0: all at once.
 
@@ -136,8 +148,7 @@ def take_classes(
         return None
     chosen = None
     if sampled:
-        count = min(max(math.ceil(how.sampled_classes * num_classes), len(labels)), num_classes)
-        chosen, labels = _sample(labels, num_classes, count)
+        chosen, labels = _sample(labels, num_classes, how.sample_size(len(labels), num_classes))
         weight = _SampledRows.apply(weight, chosen)
     chunk = max(1, (chunk or len(weight)) // (per_class if how.chunk is None else 1))
     rows, weight = own_rows(weight, labels, how.shard)

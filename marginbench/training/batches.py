@@ -12,6 +12,7 @@ from marginbench.errors import UserError
 from marginbench.experiments.cell_fields import Schedule
 from marginbench.experiments.cells import Cell
 from marginbench.heads import head_class
+from marginbench.heads.many_classes import ManyClasses
 from marginbench.training.seeds import generator
 
 CHECKED_BATCHES = 200
@@ -72,18 +73,39 @@ def check_pairs(labels: Tensor, schedule: Schedule, head_name: str) -> None:
         )
 
 
+def check_sample(cell: Cell, num_classes: int) -> None:
+    """Make sure that ``sampled_classes`` below 1 leaves classes out.
+
+    Raises:
+        UserError: each step would take all K classes.
+    """
+    share, size = cell.head.parameters.get("sampled_classes", 1.0), cell.schedule.batch_size
+    sample = ManyClasses(sampled_classes=share).sample_size(size, num_classes)
+    if share < 1 and sample == num_classes:
+        raise UserError(
+            f"head {cell.head.name!r}: sampled_classes = {share} takes all {num_classes} classes "
+            f"with schedule.batch_size = {size}; allowed: max(⌈sampled_classes·K⌉, batch_size) < "
+            f"K = {num_classes}, or leave sampled_classes out"
+        )
+
+
 def check_batches(cells: Iterable[Cell]) -> None:
-    """:func:`check_pairs` of all cells, before any of them is trained.
+    """:func:`check_pairs` and :func:`check_sample` of all cells, before any of them is trained.
 
     Raises:
         UserError: see there, and :func:`marginbench.data.load_data`.
     """
     checked = set()
     for cell in cells:
-        what = (cell.data.model_dump_json(), cell.schedule.model_dump_json(), cell.head.name)
-        if what not in checked and head_class(cell.head.name).needs_pairs:
-            labels = load_data(cell.data.name, cell.data.parameters, cell.seed).train_labels
-            check_pairs(labels, cell.schedule, cell.head.name)
+        sampled = cell.head.parameters.get("sampled_classes", 1.0)
+        schedule = cell.schedule.model_dump_json()
+        what = (cell.data.model_dump_json(), schedule, cell.head.name, sampled)
+        pairs = head_class(cell.head.name).needs_pairs
+        if what not in checked and (pairs or sampled < 1):
+            data = load_data(cell.data.name, cell.data.parameters, cell.seed)
+            check_sample(cell, data.num_classes)
+            if pairs:
+                check_pairs(data.train_labels, cell.schedule, cell.head.name)
         checked.add(what)
 
 

@@ -17,7 +17,7 @@ from marginbench.experiments.cells import FUSED, Cell
 from marginbench.heads import Head, build_head
 from marginbench.runs.deciding_code import DecidingCode, deciding_code
 from marginbench.training.augmentation import CropFlip, draw_crop_flip, padded_bytes
-from marginbench.training.batches import check_pairs, draw_batches
+from marginbench.training.batches import check_pairs, check_sample, draw_batches
 from marginbench.training.functional_optimiser import FunctionalOptimiser
 from marginbench.training.fused_layers import fuse_layers
 from marginbench.training.optimisers import build_optimiser
@@ -239,6 +239,7 @@ def build_experiment(
             "allowed here: 'float32'"
         )
     data = load_data(cell.data.name, cell.data.parameters, cell.seed)
+    check_sample(cell, data.num_classes)
     batches = draw_batches(data.train_labels, cell.schedule, cell.seed)
     backbone, rotations, head = build_model(
         cell, data.image_shape, data.num_classes, device, with_first_weights=with_first_weights

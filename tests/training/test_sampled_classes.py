@@ -6,15 +6,19 @@ import pytest
 import torch
 
 from marginbench.errors import UserError
-from marginbench.experiments.cell_fields import Optimiser
+from marginbench.experiments.cell_fields import Optimiser, Schedule
 from marginbench.heads import build_head, head_class, head_names
 from marginbench.runs.results import row_labels
+from marginbench.training.batches import check_batches, check_sample
+from marginbench.training.experiment import build_experiment
 from marginbench.training.momentum import MomentumSGD
 from marginbench.training.optimisers import build_optimiser
 from tests.conftest import tiny_cell, train_cell
 
 IN_CHUNKS = [name for name in head_names() if head_class(name).softmax_over_classes]
 CLASSES = 40
+SAMPLE = Schedule(iterations=8, batch_size=6, evaluations=4)
+"""Batches that leave out some of the ten digits."""
 
 
 def sampled(name, share=0.3, classes=CLASSES, **parameters):
@@ -103,7 +107,7 @@ def test_a_row_moves_as_if_the_others_had_never_been(momentum):
 def test_a_resumed_run_draws_what_an_undisturbed_one_does(tmp_path):
     from marginbench.training.loop import Interrupted
 
-    cell = tiny_cell("arcface", s=8.0, sampled_classes=0.5, iterations=8)
+    cell = tiny_cell("arcface", s=8.0, sampled_classes=0.5, schedule=SAMPLE)
     _, first = train_cell(cell, tmp_path / "a")
     counted = iter(range(1, 100))
     with pytest.raises(Interrupted):
@@ -134,3 +138,44 @@ def test_optimisers_that_know_no_rows_alone_are_refused(settings):
     head, _, _ = sampled("arcface")
     with pytest.raises(UserError, match=r"sampled_classes = 0\.3 is not .* allowed: 'sgd', 0"):
         build_optimiser(torch.nn.Linear(2, 6), head, Optimiser(**settings))
+
+
+@pytest.mark.parametrize("share", [0.01, 0.125, 0.3, 0.9])
+def test_the_classes_are_partial_fcs_and_no_fewer_than_the_samples(share):
+    labels = torch.tensor([3, 9, 3, 31, 0])
+    for seed in range(5):
+        head, features, _ = sampled("softmax", share=share)
+        torch.manual_seed(seed)
+        head(features, labels).backward()
+        chosen = head.weight.grad._indices()[0].tolist()
+        # The authors' code: random numbers in [0, 1), the labels' above all, the largest taken.
+        torch.manual_seed(seed)
+        order = torch.rand(CLASSES).tolist()
+        own = sorted(set(labels.tolist()))
+        rest = sorted(set(range(CLASSES)) - set(own), key=lambda k: -order[k])
+        theirs = sorted([*own, *rest][: max(int(share * CLASSES), len(own))])
+        if share * CLASSES >= len(labels):
+            assert chosen == theirs
+        else:
+            assert set(theirs) < set(chosen)
+            assert len(chosen) == len(labels)
+
+
+@pytest.mark.parametrize(
+    ("share", "size", "refused"),
+    [(0.5, 9, False), (0.9, 9, False), (0.5, 10, True), (0.91, 4, True), (1.0, 10, False)],
+)
+def test_a_sample_of_all_classes_is_refused_before_training(share, size, refused):
+    schedule = SAMPLE.model_copy(update={"batch_size": size})
+    cell = tiny_cell("arcface", sampled_classes=share, schedule=schedule)
+    if not refused:
+        check_batches([cell])
+        check_sample(cell, 10)
+        return
+    message = rf"'arcface': sampled_classes = {share} takes all 10 classes .*batch_size = {size};"
+    # With all classes first: the check of one cell must not stand for the other's.
+    whole = tiny_cell("arcface", schedule=schedule)
+    with pytest.raises(UserError, match=message):
+        check_batches([whole, cell])
+    with pytest.raises(UserError, match=message):
+        build_experiment(cell, torch.device("cpu"))
