@@ -244,12 +244,19 @@ def test_what_is_linked_is_there(name):
         assert (ROOT / name).parent.joinpath(target).is_file(), target
 
 
+OTHER_COMMANDS = {
+    *("--exclude", "--mpi"),  # sbatch, srun
+    "--nv",  # apptainer
+    "--ignore-existing",  # rsync
+}
+
+
 def test_options_and_files_spoken_of_exist():
     text = "\n".join(text for name, text in DOCUMENTS.items() if name != "CONTRIBUTING.md")
     text = re.sub(r"torchrun .*? -m ", "", text)
     named = set(re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", text))
     commands = main.commands.values()
     known = {o for c in commands for p in c.get_params(click.Context(c)) for o in p.opts}
-    assert named - known <= {"--help"}
+    assert named - known <= {"--help", *OTHER_COMMANDS}
     for file in re.findall(r"(?:python|`)\s?((?:benchmarks|tests|marginbench)/[\w/.]+\.py)", text):
         assert (ROOT / file).is_file(), file

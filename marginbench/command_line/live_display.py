@@ -161,6 +161,11 @@ def print_failures(console: Console, failed: Iterable[tuple[RunFolder, CellStatu
 def print_damaged(console: Console, folder: RunFolder, message: str) -> None:
     """Name a damaged cell, and what lets it be trained again."""
     console.print(f"[red]damaged[/]: {escape(message)}")
+    print_way_out(console, folder)
+
+
+def print_way_out(console: Console, folder: RunFolder) -> None:
+    """What lets a damaged cell be trained again."""
     where = escape(str(folder.path))
     console.print(f"  to train this cell again, move or delete its folder {where}")
 

@@ -19,6 +19,7 @@ from marginbench.command_line.live_display import (
     print_damaged,
     print_failures,
     print_unread,
+    print_way_out,
 )
 from marginbench.command_line.report import show_report
 from marginbench.command_line.suite_selection import SuiteSelection
@@ -174,9 +175,12 @@ def run_cells(
         known = None if todo else statuses
         exit_status = show_report(console, suite_run, None, keep=True, statuses=known)
     print_failures(console, failed)
-    for folder, message in damaged if no_report else ():
-        # The report has named them.
-        print_damaged(console, folder, message)
+    for folder, message in damaged:
+        if no_report:
+            print_damaged(console, folder, message)
+        else:
+            # The report has named it.
+            print_way_out(console, folder)
     return 1 if failed or damaged else exit_status
 
 

@@ -50,14 +50,11 @@ def check_loaded(data: ImageData) -> None:
     """Refuse what a model could not be trained on, or not be evaluated on to the last number.
 
     Raises:
-        UserError: nothing to test on, test images or a one-shot task of another shape than the
-            training images, verification sets of one name, or as :func:`check_split` and
-            :func:`check_pairs`.
+        UserError: test images or a one-shot task of another shape than the training images,
+            verification sets of one name, or as :func:`check_split` and :func:`check_pairs`.
     """
     check_split("training", data.train_images, data.train_labels, data.class_names)
     check_split("test", data.test_images, data.test_labels, data.class_names)
-    if not (len(data.test_images) or data.verification or data.one_shot):
-        raise UserError("there is nothing to test on: no test image, no pairs, no one-shot task")
     _check_alike("test images", data.test_images, data)
     names = [pairs.name for pairs in data.verification]
     for pairs in data.verification:

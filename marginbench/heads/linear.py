@@ -55,16 +55,17 @@ def linear_cross_entropy(
         if class_weights is None:
             return F.cross_entropy(logits, labels)
         return (class_weights[labels] * F.cross_entropy(logits, labels, reduction="none")).mean()
+    plain = (taken.spread(features) * taken.rows).sum(dim=1, keepdim=True)
     if margin is None:
-        own = (taken.spread(features) * taken.rows).sum(dim=1, keepdim=True)
-        target = taken.total(own)
+        target = taken.total(plain)
     else:
         feature_norm, feature_direction = norm_and_direction(features)
         weight_norm, weight_direction = norm_and_direction(taken.rows)
         cosine = (taken.spread(feature_direction) * weight_direction).sum(dim=1, keepdim=True)
-        cosine, weight_norm = taken.total(torch.cat([cosine, weight_norm], dim=1)).split(1, dim=1)
-        norms = weight_norm * feature_norm
-        target = margin(norms * cosine, norms, cosine)
+        # ‖w‖‖x‖cos θ has the same value as the product, but no gradient at zero features.
+        own = taken.total(torch.cat([plain, cosine, weight_norm], dim=1))
+        plain, cosine, weight_norm = own.split(1, dim=1)
+        target = margin(plain, weight_norm * feature_norm, cosine)
     target = target[:, 0]
     if bias is not None:
         target = target + bias[labels]

@@ -47,13 +47,13 @@ def row_labels(cells: Iterable[Cell]) -> list[str]:
 def labels_of_frame(rows: pd.DataFrame, comparison: str | None = None) -> list[str]:
     """:func:`head_labels` of the rows of a results frame.
 
-    Rows of a tuned suite, and rows without a head's key, keep their labels.
+    Rows of a tuned suite, and rows without a head's key (of a published table), keep their labels.
 
     Args:
         rows: see :func:`marginbench.runs.results.results`.
         comparison: to tell heads apart that are not of one comparison: all rows count as of this.
     """
-    if rows["search"].notna().any() or rows["head_key"].isna().any():
+    if "head_key" not in rows or rows["search"].notna().any() or rows["head_key"].isna().any():
         return list(rows["label"])
     comparisons = rows["comparison"] if comparison is None else [comparison] * len(rows)
     columns = (rows[name] for name in ("head_key", "head", "head_parameters"))
@@ -112,7 +112,9 @@ def check_rows(frame: pd.DataFrame) -> None:
     """
     place = ["comparison", "label"]
     twice = frame.duplicated([*place, "seed"])
-    heads = frame[[*place, "head_key"]].drop_duplicates()
+    # Tables that were published before there were keys of heads have none.
+    columns = [name for name in (*place, "head_key") if name in frame]
+    heads = frame[columns].drop_duplicates()
     several = heads.duplicated(place)
     if twice.any():
         row = frame[twice].iloc[0]

@@ -157,7 +157,8 @@ def _deciding_code(*parts: tuple[str, str]) -> DecidingCode:
         except PackageNotFoundError:
             continue
     files = {module.file_name: _digest(module) for module in modules}
-    return DecidingCode(dict(sorted(files.items())), libraries)
+    by_name = dict(sorted(libraries.items(), key=lambda one: one[0].lower()))
+    return DecidingCode(dict(sorted(files.items())), by_name)
 
 
 def _with_imports(module: SourceModule) -> set[SourceModule]:

@@ -29,7 +29,8 @@ from marginbench.losses.softmax import Softmax
 @register_head("held")
 class Held(Softmax):
     def loss(self, features, labels):
-        while Path("hold").exists():
+        # The run folder's history is written when training begins; the loss is tried before.
+        while Path("hold").exists() and any(Path("runs").glob("*/*/history.jsonl")):
             time.sleep(0.01)
         return super().loss(features, labels)
 """

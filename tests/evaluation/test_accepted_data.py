@@ -183,9 +183,3 @@ def refused(**changed):
 def test_what_cannot_be_evaluated_is_refused(changed, told):
     with pytest.raises(UserError, match=told):
         check_loaded(refused(**changed))
-
-
-def test_data_without_anything_to_test_on_are_refused():
-    data = replace(refused(), verification=())
-    with pytest.raises(UserError, match="nothing to test on"):
-        check_loaded(data)

@@ -8,7 +8,7 @@ import torch
 
 from marginbench.dispatch.worker import FINISHED_STATUS
 from marginbench.errors import UserError
-from marginbench.experiments.cell_fields import Training
+from marginbench.experiments.cell_fields import Schedule, Training
 from marginbench.experiments.cells import make_cell
 from marginbench.experiments.grids import component, grid
 from marginbench.experiments.resolution import resolve_cell
@@ -115,7 +115,8 @@ def test_a_resumed_run_is_the_same_to_the_bit(part, tmp_path):
 
 
 def test_a_loss_over_sampled_classes_is_refused_where_all_class_weights_are_regularised():
-    cell = tiny_cell(sampled_classes=0.5)
+    schedule = Schedule(iterations=4, batch_size=4, evaluations=1)
+    cell = tiny_cell(sampled_classes=0.5, schedule=schedule)
     with pytest.raises(UserError, match=r"acts on all class weights, and sampled_classes = 0.5"):
         build_experiment(regularised(component("mhe"), cell), CPU)
     hidden_only = regularised(component("mhe", classifier_weight=0), cell)
@@ -125,7 +126,7 @@ def test_a_loss_over_sampled_classes_is_refused_where_all_class_weights_are_regu
 def test_a_setting_without_a_name_is_called_by_its_regulariser_too():
     rows = [
         {"comparison": name, "setting": "", "data": "digits", "backbone": "small"}
-        | {"regulariser": name}
+        | {"regulariser": name, "label": "softmax", "seed": 0}
         for name in (None, "mhe")
     ]
     names = [name for name, _ in settings(pd.DataFrame(rows).assign(comparison=["a", "b"]))]
