@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.markup import escape
 
+from marginbench.command_line.suite_options import typed_suite
 from marginbench.processes import in_parts
 from marginbench.runs.cell_status import FINISHED, CellStatus, State
 from marginbench.runs.run_folder import RunFolder
@@ -40,10 +41,14 @@ class ReportCells:
 
     def frame(self) -> pd.DataFrame:
         """See :func:`marginbench.runs.results.results_of`."""
+        from marginbench.reporting.next_command import TYPED
         from marginbench.runs.results import results_of
 
         known = zip(self.run.runs, self.statuses, strict=True)
-        return results_of(self.run, {run.key: status for run, status in known})
+        frame = results_of(self.run, {run.key: status for run, status in known})
+        if words := typed_suite():
+            frame.attrs[TYPED] = {self.run.suite.name: words}
+        return frame
 
     @property
     def damaged(self) -> list[str]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from marginbench.command_line.plugin_files import plugin_option
 from marginbench.errors import UserError
@@ -142,6 +144,29 @@ _SUITE_OPTIONS: list[Callable[..., Any]] = [
         help="A further head in every comparison of the suite. May be repeated.",
     ),
 ]
+
+
+_TYPED_AGAIN = ("plugins", "runs", "size", "data", "only", "more_heads")
+
+
+def typed_suite() -> str:
+    """SUITE and its options as this command was given them, but the seeds, quoted for a shell.
+
+    "" outside a command, and if it was given several suites.
+    """
+    context = click.get_current_context(silent=True)
+    if context is None or "suite" not in context.params or context.params.get("more_suites"):
+        return ""
+    words = [context.params["suite"]]
+    values = {**context.params, "data": os.environ.get("MARGINBENCH_DATA")}
+    for option in context.command.params:
+        name = option.name or ""
+        source = context.get_parameter_source(name)
+        if name in _TYPED_AGAIN and source is ParameterSource.COMMANDLINE:
+            value = values[name]
+            for one in value if isinstance(value, tuple) else (value,):
+                words += [option.opts[0], str(one)]
+    return shlex.join(words)
 
 
 def suite_options(command: Callable[..., Any]) -> Callable[..., Any]:

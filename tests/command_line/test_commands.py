@@ -1,5 +1,6 @@
 """The commands as a user types them, in processes of their own."""
 
+import html
 import json
 import shutil
 import subprocess
@@ -92,6 +93,14 @@ def test_a_second_run_trains_nothing(copy_of_finished, marginbench, tiny_suite):
     after = {p: p.stat().st_mtime_ns for p in copy_of_finished.glob("runs/tiny/*/*.*")}
     unchanged = {p for p in before if "report" not in p.parts}
     assert {p: after[p] for p in unchanged} == {p: before[p] for p in unchanged}
+
+
+def test_the_next_command_is_the_users_own(copy_of_finished, marginbench, tiny_suite):
+    done = marginbench("report", tiny_suite, "--runs", "runs", "--only", "softmax,l-softmax")
+    assert done.returncode == 0, done.stdout
+    page = html.unescape((copy_of_finished / "runs/tiny/report/index.html").read_text())
+    words = f"marginbench run {tiny_suite} --runs runs --only softmax --only l-softmax --seeds "
+    assert words in page
 
 
 def test_a_report_is_left_alone_until_something_changes(copy_of_finished, marginbench, tiny_suite):

@@ -151,7 +151,10 @@ def test_dark_and_print_render(page):
     light = page.run(background), page.run(ink)
     page.screen(1280, 900, dark=True)
     assert page.run(background) == "rgb(23, 24, 27)"
-    assert page.run(ink) == "rgb(232, 232, 230)"
+    # Figures stay as they are in the light, on white.
+    panel = "getComputedStyle(document.querySelector('.panels > div')).backgroundColor"
+    assert (page.run(panel), page.run(ink)) == ("rgb(255, 255, 255)", light[1])
+    assert page.run("getComputedStyle(document.querySelector('.panels svg path')).filter") == "none"
     page.screen(1280, 900, dark=True, medium="print")
     assert page.run(background) == light[0] == "rgb(255, 255, 255)"
     assert page.run("getComputedStyle(document.querySelector('nav')).display") == "none"

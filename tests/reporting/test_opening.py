@@ -1,5 +1,8 @@
 """What the page opens with: the verdicts in words, and the forest plot."""
 
+import re
+from importlib.resources import files
+
 import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -138,3 +141,9 @@ def test_without_intervals_there_is_no_forest():
     rows = made_verdicts()
     assert forest_figure(rows[rows["setting"] == "2-D"]) is None
     assert forest_figure(rows.iloc[:0]) is None
+
+
+def test_no_mark_of_a_figure_has_another_colour_in_the_dark():
+    css = (files("marginbench.reporting") / "assets/page.css").read_text()
+    filtered = [rule for rule in re.findall(r"([^{}]*)\{([^{}]*)\}", css) if "filter" in rule[1]]
+    assert all("svg" not in selector for selector, _ in filtered)
