@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from collections.abc import Callable
@@ -19,6 +20,8 @@ from marginbench.training.step_operations import (
 )
 
 WARM_UP_STEPS = 11
+WATCHED_STEPS = 3
+"""The last steps of the warm-up, whose operations are recorded and compared."""
 
 
 def may_capture(experiment: Experiment) -> bool:
@@ -92,14 +95,15 @@ class StepGraph:
         """A step on the side stream, as capture wants it, compared with the one before it."""
         device = self._experiment.device
         self._side.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(self._side), StepOperations(self._part) as seen:
+        watched = self._steps > WARM_UP_STEPS - WATCHED_STEPS
+        seen = StepOperations(self._part)
+        with torch.cuda.stream(self._side), seen if watched else contextlib.nullcontext():
             self._compute()
         torch.cuda.current_stream(device).wait_stream(self._side)
         if not self._obstacle and seen.waiting:
             part, name, _ = seen.waiting[0]
             self._obstacle = f"{part} waits for the device ({name})"
-        # The first step makes what the optimiser keeps.
-        if not self._obstacle and self._steps > 2:
+        if not self._obstacle and self._last:
             found = first_difference(self._last, seen.operations)
             if found is not None:
                 self._obstacle = (

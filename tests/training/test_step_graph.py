@@ -73,7 +73,7 @@ class Base(Head):
 class Counting(Base):
     def changed(self, features):
         self.count += 1
-        return self.scores(features) * (2.0 if self.count > 15 else 1.0)
+        return self.scores(features) * (2.0 if self.count > 13 else 1.0)
 
 
 @register_head("remembers-in-a-list")
@@ -141,7 +141,7 @@ class CountingRegulariser(Regulariser):
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def plugin(tmp_path_factory):
     file = tmp_path_factory.mktemp("plugin") / "replayed_parts.py"
     file.write_text(PLUGIN)

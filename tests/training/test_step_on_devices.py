@@ -130,7 +130,7 @@ def test_no_step_reads_or_leaves_its_device(cells, monkeypatch):
     assert count > 25
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def wrong(tmp_path_factory):
     file = tmp_path_factory.mktemp("plugin") / "wrong_on_devices.py"
     file.write_text(WRONG)
